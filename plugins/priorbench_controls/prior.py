@@ -1,0 +1,65 @@
+"""``noise``, ``oracle`` and ``memoriser``."""
+
+from abc import abstractmethod
+
+import torch
+from priorbench import FitRun, TruncatedMarginal, TruncPrior, randn
+from torch import Tensor
+
+
+class NoisePrior(TruncPrior):
+    """N(0, I). At t_trunc = T this is the ordinary full chain; below, what happens when nobody supplies x_{t_trunc}."""
+
+    emits = "x_t"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def build(self, shape: tuple[int, int, int]) -> None:
+        self.register_buffer("centre", torch.zeros(shape))
+
+    def fit(self, marginal: TruncatedMarginal, run: FitRun) -> None:
+        """Nothing to fit."""
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        return randn((n, *self.centre.shape), generator, self.device)
+
+
+class StoredPrior(TruncPrior):
+    """Returns stored images, each equally often; the harness diffuses them."""
+
+    emits = "x_0"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def build(self, shape: tuple[int, int, int]) -> None:
+        self.register_buffer("images", torch.empty(0))
+
+    def fit(self, marginal: TruncatedMarginal, run: FitRun) -> None:
+        self.images = self.choose(marginal).clone()
+
+    @abstractmethod
+    def choose(self, marginal: TruncatedMarginal) -> Tensor:
+        """The images to store, (N, C, H, W)."""
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        rounds = -(-n // len(self.images))
+        orders = [torch.randperm(len(self.images), generator=generator, device=generator.device) for _ in range(rounds)]
+        return self.images[torch.cat(orders)[:n].to(self.device)]
+
+
+class OraclePrior(StoredPrior):
+    """Held-out validation images: the ceiling."""
+
+    def choose(self, marginal: TruncatedMarginal) -> Tensor:
+        if marginal.validation is None:
+            raise ValueError("oracle needs validation images, and this marginal has none")
+        return marginal.validation.images
+
+
+class MemoriserPrior(StoredPrior):
+    """Training images: a good FID that no model earned."""
+
+    def choose(self, marginal: TruncatedMarginal) -> Tensor:
+        return marginal.images

@@ -1,0 +1,8 @@
+"""The Gaussian prior, moment-matched in closed form: the least that any learned prior has to beat."""
+
+from priorbench import hookimpl
+
+
+@hookimpl
+def register_priors(register):  # type: ignore[no-untyped-def]
+    register("gaussian", "priorbench_gaussian.prior:GaussianPrior", summary="moment-matched Gaussian, closed form")

@@ -1,0 +1,78 @@
+r"""N(m, S) with the first two moments of q(x_{t_trunc}) over the training images.
+
+With mean :math:`\mu` and covariance :math:`\Sigma` of x_0 the moments of x_t are known,
+
+.. math:: m = \sqrt{\bar\alpha_t} \, \mu, \qquad S = \bar\alpha_t \Sigma + (1 - \bar\alpha_t) I,
+
+so nothing is sampled and nothing is learned. A full-covariance Gaussian as the start of a truncated chain is studied as
+"gls" by Raya and Ambrogioni (NeurIPS 2023), https://arxiv.org/abs/2305.19693
+"""
+
+import math
+from typing import Literal
+
+import torch
+from priorbench import FitRun, TruncatedMarginal, TruncPrior, randn
+from torch import Tensor
+
+
+class GaussianPrior(TruncPrior):
+    """x_{t_trunc} ~ N(m, F F' + diag(v)).
+
+    Arguments:
+        covariance: ``full``; ``diagonal``; ``identity``, the multiple of I with the same total variance; or ``low_rank``,
+            the leading ``rank`` principal components plus a diagonal, for images too large for a d x d matrix.
+        rank: the number of components of ``low_rank``.
+    """
+
+    emits = "x_t"
+
+    def __init__(
+        self,
+        *,
+        covariance: Literal["full", "diagonal", "identity", "low_rank"] = "full",
+        rank: int = 64,
+    ) -> None:
+        super().__init__()
+        if covariance not in ("full", "diagonal", "identity", "low_rank"):
+            raise ValueError(f"covariance must be full, diagonal, identity or low_rank, got {covariance!r}")
+        if rank < 1:
+            raise ValueError(f"rank must be at least 1, got {rank}")
+        self.covariance = covariance
+        self.rank = rank
+
+    def build(self, shape: tuple[int, int, int]) -> None:
+        d = math.prod(shape)
+        columns = {"full": d, "low_rank": min(self.rank, d)}.get(self.covariance, 0)
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("factor", torch.zeros(d, columns))
+        self.register_buffer("deviation", torch.ones(d))
+
+    def fit(self, marginal: TruncatedMarginal, run: FitRun) -> None:
+        x = marginal.images.flatten(1).double()
+        signal, noise = marginal.alpha_bar, 1 - marginal.alpha_bar
+        self.mean.copy_(math.sqrt(signal) * x.mean(0).view(marginal.shape))
+        x = x - x.mean(0)
+        variance = signal * x.square().mean(0) + noise
+        if self.covariance == "full":
+            covariance = signal * x.T @ x / len(x) + noise * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+            self.factor.copy_(torch.linalg.cholesky(covariance))
+            self.deviation.zero_()
+        elif self.covariance == "low_rank":
+            rank = min(self.factor.shape[1], *x.shape)
+            _, s, v = torch.svd_lowrank(x.float(), q=min(rank + 8, *x.shape), niter=4)
+            factor = v[:, :rank] * s[:rank] * math.sqrt(signal / len(x))
+            self.factor.zero_()[:, :rank].copy_(factor)
+            self.deviation.copy_((variance - factor.double().square().sum(1)).clamp(min=noise).sqrt())
+        elif self.covariance == "diagonal":
+            self.deviation.copy_(variance.sqrt())
+        else:
+            self.deviation.fill_(float(variance.mean().sqrt()))
+        run.progress(1, 1, float("nan"))
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        d, columns = self.factor.shape
+        x = randn((n, d), generator, self.device) * self.deviation
+        if columns:
+            x = x + randn((n, columns), generator, self.device) @ self.factor.T
+        return self.mean + x.view(n, *self.mean.shape)

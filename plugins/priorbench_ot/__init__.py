@@ -1,0 +1,20 @@
+"""The optimal-transport prior: a map trained by sliced Wasserstein distances, without an adversary."""
+
+from typing import Any
+
+from priorbench import hookimpl
+
+__all__ = ["sliced_wasserstein"]
+
+
+@hookimpl
+def register_priors(register):  # type: ignore[no-untyped-def]
+    register("ot", "priorbench_ot.prior:OTPrior", summary="transport map trained by sliced Wasserstein distances")
+
+
+def __getattr__(name: str) -> Any:
+    if name == "sliced_wasserstein":  # on first use: listing plugins imports no torch
+        from .loss import sliced_wasserstein
+
+        return sliced_wasserstein
+    raise AttributeError(f"module 'priorbench_ot' has no attribute {name!r}")

@@ -1,0 +1,112 @@
+r"""The sliced-Wasserstein transport map.
+
+:math:`f_\phi(z), z \sim N(0, I)` is trained so that
+
+.. math:: L(\phi) = \sum_s w_s \, SW_2^2 \big( h_s(x_{t}), h_s(f_\phi(z)) \big)
+
+falls: the mean over K random directions of the squared differences of sorted projections, with fresh directions, fresh
+draws of the marginal and fresh z each step; then it is frozen. No adversary, no labels. h_s says what is sliced:
+
+* ``pixels``: x_t itself (Deshpande et al., CVPR 2018, https://arxiv.org/abs/1803.11188);
+* ``backbone``: what the frozen denoiser's down and middle blocks make of x_t at t_trunc. Random directions in pixel space
+  see little beyond two moments (projections of high-dimensional data are nearly Gaussian); the denoiser's features do.
+
+The scale w_s is one over the mean variance of the features, so that each map counts the same.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from priorbench import EMA, FitRun, Pushforward, TruncatedMarginal, TruncPrior
+from torch import Tensor
+
+from .loss import random_directions, sliced_power
+
+SLICES = ("pixels", "backbone")
+
+
+class OTPrior(TruncPrior):
+    """A transport map trained by sliced W2.
+
+    Arguments:
+        emits: ``x_0``, a clean guess that is diffused (in training too: the loss is always taken at x_{t_trunc}), or ``x_t``.
+        slices: what is sliced, one or several of ``pixels`` and ``backbone``, joined by "+".
+        projections: K, random directions a step and feature map.
+        batch_size: draws a side and step.
+        iterations: optimiser steps.
+        learning_rate: Adam's, at the start of a cosine decay to 0.
+        latent: the dimension of z.
+        width, depth: of the network, see :func:`priorbench.decoder`.
+        ema: the decay of the average of the weights that is kept.
+    """
+
+    def __init__(
+        self,
+        *,
+        emits: Literal["x_t", "x_0"] = "x_0",
+        slices: str = "pixels+backbone",
+        projections: int = 256,
+        batch_size: int = 256,
+        iterations: int = 300,
+        learning_rate: float = 2e-3,
+        latent: int = 64,
+        width: int = 512,
+        depth: int = 3,
+        ema: float = 0.99,
+    ) -> None:
+        super().__init__()
+        if emits not in ("x_t", "x_0"):
+            raise ValueError(f"emits must be x_t or x_0, got {emits!r}")
+        wrong = [s for s in str(slices).split("+") if s not in SLICES]
+        if wrong:
+            raise ValueError(f"slices must be of {', '.join(SLICES)} joined by '+', got {slices!r}")
+        for name, value in {"projections": projections, "batch_size": batch_size, "iterations": iterations}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.emits = emits
+        self.slices = slices
+        self.projections = projections
+        self.batch_size = batch_size
+        self.iterations = iterations
+        self.learning_rate = learning_rate
+        self.latent = latent
+        self.width = width
+        self.depth = depth
+        self.ema = ema
+
+    def build(self, shape: tuple[int, int, int]) -> None:
+        self.map = Pushforward(shape, self.latent, self.emits == "x_t", self.width, self.depth)
+
+    def fit(self, marginal: TruncatedMarginal, run: FitRun) -> None:
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate, betas=(0.9, 0.99))
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.iterations)
+        average = EMA(self.parameters(), self.ema)
+        for step in run.steps(self.iterations):
+            with torch.no_grad():
+                wanted = self.sliced(marginal.draw(self.batch_size, run.generator), marginal)
+            made = self.map(self.batch_size, run.generator, marginal.device)
+            if self.emits == "x_0":
+                made = marginal.diffuse(made, run.generator)
+            loss = torch.zeros((), device=marginal.device)
+            for x, y in zip(self.sliced(made, marginal), wanted, strict=True):
+                theta = random_directions(self.projections, x.shape[1], run.generator, x.device)
+                # d x the mean over unit directions is the squared length per image, whatever d is
+                loss = loss + math.prod(y.shape[1:]) * sliced_power(x, y, theta) / y.var(0).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            average.update()
+            run.progress(step + 1, self.iterations, loss.item() if step % 10 == 0 else float("nan"))
+        average.copy()
+
+    def sliced(self, x: Tensor, marginal: TruncatedMarginal) -> list[Tensor]:
+        """The feature maps h_s(x) that are sliced, each (N, d_s)."""
+        maps = [x] if "pixels" in self.slices else []
+        if "backbone" in self.slices:
+            maps += marginal.diffusion.features(x, marginal.t_trunc)
+        return [m.flatten(1) for m in maps]
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        return self.map(n, generator, self.device)

@@ -1,0 +1,49 @@
+"""priorbench: which generator of x_{t_trunc} is worth having, and at which t_trunc?
+
+The public names below are all that a plugin or a notebook needs. They are loaded on first use, so that
+``import priorbench`` (and with it ``priorbench --help``) does not import torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .errors import UserError
+from .hookspecs import hookimpl
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Dataset": "priorbench.data.dataset",
+    "EMA": "priorbench.networks",
+    "FitRun": "priorbench.prior",
+    "FrozenDiffusion": "priorbench.diffusion.frozen",
+    "Pushforward": "priorbench.networks",
+    "TruncPrior": "priorbench.prior",
+    "TruncatedMarginal": "priorbench.marginal",
+    "decoder": "priorbench.networks",
+    "encoder": "priorbench.networks",
+    "load_prior": "priorbench.prior",
+    "randn": "priorbench.diffusion.process",
+    "run": "priorbench.bench.run",
+}
+
+__all__ = ["UserError", "__version__", "hookimpl", *sorted(_LAZY)]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from .bench.run import run
+    from .data.dataset import Dataset
+    from .diffusion.frozen import FrozenDiffusion
+    from .diffusion.process import randn
+    from .marginal import TruncatedMarginal
+    from .networks import EMA, Pushforward, decoder, encoder
+    from .prior import FitRun, TruncPrior, load_prior
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'priorbench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

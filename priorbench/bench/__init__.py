@@ -1,0 +1,1 @@
+"""The harness: config -> plan -> cells -> store -> table."""

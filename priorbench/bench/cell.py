@@ -1,0 +1,266 @@
+"""One cell: fit a prior, sample it once, denoise by every (solver, steps), measure. A pure function of its spec."""
+
+import hashlib
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from .. import __version__
+from ..data.dataset import to_bytes, to_float
+from ..metrics.fidelity import features_of, fidelity
+from ..metrics.memorisation import authenticity
+from ..metrics.wasserstein import distances
+from ..plugin_manager import load_plugins
+from ..prior import FitRun, TruncPrior, make_prior
+from .context import Context, load_context
+from .plan import CellSpec
+
+PREVIEW = 40  # images kept of x_{t_trunc}, and of x_0 unless samples are saved
+TIMINGS = 3  # at least so many timed batches, of which the median counts
+
+Progress = Callable[[int, int, float], None]
+
+
+@dataclass
+class CellResult:
+    """What a cell yields: rows for the table, images for the grids, the fitted prior's weights, the log."""
+
+    spec: CellSpec
+    rows: list[dict[str, Any]]
+    images: dict[str, np.ndarray] = field(default_factory=dict)
+    weights: bytes = b""
+    about: dict[str, Any] = field(default_factory=dict)
+    log: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return all(row["status"] == "ok" for row in self.rows)
+
+
+class BadSample(Exception):
+    """A prior returned something other than n finite images."""
+
+
+def generator_for(seed: int, purpose: str) -> torch.Generator:
+    """An independent stream for each purpose; the same for all priors, so that differences between them are theirs."""
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def clock(device: torch.device) -> float:
+    """Seconds, read once all that was queued on ``device`` is done."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return time.perf_counter()
+
+
+class PeakMemory:
+    """The most memory in use while inside, in MB: allocated on a CUDA device, else resident in this process."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.cuda = device.type == "cuda"
+        self.device = device
+        self.megabytes = 0.0
+
+    def _watch(self) -> None:
+        process = psutil.Process()
+        while not self._done.wait(0.05):
+            self.megabytes = max(self.megabytes, process.memory_info().rss / 2**20)
+
+    def __enter__(self) -> "PeakMemory":
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            self._done = threading.Event()
+            self.megabytes = psutil.Process().memory_info().rss / 2**20
+            self._thread = threading.Thread(target=self._watch, daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self.cuda:
+            self.megabytes = torch.cuda.max_memory_allocated(self.device) / 2**20
+        else:
+            self._done.set()
+            self._thread.join()
+
+
+def run_cell(spec: CellSpec, progress: Progress | None = None) -> CellResult:
+    """Compute a cell. Whatever a prior does wrong is in the rows, not raised."""
+    context = load_context(
+        spec.dataset, spec.backbone, spec.extractor, spec.device, spec.precision, spec.compile
+    )
+    result = CellResult(spec, [])
+    try:
+        with PeakMemory(context.diffusion.device) as memory:
+            _compute(context, spec, result, progress or (lambda step, total, loss: None))
+        for row in result.rows:
+            row["peak_memory_mb"] = round(memory.megabytes, 1)
+    except Exception as error:
+        result.log.append(traceback.format_exc())
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        result.rows = [_row(context, spec, *setting, status="failed", error=reason) for setting in spec.solvers]
+    finally:
+        if context.diffusion.digest() != context.backbone_digest:
+            load_context.cache_clear()  # later cells get the model as it was
+            error = f"prior {spec.label!r} changed the frozen model's weights"
+            result.rows = [r | {"status": "failed", "error": error} for r in result.rows]
+    return result
+
+
+def _compute(context: Context, spec: CellSpec, result: CellResult, progress: Progress) -> None:
+    diffusion, device = context.diffusion, context.diffusion.device
+    marginal, held_out = context.marginal(spec.t_trunc), context.held_out(spec.t_trunc)
+
+    prior = make_prior(load_plugins().find("prior", spec.prior).load(), spec.label, spec.params).to(device)
+    started = clock(device)
+    deadline = None if spec.fit_budget is None else time.monotonic() + spec.fit_budget
+    prior.fit(marginal, FitRun(generator_for(spec.seed, "fit"), deadline, progress, result.log.append))
+    fit_seconds = clock(device) - started
+    result.weights = save({k: v.contiguous().cpu() for k, v in prior.state_dict().items()})
+    result.about = {"params": prior.params(), "emits": prior.emits, "shape": list(marginal.shape)}
+
+    x_t, prior_seconds = _sample(prior, context, spec)
+    result.images["x_t"] = to_bytes(x_t[:PREVIEW]).numpy()
+    evaluation = generator_for(spec.seed, "evaluate")
+    at_t = distances(x_t, held_out.draw(spec.n_samples, evaluation), evaluation, spec.w2_points)
+    shared = {
+        "emits": prior.emits,
+        "fit_seconds": fit_seconds,
+        "prior_seconds": prior_seconds,
+        "parameters": sum(p.numel() for p in prior.parameters()),
+        **{f"{name}_xt": value for name, value in at_t.items()},
+    }
+
+    for solver, steps in spec.solvers:
+        x_0, seconds, nfe = _denoise(x_t, context, spec, solver, steps)
+        images = to_bytes(x_0)
+        kept = images if spec.save_samples else images[:PREVIEW]
+        result.images[f"x_0 {solver} {nfe}"] = kept.numpy()
+        if not bool(x_0.isfinite().all()):
+            error = f"solver {solver} in {nfe} evaluations made values that are not finite"
+            result.rows.append(_row(context, spec, solver, steps, nfe=nfe, status="failed", error=error, **shared))
+            continue
+        features = features_of(images, context.extractor)
+        reference = to_float(context.dataset.test)
+        at_0 = distances(to_float(images), reference, generator_for(spec.seed, "evaluate x_0"), spec.w2_points)
+        result.rows.append(
+            _row(
+                context, spec, solver, steps, nfe=nfe, **shared,
+                **fidelity(features, context.test_features),
+                authenticity=authenticity(features, context.train_features),
+                **{f"{name}_x0": value for name, value in at_0.items()},
+                denoise_seconds=seconds, images_per_second=1 / (prior_seconds + seconds),
+            )
+        )  # fmt: skip
+
+
+def _sample(prior: TruncPrior, context: Context, spec: CellSpec) -> tuple[Tensor, float]:
+    """``n_samples`` draws of x_{t_trunc}, and the prior's median seconds an image (diffusing a clean guess included)."""
+    device = context.diffusion.device
+    noise = generator_for(spec.seed, "diffuse")
+
+    def draw(n: int, generator: torch.Generator) -> Tensor:
+        x = prior.sample(n, generator)
+        wanted = (n, *context.dataset.shape)
+        if not isinstance(x, Tensor) or tuple(x.shape) != wanted:
+            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise BadSample(f"sample({n}) must return a tensor of shape {wanted}, got {got}")
+        if not bool(x.isfinite().all()):
+            raise BadSample(f"sample({n}) returned values that are not finite")
+        x = x.to(device, torch.float32)
+        return context.diffusion.diffuse(x, spec.t_trunc, noise) if prior.emits == "x_0" else x
+
+    draw(min(spec.batch_size, spec.n_samples), generator_for(spec.seed, "warm up"))
+    return _timed(draw, generator_for(spec.seed, "sample"), spec, device)
+
+
+def _timed(
+    draw: Callable[[int, torch.Generator], Tensor], generator: torch.Generator, spec: CellSpec, device: torch.device
+) -> tuple[Tensor, float]:
+    """All batches of ``draw``, and the median seconds an image over the full ones, timed at least ``TIMINGS`` times."""
+    batches, seconds = [], []
+    sizes = [len(chunk) for chunk in torch.arange(spec.n_samples).split(spec.batch_size)]
+    for size in sizes:
+        started = clock(device)
+        batches.append(draw(size, generator))
+        if size == sizes[0]:
+            seconds.append((clock(device) - started) / size)
+    while len(seconds) < TIMINGS:
+        started = clock(device)
+        draw(sizes[0], generator)
+        seconds.append((clock(device) - started) / sizes[0])
+    return torch.cat(batches), median(seconds)
+
+
+def _denoise(
+    x_t: Tensor, context: Context, spec: CellSpec, solver: str, steps: int | None
+) -> tuple[Tensor, float, int]:
+    """x_0, the chain's median seconds an image, and the network evaluations that it took."""
+    diffusion = context.diffusion
+    chunks = list(x_t.split(spec.batch_size))
+    warm_up = generator_for(spec.seed, "warm up")
+    diffusion.denoise(chunks[0], spec.t_trunc, solver, 1, warm_up)
+    before, calls, used = diffusion.evaluations, 0, 0
+
+    def denoise(n: int, generator: torch.Generator) -> Tensor:
+        nonlocal calls, used
+        x = chunks[calls % len(chunks)]
+        calls += 1
+        x_0 = diffusion.denoise(x, spec.t_trunc, solver, steps, generator)
+        used = (diffusion.evaluations - before) // calls
+        return x_0
+
+    x_0, seconds = _timed(denoise, generator_for(spec.seed, "denoise"), spec, diffusion.device)
+    return x_0, seconds, used
+
+
+def _row(context: Context, spec: CellSpec, solver: str, steps: int | None, **values: Any) -> dict[str, Any]:
+    """A row of comparison.csv, all columns but those that need other rows."""
+    versions = spec.versions
+    return {
+        "dataset": spec.dataset,
+        "backbone": spec.backbone,
+        "prior": spec.prior,
+        "params": spec.settings,
+        "control": spec.control,
+        "t_trunc": spec.t_trunc,
+        "T": context.diffusion.T,
+        "solver": solver,
+        "steps": spec.t_trunc if steps is None else steps,
+        "seed": spec.seed,
+        "split": "test",
+        "n_samples": spec.n_samples,
+        "extractor": context.extractor.get_name(),
+        **context.floor,
+        "device": str(context.diffusion.device),
+        "threads": torch.get_num_threads(),
+        "concurrency": 1,
+        "status": "ok",
+        "error": "",
+        "priorbench_version": __version__,
+        "torch_version": versions["torch"],
+        "cell": spec.cell,
+        **values,
+    }
+
+
+def as_json(result: CellResult) -> dict[str, Any]:
+    """The part of a result that is kept as JSON."""
+    return {
+        "cell": result.spec.cell,
+        "spec": asdict(result.spec),
+        "about": result.about,
+        "rows": result.rows,
+        "log": result.log,
+    }

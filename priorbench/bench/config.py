@@ -1,0 +1,183 @@
+"""What a run is told: a YAML file, or a preset, with command-line options on top; validated whole."""
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ..errors import UserError, unknown
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PriorConfig(_Strict):
+    """A prior by name, with the hyperparameters that differ from its defaults."""
+
+    name: str
+    params: dict[str, Any] = {}
+
+    @property
+    def label(self) -> str:
+        """As it is written on the command line: ``ot[projections=64]``."""
+        return f"{self.name}[{self.settings}]" if self.params else self.name
+
+    @property
+    def settings(self) -> str:
+        """The given hyperparameters, ``a=1,b=2``, by name."""
+        return ",".join(f"{k}={v}" for k, v in sorted(self.params.items()))
+
+
+class FullChain(_Strict):
+    """The ordinary chain from pure noise that ``speedup`` is measured against."""
+
+    solver: str = "ddpm"
+    steps: int | None = 100
+
+
+class RunConfig(_Strict):
+    """Everything that determines a run. Lists are axes of the grid."""
+
+    name: str = "run"
+    dataset: str = "digits"
+    backbone: str = "digits"
+    extractor: str = "digits"
+    priors: list[PriorConfig] = [PriorConfig(name=n) for n in ("gaussian", "ot", "vae", "gan")]
+    controls: list[PriorConfig] = [PriorConfig(name=n) for n in ("noise", "oracle", "memoriser")]
+    t_trunc: list[int] = [100, 200, 400]
+    solver: list[str] = ["dpm++sde"]
+    steps: list[int | None] = [10]
+    full_chain: FullChain = FullChain()
+    seed: int = Field(0, ge=0, lt=2**31)
+    seeds: int = Field(1, ge=1, le=1000)
+    n_samples: int = Field(1000, ge=8)
+    batch_size: int = Field(250, ge=1)
+    w2_points: int = Field(360, ge=2)
+    fit_budget: float | None = Field(None, gt=0)
+    device: str = "auto"
+    precision: str = Field("fp32", pattern="^(fp32|bf16|fp16)$")
+    compile: bool = False
+    save_samples: bool = False
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, value: str) -> str:
+        if not _SAFE_NAME.fullmatch(value):
+            raise ValueError("must be of letters, digits, '.', '_' and '-' (it names a folder)")
+        return value
+
+    @field_validator("priors", "controls", mode="before")
+    @classmethod
+    def _priors(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return parse_priors(value)
+        if isinstance(value, Iterable) and not isinstance(value, dict):
+            return [p for v in value for p in (parse_priors(v) if isinstance(v, str) else [v])]
+        return value
+
+    @field_validator("t_trunc", "solver", "steps", mode="before")
+    @classmethod
+    def _axes(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = [v.strip() for v in value.split(",") if v.strip()]
+        values = list(value) if isinstance(value, list | tuple) else [value]
+        values = [None if v == "all" else v for v in values]
+        if not values:
+            raise ValueError("must have at least one value")
+        return list(dict.fromkeys(values))
+
+
+def parse_priors(text: str) -> list[dict[str, Any]]:
+    """``'ot[projections=64,emits=x_t],vae'`` as a list of name and params."""
+    found: list[dict[str, Any]] = []
+    for part in re.split(r",(?![^\[\]]*\])", text):
+        match = re.fullmatch(r"\s*([^\[\]=,]+?)\s*(?:\[(.*)\])?\s*", part)
+        if match is None:
+            raise ValueError(f"cannot read {part.strip()!r}; write NAME or NAME[key=value,...]")
+        params: dict[str, Any] = {}
+        for item in filter(str.strip, (match[2] or "").split(",")):
+            key, equals, value = item.partition("=")
+            if not equals or not key.strip():
+                raise ValueError(f"cannot read {item.strip()!r} in {part.strip()!r}; write key=value")
+            params[key.strip()] = yaml.safe_load(value)
+        found.append({"name": match[1], "params": params})
+    return found
+
+
+def presets() -> dict[str, Path]:
+    """The shipped configs by name; in the wheel they lie in the package, in a clone beside it."""
+    package = Path(__file__).parents[1]
+    folder = next((f for f in (package / "configs", package.parent / "configs") if f.is_dir()), package)
+    return {p.stem: p for p in sorted(folder.glob("*.yaml"))}
+
+
+def read_config(source: str | Path | None) -> dict[str, Any]:
+    """The mapping in a YAML file, or in a preset by its name; None is the digits default."""
+    known = presets()
+    name = str(source or "digits")
+    path = known.get(name, Path(name))
+    if not path.is_file():
+        if path.suffix not in (".yaml", ".yml"):
+            raise unknown("config file or preset", name, known)
+        raise UserError(f"config file {name} does not exist (presets: {', '.join(known)})")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"config file {name} cannot be read: {' '.join(str(error).split())}") from error
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise UserError(f"config file {name} must hold a mapping of keys to values, got {type(values).__name__}")
+    return {"name": re.sub(r"[^A-Za-z0-9._-]", "-", path.stem)} | values
+
+
+def assign(values: dict[str, Any], assignment: str) -> None:
+    """Apply one ``--set key=value`` (``full_chain.steps=50``); the value is YAML."""
+    path, equals, text = assignment.partition("=")
+    if not equals or not path:
+        raise UserError(f"--set takes key=value, got {assignment!r}")
+    *parents, leaf = path.split(".")
+    target = values
+    for parent in parents:
+        target = target.setdefault(parent, {})
+        if not isinstance(target, dict):
+            raise UserError(f"--set {assignment}: {parent!r} has no keys of its own")
+    try:
+        target[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {assignment}: {' '.join(str(error).split())}") from error
+
+
+def make_config(source: str | Path | None = None, overrides: dict[str, Any] | None = None, sets: Iterable[str] = ()) -> RunConfig:  # fmt: skip
+    """Read, override, validate. Every mistake is named, each with its path, in one :class:`UserError`."""
+    values = read_config(source)
+    values |= {k: v for k, v in (overrides or {}).items() if v is not None}
+    for assignment in sets:
+        assign(values, assignment)
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise UserError("; ".join(_explain(e) for e in error.errors())) from None
+
+
+def _explain(error: Any) -> str:
+    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error["loc"]).lstrip(".")
+    if error["type"] == "extra_forbidden":
+        model = {"full_chain": FullChain, "priors": PriorConfig, "controls": PriorConfig}
+        parent = error["loc"][0] if len(error["loc"]) > 1 else ""
+        near = get_close_matches(str(error["loc"][-1]), list(model.get(parent, RunConfig).model_fields), n=1)
+        return f"config key {where!r} does not exist" + (f"; did you mean {near[0]!r}?" if near else "")
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {message[0].lower()}{message[1:]}, got {_short(error['input'])}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,177 @@
+"""The plan: a list of cells, each a fit with all the (solver, steps) settings that its samples go through."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Any
+
+from .. import __version__
+from ..diffusion.solvers import respace, solver_class
+from ..errors import UserError, unknown
+from ..plugin_manager import Registration, load_plugins
+from ..prior import make_prior, parameter_defaults
+from .config import PriorConfig, RunConfig
+from .context import load_context
+
+# What computes the figures: another version may give another number, so it is part of a cell's name.
+MEASURED_BY = ("torch", "diffusers", "torch-fidelity", "POT", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """All that determines a cell. Plain data: it crosses process boundaries, and its hash names the result."""
+
+    dataset: str
+    backbone: str
+    extractor: str
+    prior: str
+    params: dict[str, Any]
+    settings: str
+    control: bool
+    t_trunc: int
+    seed: int
+    solvers: tuple[tuple[str, int | None], ...]
+    n_samples: int
+    batch_size: int
+    w2_points: int
+    fit_budget: float | None
+    device: str
+    precision: str
+    compile: bool
+    save_samples: bool
+    digests: dict[str, str]
+    versions: dict[str, str]
+
+    @property
+    def cell(self) -> str:
+        """The name of the result: a hash of everything above."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        """``ot[projections=64]``."""
+        return f"{self.prior}[{self.settings}]" if self.settings else self.prior
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do."""
+
+    config: RunConfig
+    cells: list[CellSpec]
+    T: int
+
+    @property
+    def rows(self) -> int:
+        return sum(len(c.solvers) for c in self.cells)
+
+
+def make_plan(config: RunConfig) -> Plan:
+    """Check everything that can be checked before any work starts, then lay out the cells."""
+    plugins = load_plugins()
+    problems: list[str] = []
+    priors: list[tuple[PriorConfig, Registration]] = []
+    for given in [*config.priors, *config.controls]:
+        try:
+            registration = plugins.find("prior", given.name)
+            check_params(given, registration)
+            if all(given.label != p.label for p, _ in priors):
+                priors.append((given, registration))
+        except UserError as error:
+            problems.append(str(error))
+    context = None
+    try:
+        context = load_context(
+            config.dataset, config.backbone, config.extractor, config.device, config.precision, config.compile
+        )
+    except UserError as error:
+        problems.append(str(error))
+    for solver in dict.fromkeys([*config.solver, config.full_chain.solver]):
+        try:
+            solver_class(solver)
+        except UserError as error:
+            problems.append(str(error))
+    if context is not None:
+        process = context.diffusion.process
+        for t in config.t_trunc:
+            try:
+                process.check(t, "t_trunc")
+                for steps in config.steps:
+                    respace(t, steps)
+            except UserError as error:
+                problems.append(str(error))
+        try:
+            respace(process.T, config.full_chain.steps)
+        except UserError as error:
+            problems.append(f"full_chain: {error}")
+    if problems or context is None:
+        raise UserError("; ".join(dict.fromkeys(problems)))
+
+    T = context.diffusion.T
+    grid = tuple((s, k) for s in config.solver for k in config.steps)
+    full = (config.full_chain.solver, config.full_chain.steps)
+    versions = {name: metadata.version(name) for name in MEASURED_BY} | {"priorbench": __version__}
+    digests = {
+        "dataset": context.dataset.digest(),
+        "backbone": context.backbone_digest,
+        "extractor": getattr(context.extractor, "digest", ""),
+    }
+
+    def cell(given: PriorConfig, found: Registration, t: int, seed: int, solvers: tuple[Any, ...]) -> CellSpec:
+        defaults = parameter_defaults(found.load())
+        return CellSpec(
+            prior=given.name,
+            params=defaults | given.params,
+            settings=given.settings,
+            control=found.control,
+            t_trunc=t,
+            seed=seed,
+            solvers=solvers,
+            digests=digests,
+            versions=versions | {found.distribution: found.version},
+            **{name: getattr(config, name) for name in _COPIED},
+        )
+
+    noise = (PriorConfig(name="noise"), plugins.find("prior", "noise"))
+    cells = []
+    for seed in range(config.seed, config.seed + config.seeds):
+        # The full chain comes first: every speed-up is measured against it. With it, pure noise by the grid's solvers.
+        cells.append(cell(*noise, T, seed, tuple(dict.fromkeys([full, *grid]))))
+        for t in config.t_trunc:
+            cells += [cell(p, r, t, seed, grid) for p, r in priors if not (p.label == "noise" and t == T)]
+    return Plan(config, cells, T)
+
+
+_COPIED = (
+    "dataset",
+    "backbone",
+    "extractor",
+    "n_samples",
+    "batch_size",
+    "w2_points",
+    "fit_budget",
+    "device",
+    "precision",
+    "compile",
+    "save_samples",
+)
+
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
+
+
+def check_params(given: PriorConfig, registration: Registration) -> None:
+    """Raise :class:`UserError` for a hyperparameter that the prior does not have or does not take."""
+    cls = registration.load()
+    known = parameter_defaults(cls)
+    for name in given.params:
+        if name not in known:
+            raise unknown(f"parameter of prior {given.name!r}", name, known)
+        kind = type(known[name])
+        fits = isinstance(given.params[name], (int, float) if kind is float else kind)
+        if kind in _KINDS and (not fits or (kind is not bool and isinstance(given.params[name], bool))):
+            raise UserError(
+                f"parameter {name!r} of prior {given.name!r} must be {_KINDS[kind]}, got {given.params[name]!r}"
+            )
+    make_prior(cls, given.name, given.params)

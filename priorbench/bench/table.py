@@ -1,0 +1,62 @@
+"""The table: a fold over the rows of the cells into comparison.csv and summary.csv."""
+
+from typing import Any
+
+import pandas as pd
+from scipy import stats
+
+COLUMNS = [
+    "dataset", "backbone", "prior", "params", "emits", "control", "t_trunc", "T", "solver", "steps", "nfe", "seed", "split",
+    "n_samples", "extractor", "fid", "fid_floor", "kid", "precision", "recall", "authenticity", "authenticity_test",
+    "sw2_xt", "w2_xt", "w2_gaussian_xt", "sw2_x0", "w2_x0", "w2_gaussian_x0",
+    "fit_seconds", "prior_seconds", "denoise_seconds", "images_per_second", "speedup",
+    "parameters", "peak_memory_mb", "device", "threads", "concurrency",
+    "status", "error", "priorbench_version", "torch_version", "cell",
+]  # fmt: skip
+
+# What differs from run to run on the same machine; all other columns are reproduced.
+MEASURED_IN_TIME = [
+    "fit_seconds", "prior_seconds", "denoise_seconds", "images_per_second", "speedup", "peak_memory_mb",
+]  # fmt: skip
+
+# The columns whose mean and interval over seeds stand in summary.csv.
+AVERAGED = [
+    "fid", "fid_floor", "kid", "precision", "recall", "authenticity", "authenticity_test",
+    "sw2_xt", "w2_xt", "w2_gaussian_xt", "sw2_x0", "w2_x0", "w2_gaussian_x0",
+    "fit_seconds", "prior_seconds", "denoise_seconds", "images_per_second", "speedup", "peak_memory_mb",
+]  # fmt: skip
+
+_SETTING = ["dataset", "backbone", "prior", "params", "emits", "control", "t_trunc", "T", "solver", "steps", "nfe", "split",
+            "n_samples", "extractor", "device", "threads", "concurrency"]  # fmt: skip
+
+
+def comparison(rows: list[dict[str, Any]], full_solver: str, full_steps: int | None) -> pd.DataFrame:
+    """One row a cell and solver setting. ``speedup`` is the full chain's seconds an image over the row's, of the same
+    seed and machine: the row of ``noise`` at t_trunc = T by ``full_solver`` in ``full_steps`` steps."""
+    table = pd.DataFrame(rows).reindex(columns=COLUMNS)
+    full = table[
+        (table.prior == "noise") & (table.t_trunc == table["T"]) & (table.solver == full_solver) & (table.status == "ok")
+        & (table.steps == (full_steps or table["T"]))
+    ]  # fmt: skip
+    reference = (full.prior_seconds + full.denoise_seconds).groupby(full.seed).first()
+    table["speedup"] = table.seed.map(reference) / (table.prior_seconds + table.denoise_seconds)
+    return table
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds and the ends of the 95 % interval (Student's t) of each measured column, a row a setting.
+
+    With one seed there is no interval: its ends are empty.
+    """
+    found = []
+    for keys, group in table[table.status == "ok"].groupby(_SETTING, dropna=False, sort=False):
+        row: dict[str, Any] = dict(zip(_SETTING, keys, strict=True)) | {"seeds": len(group)}
+        for name in AVERAGED:
+            values = group[name].astype(float)
+            row[name] = values.mean()
+            half = float("nan")
+            if len(values) > 1:
+                half = float(stats.t.ppf(0.975, len(values) - 1)) * values.sem()
+            row[f"{name}_low"], row[f"{name}_high"] = row[name] - half, row[name] + half
+        found.append(row)
+    return pd.DataFrame(found, columns=None if found else [*_SETTING, "seeds"])

@@ -1,0 +1,24 @@
+"""``priorbench plugins``."""
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+
+@click.command()
+def plugins() -> None:
+    """List what is registered, from which distribution and version."""
+    from ..plugin_manager import KINDS, load_plugins
+
+    found = load_plugins()
+    table = Table("kind", "name", "distribution", "version", "what it is", box=None, pad_edge=False)
+    for kind in KINDS:
+        for r in sorted(found.of_kind(kind).values(), key=lambda r: r.name):
+            name = f"{r.name} (control)" if r.control else r.name
+            table.add_row(kind, escape(name), escape(r.distribution), escape(r.version), escape(r.summary))
+    console = Console()
+    console.print(table)
+    for broken in found.broken:
+        text = f"{broken.plugin} of {broken.distribution} {broken.version}: {broken.reason}"
+        console.print(f"[bold red]broken[/] {escape(text)}")

@@ -1,0 +1,1 @@
+"""Images, split once into train, validation and test."""

@@ -1,0 +1,164 @@
+"""The frozen diffusion model: a ``diffusers`` network and noise schedule that nothing here ever trains."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from .process import ForwardProcess, scheduler_index
+from .solvers import Chain, respace
+
+
+def resolve_device(device: str | torch.device = "auto") -> torch.device:
+    """``auto`` is the accelerator that torch finds, else the CPU."""
+    if str(device) != "auto":
+        try:
+            found = torch.device(device)
+            torch.empty(0, device=found)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"device {str(device)!r} cannot be used: {reason}") from None
+        return found
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator or torch.device("cpu")
+
+
+class _Reached(Exception):
+    """Ends a forward pass once the last wanted feature has been read."""
+
+
+class FrozenDiffusion:
+    """A trained denoiser with its forward process.
+
+    Arguments:
+        network: a ``diffusers`` model: ``network(x, timestep).sample``, x of shape (N, C, H, W).
+        scheduler: the ``diffusers`` scheduler it was trained with: betas, prediction type, clipping.
+        device: where to run; ``auto`` takes the accelerator if there is one.
+        precision: ``fp32``, or ``bf16``/``fp16`` for mixed precision in the network alone.
+        compile: run the network through ``torch.compile``.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        scheduler: Any,
+        device: str | torch.device = "auto",
+        precision: str = "fp32",
+        compile: bool = False,
+    ) -> None:
+        if not hasattr(scheduler, "alphas_cumprod"):
+            raise UserError(
+                f"{type(scheduler).__name__} has no alphas_cumprod: only variance-preserving diffusions can be truncated"
+            )
+        self.device = resolve_device(device)
+        self.network = network.to(self.device).eval().requires_grad_(False)
+        self.config: dict[str, Any] = dict(scheduler.config)
+        self.process = ForwardProcess(scheduler.alphas_cumprod)
+        self.precision = precision
+        self._call = torch.compile(self.network) if compile else self.network
+        #: Network evaluations so far: one for each call on a batch, whatever the batch's size.
+        self.evaluations = 0
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        device: str | torch.device = "auto",
+        precision: str = "fp32",
+        compile: bool = False,
+    ) -> "FrozenDiffusion":
+        """From the folder or hub name of a ``diffusers`` unconditional pipeline (safetensors weights only)."""
+        from diffusers import DiffusionPipeline
+
+        try:
+            pipeline = DiffusionPipeline.from_pretrained(str(name), use_safetensors=True)
+        except Exception as error:  # diffusers raises a dozen kinds; each means "this is no pipeline that I can read"
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(f"backbone {str(name)!r} is not a diffusers pipeline that can be loaded: {reason}") from error
+        network = getattr(pipeline, "unet", None)
+        if network is None:
+            raise UserError(f"backbone {str(name)!r} is a {type(pipeline).__name__} without a 'unet'")
+        return cls(network, pipeline.scheduler, device=device, precision=precision, compile=compile)
+
+    @property
+    def T(self) -> int:
+        return self.process.T
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images."""
+        config: Any = self.network.config
+        size = config["sample_size"]
+        height, width = (size, size) if isinstance(size, int) else tuple(size)
+        return int(config["in_channels"]), int(height), int(width)
+
+    def digest(self) -> str:
+        """sha256 over weights and schedule: equal digests, equal model."""
+        sha = hashlib.sha256(repr(sorted((k, str(v)) for k, v in self.config.items())).encode())
+        sha.update(self.process.alpha_bar.numpy().tobytes())
+        for name, tensor in sorted(self.network.state_dict().items()):
+            sha.update(name.encode())
+            sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return sha.hexdigest()
+
+    def diffuse(self, x_0: Tensor, t: int, generator: torch.Generator) -> Tensor:
+        """A draw of q(x_t | x_0); see :meth:`ForwardProcess.diffuse`."""
+        return self.process.diffuse(x_0, self.process.check(t), generator)
+
+    def predict(self, x: Tensor, index: float) -> Tensor:
+        """The network's raw output at the scheduler's ``index`` (= t - 1), in x's dtype; counted."""
+        self.evaluations += 1
+        with torch.autocast(self.device.type, torch.bfloat16 if self.precision == "bf16" else torch.float16,
+                            enabled=self.precision != "fp32"):  # fmt: skip
+            timestep = torch.full((len(x),), index, device=x.device, dtype=torch.float32)
+            return self._call(x, timestep).sample.to(x.dtype)
+
+    @torch.no_grad()
+    def denoise(
+        self,
+        x_t: Tensor,
+        t_trunc: int,
+        solver: str = "dpm++sde",
+        steps: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """x_{t_trunc} -> x_0, both (N, C, H, W).
+
+        Arguments:
+            solver: a key of :data:`priorbench.diffusion.solvers.SOLVERS` or the class name of a ``diffusers`` scheduler.
+            steps: how many; None takes every timestep, x_{t_trunc} -> x_{t_trunc - 1} -> ... -> x_0.
+            generator: the noise of stochastic solvers; seed 0 if left out.
+        """
+        times = respace(self.process.check(t_trunc, "t_trunc"), steps)
+        generator = generator or torch.Generator().manual_seed(0)
+        return Chain(solver, self.process, times, self.config).run(self.predict, x_t.to(self.device), generator)
+
+    def features(self, x_t: Tensor, t: int) -> list[Tensor]:
+        """What each down block and the middle block make of ``x_t`` at ``t``: a list of (N, C_i, H_i, W_i).
+
+        Differentiable in ``x_t``; the up blocks are not run. Not counted as an evaluation.
+        """
+        self.process.check(t)
+        blocks = [*getattr(self.network, "down_blocks", []), getattr(self.network, "mid_block", None)]
+        blocks = [b for b in blocks if b is not None]
+        if not blocks:
+            raise UserError(f"{type(self.network).__name__} has no down or middle blocks to read features from")
+        found: list[Tensor] = []
+
+        def read(module: nn.Module, _: Any, output: Any) -> None:
+            found.append(output[0] if isinstance(output, tuple) else output)
+            if module is blocks[-1]:
+                raise _Reached
+
+        handles = [block.register_forward_hook(read) for block in blocks]
+        try:
+            self.network(x_t, torch.full((len(x_t),), scheduler_index(t), device=x_t.device))
+        except _Reached:
+            pass
+        finally:
+            for handle in handles:
+                handle.remove()
+        return found

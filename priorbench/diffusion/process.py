@@ -1,0 +1,82 @@
+r"""The forward process, and the one place where the meaning of ``t`` is fixed.
+
+``t`` is the number of noising steps applied: x_0 is clean, x_T the last,
+
+.. math:: q(x_t \mid x_{t-1}) = \mathcal{N}(\sqrt{1 - \beta_t} \, x_{t-1}, \beta_t I), \qquad
+          q(x_t \mid x_0) = \mathcal{N}(\sqrt{\bar\alpha_t} \, x_0, (1 - \bar\alpha_t) I)
+
+with :math:`\bar\alpha_t = \prod_{s \le t} (1 - \beta_s)` and :math:`\bar\alpha_0 = 1`. A ``diffusers`` scheduler
+(and the network's time embedding) count from 0, so **the scheduler's index of t is t - 1**; nothing outside this
+module and :mod:`priorbench.diffusion.solvers` has to know.
+
+Reference: Denoising Diffusion Probabilistic Models (Ho et al., 2020), https://arxiv.org/abs/2006.11239
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+
+
+def scheduler_index(t: int) -> int:
+    """The index by which a ``diffusers`` scheduler and its network know ``t`` (1 <= t <= T)."""
+    return t - 1
+
+
+def randn(
+    shape: Sequence[int], generator: torch.Generator, device: torch.device | str | None = None
+) -> Tensor:
+    """Standard normal draws (float32) of ``shape``, made where ``generator`` lives and moved to ``device``.
+
+    A generator on the CPU so gives the same numbers whatever the device.
+    """
+    return torch.randn(tuple(shape), generator=generator, device=generator.device).to(
+        device or generator.device
+    )
+
+
+class ForwardProcess:
+    """q(x_t | x_0) for t = 0..T.
+
+    Arguments:
+        alpha_bar: the cumulative products of 1 - beta_t for t = 1..T, shape (T,); kept in float64.
+    """
+
+    def __init__(self, alpha_bar: Tensor) -> None:
+        values = alpha_bar.detach().to("cpu", torch.float64)
+        #: alpha_bar[t] for t = 0..T, shape (T + 1,), float64, with alpha_bar[0] = 1.
+        self.alpha_bar = torch.cat([torch.ones(1, dtype=torch.float64), values])
+        if values.ndim != 1 or len(values) == 0 or not bool((self.alpha_bar.diff() < 0).all()):
+            raise UserError("the noise schedule must have alpha_bar fall at every step from 1 towards 0")
+
+    @classmethod
+    def from_betas(cls, betas: Tensor) -> "ForwardProcess":
+        """The process with variances ``betas``, shape (T,), beta_t at index t - 1."""
+        return cls(torch.cumprod(1 - betas.to(torch.float64), dim=0))
+
+    @property
+    def T(self) -> int:
+        return len(self.alpha_bar) - 1
+
+    def check(self, t: int, name: str = "t") -> int:
+        """``t`` itself if it is a whole number in 1..T, else a :class:`UserError`."""
+        if isinstance(t, bool) or int(t) != t or not 1 <= t <= self.T:
+            raise UserError(f"{name} must be a whole number from 1 to T = {self.T}, got {t}")
+        return int(t)
+
+    def coefficients(self, t: int) -> tuple[float, float]:
+        """(sqrt(alpha_bar_t), sqrt(1 - alpha_bar_t))."""
+        a = self.alpha_bar[t]
+        return float(a.sqrt()), float((1 - a).sqrt())
+
+    def diffuse(self, x_0: Tensor, t: int, generator: torch.Generator) -> Tensor:
+        """A draw of q(x_t | x_0) in closed form; shapes (N, C, H, W) in and out, differentiable in ``x_0``."""
+        signal, noise = self.coefficients(t)
+        return signal * x_0 + noise * randn(x_0.shape, generator, x_0.device)
+
+    def step(self, x: Tensor, t: int, generator: torch.Generator) -> Tensor:
+        """A draw of q(x_t | x_{t-1}): one noising step, the t-th."""
+        kept = float(self.alpha_bar[t] / self.alpha_bar[t - 1])
+        return kept**0.5 * x + (1 - kept) ** 0.5 * randn(x.shape, generator, x.device)

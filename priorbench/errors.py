@@ -1,0 +1,18 @@
+"""Errors that are the user's to mend: one line, exit code 2."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Bad input. The message says what was wrong, where, and what would be right, in one line."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """The error for a name that does not exist, with the nearest one that does (or all of them)."""
+    options = sorted(known)
+    near = get_close_matches(name.lower(), [o.lower() for o in options], n=1, cutoff=0.5)
+    if near:
+        best = next(o for o in options if o.lower() == near[0])
+        return UserError(f"there is no {kind} {name!r}; did you mean {best!r}?")
+    return UserError(f"there is no {kind} {name!r}; there are: {', '.join(options) or 'none'}")

@@ -1,0 +1,82 @@
+"""Training a feature extractor: a classifier on the training split, judged on the test split."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..data.dataset import Dataset, to_float
+from ..errors import UserError
+from .extractors import Classifier
+
+
+def shifted(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image moved by -1, 0 or 1 pixel either way, the border repeated."""
+    height, width = x.shape[2:]
+    dy, dx = torch.randint(0, 3, (2, len(x)), generator=generator)
+    padded = nn.functional.pad(x, (1, 1, 1, 1), mode="replicate")
+    rows = (dy[:, None] + torch.arange(height))[:, None, :, None]
+    columns = (dx[:, None] + torch.arange(width))[:, None, None, :]
+    index = torch.arange(len(x))[:, None, None, None], torch.arange(x.shape[1])[None, :, None, None], rows, columns
+    return padded[index]
+
+
+def train_extractor(
+    dataset: Dataset,
+    output: Path,
+    epochs: int = 60,
+    features: int = 64,
+    width: int = 32,
+    seed: int = 0,
+    progress: Callable[[int, int, float], None] = lambda step, total, loss: None,
+) -> dict[str, Any]:
+    """Train on ``dataset.train``, save the folder, return what ``extractor.json`` says."""
+    if not dataset.labels:
+        raise UserError(f"data set {dataset.name!r} has no labels, and an extractor is trained as a classifier")
+    started = time.monotonic()
+    generator = torch.Generator().manual_seed(seed)
+    classes = int(dataset.labels["train"].max()) + 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # layers initialise, and drop out, by the global generator
+        model = Classifier(dataset.shape, classes, features, width)
+        images, labels = to_float(dataset.train), dataset.labels["train"]
+        optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+        for epoch in range(epochs):
+            for batch in torch.randperm(len(images), generator=generator).split(64):
+                logits = model(shifted(images[batch], generator))
+                loss = nn.functional.cross_entropy(logits, labels[batch], label_smoothing=0.05)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            schedule.step()
+            progress(epoch + 1, epochs, loss.item())
+    model.eval()
+    accuracy = {}
+    for split in ("train", "validation", "test"):
+        with torch.no_grad():
+            right = model(to_float(getattr(dataset, split))).argmax(1) == dataset.labels[split]
+        accuracy[split] = round(right.double().mean().item(), 4)
+    output.mkdir(parents=True, exist_ok=True)
+    save_file(model.state_dict(), output / "model.safetensors")
+    about = {
+        "name": f"lenet-{dataset.name}-{features}",
+        "shape": dataset.shape,
+        "classes": classes,
+        "features": features,
+        "width": width,
+        "accuracy": accuracy,
+        "dataset": dataset.digest(),
+        "epochs": epochs,
+        "seed": seed,
+        "seconds": round(time.monotonic() - started, 1),
+        "sha256": hashlib.sha256((output / "model.safetensors").read_bytes()).hexdigest(),
+    }
+    (output / "extractor.json").write_text(json.dumps(about, indent=2) + "\n")
+    return about

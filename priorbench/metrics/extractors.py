@@ -1,0 +1,112 @@
+"""Feature extractors: small classifiers kept in a folder, registered with ``torch-fidelity`` like its own Inception.
+
+A folder holds ``extractor.json`` (architecture, sha256 of the weights, accuracy) and ``model.safetensors``. The features are the
+activations before the last layer, as in the Fréchet LeNet distance of the literature. FID values of different extractors are
+different quantities: the table names the extractor in a column.
+"""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch_fidelity import register_feature_extractor
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
+
+from ..errors import UserError
+
+LAYER = "penultimate"
+
+
+class Classifier(nn.Module):
+    """A LeNet-like classifier of (C, H, W) images with ``features`` activations before its last layer."""
+
+    def __init__(self, shape: tuple[int, int, int], classes: int, features: int = 64, width: int = 32) -> None:
+        super().__init__()
+        channels, height, size = shape
+        flat = 2 * width * math.ceil(height / 4) * math.ceil(size / 4)
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, stride=2), nn.BatchNorm2d(width), nn.ReLU(),
+            nn.Conv2d(width, 2 * width, 3, padding=1), nn.BatchNorm2d(2 * width), nn.ReLU(),
+            nn.Conv2d(2 * width, 2 * width, 3, padding=1, stride=2), nn.BatchNorm2d(2 * width), nn.ReLU(),
+            nn.Flatten(), nn.Dropout(0.3), nn.Linear(flat, features), nn.ReLU(),
+        )  # fmt: skip
+        self.last = nn.Linear(features, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, classes) of images in [-1, 1]."""
+        return self.last(self.body(x))
+
+
+class FolderExtractor(FeatureExtractorBase):
+    """The classifier of a folder, as ``torch-fidelity`` wants it: bytes in, features out.
+
+    Arguments:
+        name: what the ``extractor`` column says.
+        features_list: which layers; there is one, ``penultimate``.
+        folder: where ``extractor.json`` and ``model.safetensors`` are.
+    """
+
+    def __init__(self, name: str, features_list: list[str], folder: Path, **kwargs: Any) -> None:
+        super().__init__(name, features_list)
+        about, weights = read_folder(folder)
+        self.digest = about["sha256"]
+        self.channels, *self.size = about["shape"]
+        self.classifier = Classifier(tuple(about["shape"]), about["classes"], about["features"], about["width"])
+        self.classifier.load_state_dict(weights)
+        self.eval().requires_grad_(False)
+
+    @staticmethod
+    def get_provided_features_list() -> tuple[str, ...]:
+        return (LAYER,)
+
+    @staticmethod
+    def get_default_feature_layer_for_metric(metric: str) -> str:
+        return LAYER
+
+    @staticmethod
+    def can_be_compiled() -> bool:
+        return False
+
+    def forward(self, input: Tensor) -> tuple[Tensor, ...]:
+        """(N, 3 or C, H, W) bytes to ((N, features),). Grey images may come as three equal channels."""
+        if input.dtype != torch.uint8 or list(input.shape[2:]) != self.size:
+            raise UserError(
+                f"extractor {self.name!r} takes bytes of {self.size[0]}x{self.size[1]} pixels, "
+                f"got {input.dtype} of {'x'.join(map(str, input.shape[2:]))}"
+            )
+        grey = self.channels == 1 and input.shape[1] == 3
+        x = input[:, :1] if grey else input
+        return (self.classifier.body(x.to(torch.float32) / 127.5 - 1),)
+
+
+def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(what ``extractor.json`` says, the weights), once their sha256 has been found to be the one stated there."""
+    try:
+        about = json.loads((folder / "extractor.json").read_text())
+        blob = (folder / "model.safetensors").read_bytes()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} holds no extractor that can be read: {error}") from error
+    if hashlib.sha256(blob).hexdigest() != about.get("sha256"):
+        raise UserError(f"{folder / 'model.safetensors'} is not the file whose sha256 extractor.json states")
+    return about, load_file(folder / "model.safetensors")
+
+
+def from_folder(folder: Path) -> FolderExtractor:
+    """The extractor of ``folder``, registered with torch-fidelity under the name that its ``extractor.json`` gives."""
+    about, _ = read_folder(folder)
+    name = about["name"]
+
+    class Registered(FolderExtractor):
+        def __init__(self, name: str, features_list: list[str], **kwargs: Any) -> None:
+            super().__init__(name, features_list, folder=folder)
+
+    if name not in FEATURE_EXTRACTORS_REGISTRY:
+        register_feature_extractor(name, Registered)
+    return FolderExtractor(name, [LAYER], folder=folder)

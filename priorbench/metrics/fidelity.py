@@ -1,0 +1,61 @@
+"""FID, KID, precision and recall by ``torch-fidelity``: bytes -> features -> statistic -> metric.
+
+Everything is computed from the bytes that are saved, so a direct call of ``torch_fidelity.calculate_metrics`` on the saved
+images gives the same numbers. Its lower-level functions are used to compute the features of each image set once.
+"""
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torch_fidelity import metric_fid, metric_kid, metric_prc
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from torch_fidelity.utils import get_featuresdict_from_dataset
+
+KID_SUBSET = 1000  # torch-fidelity's default; smaller sets are taken whole
+
+
+class Images(Dataset):
+    """Bytes (N, C, H, W) as torch-fidelity wants them: three channels, grey ones repeated."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.images[index]
+
+
+def layer(extractor: FeatureExtractorBase, metric: str = "fid") -> str:
+    """The feature layer that ``extractor`` means for ``metric``."""
+    return extractor.get_default_feature_layer_for_metric(metric)
+
+
+def features_of(images: Tensor, extractor: FeatureExtractorBase, batch_size: int = 256) -> Tensor:
+    """Features (N, F) of bytes (N, C, H, W), float32 on the CPU."""
+    accelerated = next(extractor.parameters()).device.type == "cuda"
+    with torch.random.fork_rng(devices=[]):  # a DataLoader draws a seed from the global generator
+        found = get_featuresdict_from_dataset(
+            Images(images), extractor, batch_size, accelerated, save_cpu_ram=True, verbose=False
+        )
+    return found[layer(extractor)]
+
+
+def fidelity(generated: Tensor, reference: Tensor) -> dict[str, float]:
+    """fid, kid, precision and recall of features (N, F) against reference features (M, F).
+
+    FID (Heusel et al., 2017) and KID (Bińkowski et al., 2018; the mean over 100 subsets, of at most 1,000 each) are squared
+    distances in units of the features; precision and recall (Kynkäänniemi et al., 2019; k = 3) are shares.
+    """
+    statistics = [metric_fid.fid_features_to_statistics(f) for f in (generated, reference)]
+    fid = metric_fid.fid_statistics_to_metric(*statistics, verbose=False)
+    size = min(KID_SUBSET, len(generated), len(reference))
+    kid = metric_kid.kid_features_to_metric(generated, reference, kid_subset_size=size, verbose=False)
+    prc = metric_prc.prc_features_to_metric(generated, reference, verbose=False)
+    return {
+        "fid": fid[metric_fid.KEY_METRIC_FID],
+        "kid": kid[metric_kid.KEY_METRIC_KID_MEAN],
+        "precision": prc[metric_prc.KEY_METRIC_PRECISION],
+        "recall": prc[metric_prc.KEY_METRIC_RECALL],
+    }

@@ -1,0 +1,180 @@
+"""The prior interface: a generator of x_{t_trunc}, fitted to the marginal and then sampled."""
+
+import inspect
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .errors import UserError
+from .marginal import TruncatedMarginal
+
+
+@dataclass
+class FitRun:
+    """What a fit is given besides the marginal.
+
+    Attributes:
+        generator: the source of every random draw of the fit.
+        deadline: a :func:`time.monotonic` reading by which ``fit`` should have returned, or None.
+        progress: called with (step, total, loss); ``total`` steps are what the fit means to take.
+        log: takes a line for the run's log.
+    """
+
+    generator: torch.Generator
+    deadline: float | None = None
+    progress: Callable[[int, int, float], None] = lambda step, total, loss: None
+    log: Callable[[str], None] = field(default=lambda line: None)
+
+    def out_of_time(self) -> bool:
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def steps(self, total: int) -> Iterator[int]:
+        """0..total - 1, cut short at the deadline."""
+        for step in range(total):
+            if self.out_of_time():
+                self.log(f"deadline reached after {step} of {total} steps")
+                return
+            yield step
+
+
+class TruncPrior(nn.Module, ABC):
+    """A generator of x_{t_trunc}.
+
+    A subclass has keyword-only hyperparameters, stored as given under their own names (as scikit-learn does), and three
+    methods. The base class sees to the rest: ``fit`` starts from a fresh ``build`` (so that fitting again starts afresh),
+    with initialisation and dropout seeded from ``run.generator``; ``sample`` runs in eval mode without gradients and
+    raises where ``fit`` did not come first. Draw every random number of your own from the generator that you are given,
+    with :func:`priorbench.randn` for instance.
+    """
+
+    #: What ``sample`` returns: x_{t_trunc} itself, or a clean guess x_0 that the harness diffuses to t_trunc.
+    emits: Literal["x_t", "x_0"] = "x_t"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "fit" in cls.__dict__:
+            cls.fit = _fits_afresh(cls.__dict__["fit"])  # type: ignore[method-assign]
+        if "sample" in cls.__dict__:
+            cls.sample = _samples_once_fitted(cls.__dict__["sample"])  # type: ignore[method-assign]
+
+    def build(self, shape: tuple[int, int, int]) -> None:  # noqa: B027 - a prior without modules has nothing to build
+        """Make the modules and buffers for images of ``shape`` (C, H, W); called before ``fit`` and before loading.
+
+        A buffer whose size depends on the data is registered empty (``torch.empty(0)``) and takes the saved one's shape.
+        """
+
+    @abstractmethod
+    def fit(self, marginal: TruncatedMarginal, run: FitRun) -> None:
+        """Fit to q(x_{t_trunc}), on ``marginal.device``, within ``run.deadline``."""
+
+    @abstractmethod
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """``n`` draws, (n, C, H, W) float32: of x_{t_trunc} or x_0, as ``emits`` says."""
+
+    def params(self) -> dict[str, Any]:
+        """The hyperparameters, by the names of ``__init__``."""
+        return {name: getattr(self, name) for name in parameter_defaults(type(self))}
+
+    @property
+    def device(self) -> torch.device:
+        return self.fitted.device  # type: ignore[return-value]
+
+    def save(self, folder: str | Path, **about: Any) -> None:
+        """Weights to ``prior.safetensors``; class, parameters, shape (and ``about``) to ``prior.json``."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / "prior.safetensors")
+        (folder / "prior.json").write_text(
+            json.dumps({"params": self.params(), "emits": self.emits, **about}, indent=2) + "\n"
+        )
+
+    def load_weights(self, path: Path) -> None:
+        """Take the tensors of a safetensors file; call ``build`` first."""
+        tensors = load_file(path)
+        for name, buffer in list(self.named_buffers()):
+            if buffer.numel() == 0 and name in tensors:
+                owner, _, leaf = name.rpartition(".")
+                setattr(self.get_submodule(owner), leaf, torch.empty_like(tensors[name]))
+        self.load_state_dict(tensors)
+
+
+@contextmanager
+def seeded(generator: torch.Generator, device: torch.device) -> Iterator[None]:
+    """Inside, torch's global generators are seeded from ``generator``; after, they are as they were.
+
+    Layers initialise, and drop out, by the global generator: so those draws are explicit too.
+    """
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    devices = [] if device.type == "cpu" else [device.index or 0]
+    with torch.random.fork_rng(devices=devices, device_type=device.type if devices else "cuda"):
+        torch.manual_seed(seed)
+        yield
+
+
+def _fits_afresh(fit: Callable[..., None]) -> Callable[..., None]:
+    @wraps(fit)
+    def wrapped(self: TruncPrior, marginal: TruncatedMarginal, run: FitRun) -> None:
+        with seeded(run.generator, marginal.device):
+            self.build(marginal.shape)
+            self.to(marginal.device).train()
+            fit(self, marginal, run)
+        self.to(marginal.device).eval()
+        self.fitted.fill_(True)  # type: ignore[operator]
+
+    return wrapped
+
+
+def _samples_once_fitted(sample: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    @wraps(sample)
+    def wrapped(self: TruncPrior, n: int, generator: torch.Generator) -> Tensor:
+        if not bool(self.fitted):
+            raise RuntimeError(f"{type(self).__name__}.sample was called before fit")
+        with torch.no_grad(), seeded(generator, self.device):
+            return sample(self, n, generator)
+
+    return wrapped
+
+
+def parameter_defaults(cls: type[TruncPrior]) -> dict[str, Any]:
+    """name -> default of each hyperparameter of a prior class."""
+    parameters = inspect.signature(cls.__init__).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def make_prior(cls: type[TruncPrior], name: str, params: dict[str, Any]) -> TruncPrior:
+    """An unbuilt prior; a hyperparameter that it refuses is the user's error."""
+    try:
+        return cls(**params)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"prior {name!r}: {error}") from error
+
+
+def load_prior(folder: str | Path, device: str | torch.device = "auto") -> TruncPrior:
+    """A fitted prior from the folder that a run wrote (``results/<name>/priors/...``), ready to ``sample``."""
+    from .diffusion.frozen import resolve_device
+    from .plugin_manager import load_plugins
+
+    folder = Path(folder)
+    try:
+        about = json.loads((folder / "prior.json").read_text())
+        registration = load_plugins().find("prior", about["prior"])
+        prior = make_prior(registration.load(), about["prior"], about["params"])
+        prior.build(tuple(about["shape"]))
+        prior.load_weights(folder / "prior.safetensors")
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"{folder} holds no fitted prior that can be read: {error}") from error
+    return prior.to(resolve_device(device)).eval()

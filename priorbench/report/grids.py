@@ -1,0 +1,57 @@
+"""Sample grids: x_{t_trunc} above, what the frozen model made of it below."""
+
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..bench.plan import Plan
+from ..bench.store import Store, write_atomically
+
+COLUMNS, ROWS = 10, 4
+
+
+def mosaic(images: np.ndarray) -> np.ndarray:
+    """(N, C, H, W) bytes as one picture (h, w) or (h, w, 3), ``COLUMNS`` across, a white line between."""
+    images = images[: COLUMNS * ROWS]
+    n, channels, height, width = images.shape
+    rows = -(-n // COLUMNS)
+    canvas = np.full((channels, rows * (height + 1) + 1, COLUMNS * (width + 1) + 1), 255, np.uint8)
+    for i, image in enumerate(images):
+        y, x = (i // COLUMNS) * (height + 1) + 1, (i % COLUMNS) * (width + 1) + 1
+        canvas[:, y : y + height, x : x + width] = image
+    return canvas[0] if channels == 1 else canvas.transpose(1, 2, 0)
+
+
+def grid(x_t: np.ndarray, x_0: np.ndarray, above: str, below: str) -> bytes:
+    """A PNG of two mosaics with their titles."""
+    figure = Figure(figsize=(5, 4.9), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axis, images, title in zip(figure.subplots(2, 1), (x_t, x_0), (above, below), strict=True):
+        picture = mosaic(images)
+        axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axis.set_title(title, fontsize=9)
+        axis.set_axis_off()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def write_grids(plan: Plan, store: Store) -> list[Path]:
+    """One PNG per prior and t_trunc, of the first seed, by the last of its solver settings."""
+    written = []
+    for spec in plan.cells:
+        if spec.seed != plan.config.seed or not store.images_path(spec).is_file():
+            continue
+        images = store.images(spec)
+        name, x_0 = [(n, v) for n, v in images.items() if n.startswith("x_0 ")][-1]
+        _, solver, nfe = name.split(" ")
+        label = re.sub(r"[^A-Za-z0-9._=-]+", "-", spec.label).strip("-")
+        path = store.folder / "grids" / f"{label}-t{spec.t_trunc}.png"
+        above = f"{spec.label}: $x_{{{spec.t_trunc}}}$"
+        write_atomically(path, grid(images["x_t"], x_0, above, f"$x_0$ by {solver}, {nfe} evaluations"))
+        written.append(path)
+    return written

@@ -1,0 +1,77 @@
+"""The comparison as a terminal shows it."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+
+@dataclass(frozen=True)
+class Column:
+    """A shown column: its heading, how to print it, and whether more (1) or less (-1) of it is better."""
+
+    name: str
+    heading: str
+    form: str
+    better: int = 0
+
+
+SHOWN = [
+    Column("fid", "FID", "{:.2f}", -1),
+    Column("kid", "KID", "{:.3f}", -1),
+    Column("precision", "prec.", "{:.2f}", 1),
+    Column("recall", "recall", "{:.2f}", 1),
+    Column("authenticity", "auth.", "{:.2f}"),
+    Column("sw2_xt", "SW2 x_t", "{:.3f}", -1),
+    Column("w2_xt", "W2 x_t", "{:.2f}", -1),
+    Column("w2_x0", "W2 x_0", "{:.2f}", -1),
+    Column("fit_seconds", "fit s", "{:.1f}"),
+    Column("milliseconds", "ms/image", "{:.2f}", -1),
+    Column("speedup", "speed-up", "{:.1f}x", 1),
+]
+
+
+def show(table: pd.DataFrame, console: Console) -> None:
+    """Print the means over seeds, one line a setting; of the contenders the best value of each column is marked."""
+    good = table[table.status == "ok"].copy()
+    good["milliseconds"] = 1000 * (good.prior_seconds + good.denoise_seconds)
+    keys = ["t_trunc", "solver", "nfe", "prior", "params", "control"]
+    means = good.groupby(keys, sort=False, as_index=False)[[c.name for c in SHOWN]].mean()
+    contenders = means[~means.control.astype(bool)]
+    best = {c.name: (contenders[c.name] * c.better).max() * c.better for c in SHOWN if c.better}
+
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    drawn.add_column("t_trunc", justify="right", no_wrap=True)
+    drawn.add_column("solver", no_wrap=True)
+    drawn.add_column("NFE", justify="right", no_wrap=True)
+    drawn.add_column("prior", overflow="fold")
+    for column in SHOWN:
+        drawn.add_column(column.heading, justify="right", no_wrap=True)
+    last = None
+    for row in means.itertuples():
+        if last is not None and row.t_trunc != last:
+            drawn.add_section()
+        last = row.t_trunc
+        control = bool(row.control)
+        label = f"{row.prior}[{row.params}]" if row.params else str(row.prior)
+        cells = []
+        for column in SHOWN:
+            value = float(getattr(row, column.name))
+            text = column.form.format(value) if value == value else ""
+            marked = not control and column.better and value == best[column.name]
+            cells.append(Text(text + ("*" if marked else " "), style="bold green" if marked else ""))
+        drawn.add_row(str(row.t_trunc), str(row.solver), str(row.nfe), Text(label), *cells, style="dim" if control else "")
+    console.print(drawn)
+    if len(good):
+        floor, reference = good.fid_floor.mean(), good.authenticity_test.mean()
+        console.print(
+            f"FID in features of {escape(str(good.extractor.iloc[0]))}, {good.n_samples.iloc[0]} samples against the "
+            f"{good.split.iloc[0]} split. Floor (training images): FID {floor:.2f}; held-out images' authenticity: "
+            f"{reference:.2f}.\n* best among the contenders; dim rows are controls. FID, KID, W2: less is better."
+        )
+    for row in table[table.status != "ok"].itertuples():
+        console.print(f"[bold red]failed[/] {escape(f'{row.prior}[{row.params}]')} t_trunc {row.t_trunc}: {escape(row.error)}")
