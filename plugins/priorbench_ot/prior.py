@@ -18,7 +18,7 @@ import math
 from typing import Literal
 
 import torch
-from priorbench import EMA, FitRun, Pushforward, TruncatedMarginal, TruncPrior
+from priorbench import EMA, FitRun, TruncatedMarginal, TruncPrior, decoder, randn
 from torch import Tensor
 
 from .loss import random_directions, sliced_power
@@ -76,16 +76,36 @@ class OTPrior(TruncPrior):
         self.ema = ema
 
     def build(self, shape: tuple[int, int, int]) -> None:
-        self.map = Pushforward(shape, self.latent, self.emits == "x_t", self.width, self.depth)
+        d = math.prod(shape)
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("factor", torch.zeros(d, d))
+        self.residual = decoder(shape, min(self.latent, d), self.width, self.depth)
+
+    def start(self, marginal: TruncatedMarginal) -> None:
+        """Set the map to the closed-form one between Gaussians, z -> m + S^(1/2) z, and the residual to zero."""
+        x = marginal.images.flatten(1).double()
+        signal, noise = (marginal.alpha_bar, 1 - marginal.alpha_bar) if self.emits == "x_t" else (1.0, 0.0)
+        self.mean.copy_(math.sqrt(signal) * x.mean(0).view(marginal.shape))
+        values, vectors = torch.linalg.eigh(torch.cov(x.T, correction=0))
+        scale = (signal * values.clamp(min=0) + noise).sqrt()
+        self.factor.copy_((vectors * scale).flip(1))  # by falling variance: the residual reads the leading ones
+        last = [m for m in self.residual.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)][-1]
+        torch.nn.init.zeros_(last.weight)
+        torch.nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+
+    def map(self, z: Tensor) -> Tensor:
+        """f(z) of z (N, d), as images (N, C, H, W)."""
+        return self.mean + (z @ self.factor.T).view(-1, *self.mean.shape) + self.residual(z[:, : self.latent])
 
     def fit(self, marginal: TruncatedMarginal, run: FitRun) -> None:
+        self.start(marginal)
         optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate, betas=(0.9, 0.99))
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.iterations)
         average = EMA(self.parameters(), self.ema)
         for step in run.steps(self.iterations):
             with torch.no_grad():
                 wanted = self.sliced(marginal.draw(self.batch_size, run.generator), marginal)
-            made = self.map(self.batch_size, run.generator, marginal.device)
+            made = self.map(randn((self.batch_size, self.mean.numel()), run.generator, marginal.device))
             if self.emits == "x_0":
                 made = marginal.diffuse(made, run.generator)
             loss = torch.zeros((), device=marginal.device)
@@ -109,4 +129,4 @@ class OTPrior(TruncPrior):
         return [m.flatten(1) for m in maps]
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        return self.map(n, generator, self.device)
+        return self.map(randn((n, self.mean.numel()), generator, self.device))

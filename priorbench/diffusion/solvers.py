@@ -56,6 +56,10 @@ CHAIN_SETTINGS = {
 }
 
 
+# The end of the chain for schedulers that take the logarithm of it: far below a grey level.
+SMALLEST_SIGMA = 1e-4
+
+
 def respace(t_trunc: int, steps: int | None) -> list[int]:
     """The times t_1 < ... < t_K = t_trunc of a chain of ``steps`` steps (None: every time 1..t_trunc)."""
     if steps is None:
@@ -74,8 +78,24 @@ def solver_class(name: str) -> tuple[type, dict[str, Any]]:
     if cls is None:
         every = [n for n in dir(diffusers) if n.endswith("Scheduler") and not n.startswith("Flax")]
         raise unknown("solver", name, [*SOLVERS, *every])
+    reason = ""
+    try:
+        step = getattr(cls, "step", None) or (lambda: None)
+    except ImportError as error:  # diffusers' stand-in for a class whose dependency is missing
+        raise UserError(f"solver {name!r} needs a package that is not installed: {error}") from error
+    needed = [p for p in inspect.signature(step).parameters.values() if p.default is p.empty]
     if "trained_betas" not in inspect.signature(cls.__init__).parameters:
-        raise UserError(f"solver {name!r} does not run over a given noise schedule (it takes no trained_betas)")
+        reason = "does not run over a given noise schedule (it takes no trained_betas)"
+    elif class_name.startswith(("LCM", "TCD")):
+        reason = "is for distilled consistency models"
+    elif "Inverse" in class_name:
+        reason = "runs from x_0 to noise, not back"
+    elif len(needed) != 4:  # self, model_output, timestep, sample
+        reason = f"needs more than a prediction to step: {', '.join(p.name for p in needed[1:])}"
+    elif not hasattr(cls(), "alphas_cumprod"):
+        reason = "is not of the variance-preserving kind (it has no alphas_cumprod)"
+    if reason:
+        raise UserError(f"solver {name!r} {reason}")
     return cls, settings
 
 
@@ -104,10 +124,14 @@ def truncated_scheduler(
     if str(model.get("variance_type", "")).startswith("learned") and "DDPM" not in cls.__name__:
         wanted.pop("variance_type")
     scheduler = cls(**{k: v for k, v in wanted.items() if k in accepted})
-    if not hasattr(scheduler, "alphas_cumprod"):
-        raise UserError(f"solver {solver!r} is not of the variance-preserving kind (it has no alphas_cumprod)")
     scheduler.alphas_cumprod = alpha_bar[1:].to(torch.float32)  # undoes the rounding of 1 - beta
     scheduler.set_timesteps(len(times))
+    every = list(range(len(times)))[::-1]
+    if not set(every) <= set(scheduler.timesteps.tolist()):  # DPMSolverSinglestep has a spacing of its own
+        scheduler.set_timesteps(timesteps=every)
+    sigmas = getattr(scheduler, "sigmas", None)
+    if sigmas is not None and len(sigmas) == len(times) + 1 and sigmas[-1] > 0:
+        sigmas[-1] = SMALLEST_SIGMA  # DEIS and SASolver repeat the last sigma instead: they would stop at x_{t_1}
     return scheduler
 
 
