@@ -27,7 +27,7 @@ _LAZY = {
     "run": "priorbench.bench.run",
 }
 
-__all__ = ["UserError", "__version__", "hookimpl", *sorted(_LAZY)]  # noqa: PLE0604
+__all__ = ["UserError", "__version__", "hookimpl", *sorted(_LAZY)]
 
 if TYPE_CHECKING:
     from .bench.run import run

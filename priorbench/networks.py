@@ -54,7 +54,13 @@ def decoder(shape: tuple[int, int, int], latent: int, width: int = 512, depth: i
     h, w = sizes_px[0]
     layers: list[nn.Module] = [nn.Linear(latent, planes[0] * h * w), nn.Unflatten(1, (planes[0], h, w))]
     for size, a, b in zip(sizes_px[1:], planes[:-1], planes[1:], strict=True):
-        layers += [nn.SiLU(), Upsample(size), nn.Conv2d(a, b, 3, padding=1), nn.SiLU(), nn.Conv2d(b, b, 3, padding=1)]
+        layers += [
+            nn.SiLU(),
+            Upsample(size),
+            nn.Conv2d(a, b, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(b, b, 3, padding=1),
+        ]
     return nn.Sequential(*layers, nn.SiLU(), nn.Conv2d(planes[-1], channels, 3, padding=1))
 
 
@@ -67,7 +73,12 @@ def encoder(shape: tuple[int, int, int], outputs: int, width: int = 512, depth: 
     planes = [max(width // 2 ** (i + 2), 16) for i in range(len(sizes_px))][::-1]
     layers: list[nn.Module] = [nn.Conv2d(channels, planes[0], 3, padding=1), nn.SiLU()]
     for a, b in zip(planes[:-1], planes[1:], strict=True):
-        layers += [nn.Conv2d(a, b, 3, padding=1, stride=2), nn.SiLU(), nn.Conv2d(b, b, 3, padding=1), nn.SiLU()]
+        layers += [
+            nn.Conv2d(a, b, 3, padding=1, stride=2),
+            nn.SiLU(),
+            nn.Conv2d(b, b, 3, padding=1),
+            nn.SiLU(),
+        ]
     h, w = sizes_px[-1]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(planes[-1] * h * w, outputs))
 
@@ -75,12 +86,13 @@ def encoder(shape: tuple[int, int, int], outputs: int, width: int = 512, depth: 
 class EMA:
     """An exponential moving average of parameters, with the usual warm-up min(decay, (1 + n) / (10 + n)).
 
-    Inside ``fit``: ``average = EMA(self.parameters())``, ``average.update()`` after each step, ``average.copy()`` at the
+    Inside ``fit``: ``average = EMA(self.parameters())``, ``average.update()`` after each step,
+    ``average.copy()`` at the
     end. It is no module, so that only one copy of the weights is saved.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], decay: float = 0.999) -> None:
-        self.live = list(parameters)
+        self.live: list[Tensor] = list(parameters)
         self.kept = [p.detach().clone() for p in self.live]
         self.decay = decay
         self.updates = 0
@@ -106,9 +118,7 @@ class Pushforward(nn.Module):
     Without it f = g, for clean images x_0.
     """
 
-    def __init__(
-        self, shape: tuple[int, int, int], latent: int, noisy: bool, width: int = 512, depth: int = 3
-    ) -> None:
+    def __init__(self, shape: tuple[int, int, int], latent: int, noisy: bool, width: int = 512, depth: int = 3) -> None:
         super().__init__()
         self.shape = shape
         self.latent = latent

@@ -51,7 +51,8 @@ class TruncPrior(nn.Module, ABC):
     """A generator of x_{t_trunc}.
 
     A subclass has keyword-only hyperparameters, stored as given under their own names (as scikit-learn does), and three
-    methods. The base class sees to the rest: ``fit`` starts from a fresh ``build`` (so that fitting again starts afresh),
+    methods. The base class sees to the rest: ``fit`` starts from a fresh ``build`` (so that fitting again
+    starts afresh),
     with initialisation and dropout seeded from ``run.generator``; ``sample`` runs in eval mode without gradients and
     raises where ``fit`` did not come first. Draw every random number of your own from the generator that you are given,
     with :func:`priorbench.randn` for instance.
@@ -59,6 +60,7 @@ class TruncPrior(nn.Module, ABC):
 
     #: What ``sample`` returns: x_{t_trunc} itself, or a clean guess x_0 that the harness diffuses to t_trunc.
     emits: Literal["x_t", "x_0"] = "x_t"
+    fitted: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,10 +73,11 @@ class TruncPrior(nn.Module, ABC):
         if "sample" in cls.__dict__:
             cls.sample = _samples_once_fitted(cls.__dict__["sample"])  # type: ignore[method-assign]
 
-    def build(self, shape: tuple[int, int, int]) -> None:  # noqa: B027 - a prior without modules has nothing to build
+    def build(self, shape: tuple[int, int, int]) -> None:
         """Make the modules and buffers for images of ``shape`` (C, H, W); called before ``fit`` and before loading.
 
-        A buffer whose size depends on the data is registered empty (``torch.empty(0)``) and takes the saved one's shape.
+        A buffer whose size depends on the data is registered empty (``torch.empty(0)``) and takes the saved
+        one's shape.
         """
 
     @abstractmethod
@@ -91,7 +94,7 @@ class TruncPrior(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        return self.fitted.device  # type: ignore[return-value]
+        return self.fitted.device
 
     def save(self, folder: str | Path, **about: Any) -> None:
         """Weights to ``prior.safetensors``; class, parameters, shape (and ``about``) to ``prior.json``."""
@@ -133,7 +136,7 @@ def _fits_afresh(fit: Callable[..., None]) -> Callable[..., None]:
             self.to(marginal.device).train()
             fit(self, marginal, run)
         self.to(marginal.device).eval()
-        self.fitted.fill_(True)  # type: ignore[operator]
+        self.fitted.fill_(True)
 
     return wrapped
 
@@ -173,7 +176,8 @@ def load_prior(folder: str | Path, device: str | torch.device = "auto") -> Trunc
         about = json.loads((folder / "prior.json").read_text())
         registration = load_plugins().find("prior", about["prior"])
         prior = make_prior(registration.load(), about["prior"], about["params"])
-        prior.build(tuple(about["shape"]))
+        with seeded(torch.Generator(), torch.device("cpu")):
+            prior.build(tuple(about["shape"]))
         prior.load_weights(folder / "prior.safetensors")
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise UserError(f"{folder} holds no fitted prior that can be read: {error}") from error

@@ -50,7 +50,12 @@ class GaussianWorld:
     """A frozen diffusion over Gaussian data of shape (1, 4, 4), in float64, and draws of every x_t."""
 
     def __init__(
-        self, T: int = 1000, kind: str = "epsilon", schedule: str = "linear", shift: int = 0, spread: float = 1.0
+        self,
+        T: int = 1000,
+        kind: str = "epsilon",
+        schedule: str = "linear",
+        shift: int = 0,
+        spread: float = 1.0,
     ) -> None:
         scale = 1000 / T
         self.scheduler = DDPMScheduler(

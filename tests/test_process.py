@@ -52,7 +52,7 @@ def test_closed_form_and_step_by_step_give_the_same_law(schedule, t):
 def test_alpha_bar_falls_from_one(betas):
     process = ForwardProcess.from_betas(torch.tensor(betas, dtype=torch.float64))
     assert process.alpha_bar[0] == 1
-    assert process.T == len(betas)
+    assert len(betas) == process.T
     assert (process.alpha_bar.diff() < 0).all()
 
 
@@ -70,8 +70,6 @@ def test_a_schedule_that_does_not_fall_is_refused():
 def test_the_generator_alone_determines_the_draw_and_the_global_state_is_untouched():
     process = ForwardProcess.from_betas(torch.full((10,), 0.1))
     before = torch.get_rng_state()
-    first, second = (
-        process.diffuse(torch.zeros(3, 1, 2, 2), 5, torch.Generator().manual_seed(7)) for _ in range(2)
-    )
+    first, second = (process.diffuse(torch.zeros(3, 1, 2, 2), 5, torch.Generator().manual_seed(7)) for _ in range(2))
     assert torch.equal(first, second)
     assert torch.equal(before, torch.get_rng_state())

@@ -1,7 +1,9 @@
 """Starting mid-trajectory: every solver, from every t_trunc, with any number of steps, ends in the data's law.
 
-The data are Gaussian, so the optimal denoiser, the law of every x_t and the law that a first-order solver makes of it are known.
-A solver maps Gaussians to Gaussians by an affine map, so the law of x_0 is measured without sampling error where the solver
+The data are Gaussian, so the optimal denoiser, the law of every x_t and the law that a first-order solver makes
+of it are known.
+A solver maps Gaussians to Gaussians by an affine map, so the law of x_0 is measured without sampling error
+where the solver
 is deterministic, and with that of the noise alone where it is not.
 """
 
@@ -17,14 +19,15 @@ from scipy import stats
 from priorbench import UserError
 from priorbench.diffusion.solvers import SOLVERS, respace, solver_class
 
-# Everything in diffusers that runs over a variance-preserving schedule, by the textbook recursion that it should follow ...
+# Everything in diffusers that runs over a variance-preserving schedule, by the textbook recursion that it
+# should follow ...
 FIRST_ORDER = {"ddim": "ddim", "DDIMParallelScheduler": "ddim", "CogVideoXDDIMScheduler": "ddim",
                "EulerDiscreteScheduler": "ddim", "ddpm": "ddpm", "DDPMParallelScheduler": "ddpm",
                "EulerAncestralDiscreteScheduler": "ddpm", "dpm++": "dpm++", "dpm++sde": "dpm++sde"}  # fmt: skip
 # ... or, of higher order, by how far from the data's law its own error leaves it with every timestep of T = 1000.
 HIGHER_ORDER = {"unipc": 0.005, "HeunDiscreteScheduler": 0.005, "KDPM2DiscreteScheduler": 0.005,
                 "SASolverScheduler": 0.006, "PNDMScheduler": 0.012, "LMSDiscreteScheduler": 0.021,
-                "DPMSolverSinglestepScheduler": 0.03, "DEISMultistepScheduler": 0.05,
+                "DPMSolverSinglestepScheduler": 0.006, "DEISMultistepScheduler": 0.006,
                 "KDPM2AncestralDiscreteScheduler": 0.01}  # fmt: skip
 ALL = [*FIRST_ORDER, *HIGHER_ORDER]
 N = 10_000  # samples of the noise, where there is noise
@@ -35,7 +38,9 @@ def is_random(solver):
 
 
 def measured_law(world, solver, t, steps=None):
-    """(mean, deviation) of x_0 from an exact x_t, each (1, 4, 4): by the slope and the noise of the solver's affine map."""
+    """(mean, deviation) of x_0 from an exact x_t, each (1, 4, 4): by the slope and the noise of the
+    solver's affine map.
+    """
     a = world.diffusion.process.alpha_bar[t]
     m, d = a.sqrt() * world.mean, (a * world.deviation**2 + 1 - a).sqrt()
     n = N if is_random(solver) else 1
@@ -99,6 +104,8 @@ def check(world, solver, t, steps=None):
         wanted, allowed = textbook_law(world, FIRST_ORDER[solver], respace(t, steps)), 5e-4
     else:
         wanted, allowed = data_law(world, respace(t, steps)), HIGHER_ORDER[solver]
+        if solver.startswith("DEIS") and t >= 15:
+            allowed = 0.05  # its last step is then of second order, and extrapolates
     mean, deviation = measured_law(world, solver, t, steps)
     scale = world.deviation.numpy()
     assert np.abs((mean - wanted[0]) / scale).max() < allowed + noise
@@ -138,12 +145,10 @@ def test_the_law_of_samples_is_the_datas(solver, t):
 
 @pytest.mark.parametrize("shift", [1, -1])
 @pytest.mark.parametrize("solver", ALL)
-@pytest.mark.parametrize("t", [3, 10])
-def test_shifting_t_by_one_makes_that_fail(solver, t, shift):
-    if solver in HIGHER_ORDER and t == 3:
-        t = 10
+def test_shifting_t_by_one_makes_that_fail(solver, shift):
+    world = GaussianWorld(100, shift=shift, spread=2.0) if solver in FIRST_ORDER else GaussianWorld(shift=shift)
     with pytest.raises(AssertionError):
-        check(GaussianWorld(100 if solver in FIRST_ORDER else 1000, shift=shift, spread=2.0 if solver in FIRST_ORDER else 1.0), solver, t)  # fmt: skip
+        check(world, solver, 10)
 
 
 @pytest.mark.parametrize("solver", FIRST_ORDER)
@@ -207,13 +212,15 @@ def test_where_steps_divide_t_trunc_it_is_diffusers_own_trailing_chain(solver):
 
 def test_no_solver_of_diffusers_is_left_untested():
     """Every scheduler that is let through is in the lists above; all others are refused with a reason."""
+    refusals = []
     for name in (n for n in dir(diffusers) if n.endswith("Scheduler") and not n.startswith("Flax")):
         try:
             cls, _ = solver_class(name)
-        except UserError as refused:
-            assert name in str(refused)
+        except UserError as error:
+            refusals.append((name, str(error)))
         else:
             assert any(cls is solver_class(tested)[0] for tested in ALL), name
+    assert all(name in refusal for name, refusal in refusals)
 
 
 @pytest.mark.parametrize(("name", "reason"), [

@@ -3,14 +3,16 @@
 from abc import abstractmethod
 
 import torch
-from priorbench import FitRun, TruncatedMarginal, TruncPrior, randn
 from torch import Tensor
+
+from priorbench import FitRun, TruncatedMarginal, TruncPrior, randn
 
 
 class NoisePrior(TruncPrior):
     """N(0, I). At t_trunc = T this is the ordinary full chain; below, what happens when nobody supplies x_{t_trunc}."""
 
     emits = "x_t"
+    centre: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,6 +31,7 @@ class StoredPrior(TruncPrior):
     """Returns stored images, each equally often; the harness diffuses them."""
 
     emits = "x_0"
+    images: Tensor
 
     def __init__(self) -> None:
         super().__init__()

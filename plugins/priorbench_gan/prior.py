@@ -5,9 +5,11 @@ r"""A generative adversarial network on x_{t_trunc}.
 
 What makes it stable on small data:
 
-* the **R1 penalty** on real draws, at every ``r1_every``-th step with the weight multiplied by as much, under which the non-saturating game
+* the **R1 penalty** on real draws, at every ``r1_every``-th step with the weight multiplied by as much, under
+which the non-saturating game
   converges locally (Mescheder et al., ICML 2018, https://arxiv.org/abs/1801.04406; lazily as in StyleGAN2);
-* both sides are seen **at t_trunc, freshly noised each step**: the discriminator never meets the same training point twice,
+* both sides are seen **at t_trunc, freshly noised each step**: the discriminator never meets the same training
+point twice,
   and the two laws overlap (Diffusion-GAN, Wang et al., ICLR 2023, https://arxiv.org/abs/2206.02262);
 * an **average of the generator's weights** is what samples; no batch normalisation; Adam without momentum.
 """
@@ -15,16 +17,18 @@ What makes it stable on small data:
 from typing import Literal
 
 import torch
-from priorbench import EMA, FitRun, Pushforward, TruncatedMarginal, TruncPrior, encoder
 from torch import Tensor
 from torch.nn.functional import softplus
+
+from priorbench import EMA, FitRun, Pushforward, TruncatedMarginal, TruncPrior, encoder
 
 
 class GANPrior(TruncPrior):
     """A GAN with R1 penalty and averaged generator.
 
     Arguments:
-        emits: ``x_0``, a clean guess that is diffused (in training too: the discriminator sees x_{t_trunc}), or ``x_t``.
+        emits: ``x_0``, a clean guess that is diffused (in training too: the discriminator sees x_{t_trunc}), or
+        ``x_t``.
         latent: the dimension of z.
         r1: the weight gamma of the penalty.
         r1_every: steps between two penalties.
@@ -39,14 +43,14 @@ class GANPrior(TruncPrior):
         *,
         emits: Literal["x_t", "x_0"] = "x_0",
         latent: int = 32,
-        r1: float = 1.0,
+        r1: float = 0.1,
         r1_every: int = 4,
         batch_size: int = 128,
-        iterations: int = 1000,
-        learning_rate: float = 1e-3,
-        width: int = 512,
+        iterations: int = 1200,
+        learning_rate: float = 2e-3,
+        width: int = 256,
         depth: int = 3,
-        ema: float = 0.995,
+        ema: float = 0.99,
     ) -> None:
         super().__init__()
         if emits not in ("x_t", "x_0"):

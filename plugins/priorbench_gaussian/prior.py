@@ -12,20 +12,25 @@ import math
 from typing import Literal
 
 import torch
-from priorbench import FitRun, TruncatedMarginal, TruncPrior, randn
 from torch import Tensor
+
+from priorbench import FitRun, TruncatedMarginal, TruncPrior, randn
 
 
 class GaussianPrior(TruncPrior):
     """x_{t_trunc} ~ N(m, F F' + diag(v)).
 
     Arguments:
-        covariance: ``full``; ``diagonal``; ``identity``, the multiple of I with the same total variance; or ``low_rank``,
+        covariance: ``full``; ``diagonal``; ``identity``, the multiple of I with the same total variance; or
+        ``low_rank``,
             the leading ``rank`` principal components plus a diagonal, for images too large for a d x d matrix.
         rank: the number of components of ``low_rank``.
     """
 
     emits = "x_t"
+    mean: Tensor
+    factor: Tensor
+    deviation: Tensor
 
     def __init__(
         self,

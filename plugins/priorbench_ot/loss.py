@@ -14,13 +14,12 @@ References:
 """
 
 import torch
-from priorbench import randn
 from torch import Tensor
 
+from priorbench import randn
 
-def random_directions(
-    n: int, dim: int, generator: torch.Generator, device: torch.device | str | None = None
-) -> Tensor:
+
+def random_directions(n: int, dim: int, generator: torch.Generator, device: torch.device | str | None = None) -> Tensor:
     """``n`` directions, (n, dim), uniform on the unit sphere of R^dim."""
     return torch.nn.functional.normalize(randn((n, dim), generator, device), dim=1)
 

@@ -5,10 +5,17 @@ r"""The sliced-Wasserstein transport map.
 .. math:: L(\phi) = \sum_s w_s \, SW_2^2 \big( h_s(x_{t}), h_s(f_\phi(z)) \big)
 
 falls: the mean over K random directions of the squared differences of sorted projections, with fresh directions, fresh
-draws of the marginal and fresh z each step; then it is frozen. No adversary, no labels. h_s says what is sliced:
+draws of the marginal and fresh z each step; then it is frozen. No adversary, no labels. The map starts as the
+optimal one
+between Gaussians, :math:`m + S^{1/2} z` with the marginal's moments, and a network learns what is missing,
+
+.. math:: f_\phi(z) = m + S^{1/2} z + g_\phi(z), \qquad g_\phi = 0 \text{ at the start}
+
+(in coordinates of z along the eigenvectors of S, which leaves N(0, I) as it is). h_s says what is sliced:
 
 * ``pixels``: x_t itself (Deshpande et al., CVPR 2018, https://arxiv.org/abs/1803.11188);
-* ``backbone``: what the frozen denoiser's down and middle blocks make of x_t at t_trunc. Random directions in pixel space
+* ``backbone``: what the frozen denoiser's down and middle blocks make of x_t at t_trunc. Random directions in
+pixel space
   see little beyond two moments (projections of high-dimensional data are nearly Gaussian); the denoiser's features do.
 
 The scale w_s is one over the mean variance of the features, so that each map counts the same.
@@ -18,8 +25,9 @@ import math
 from typing import Literal
 
 import torch
-from priorbench import EMA, FitRun, TruncatedMarginal, TruncPrior, decoder, randn
 from torch import Tensor
+
+from priorbench import EMA, FitRun, TruncatedMarginal, TruncPrior, decoder, randn
 
 from .loss import random_directions, sliced_power
 
@@ -30,7 +38,8 @@ class OTPrior(TruncPrior):
     """A transport map trained by sliced W2.
 
     Arguments:
-        emits: ``x_0``, a clean guess that is diffused (in training too: the loss is always taken at x_{t_trunc}), or ``x_t``.
+        emits: ``x_t``, or ``x_0``, a clean guess that is diffused (in training too: the loss is always taken at
+        x_{t_trunc}).
         slices: what is sliced, one or several of ``pixels`` and ``backbone``, joined by "+".
         projections: K, random directions a step and feature map.
         batch_size: draws a side and step.
@@ -41,15 +50,18 @@ class OTPrior(TruncPrior):
         ema: the decay of the average of the weights that is kept.
     """
 
+    mean: Tensor
+    factor: Tensor
+
     def __init__(
         self,
         *,
-        emits: Literal["x_t", "x_0"] = "x_0",
+        emits: Literal["x_t", "x_0"] = "x_t",
         slices: str = "pixels+backbone",
-        projections: int = 256,
-        batch_size: int = 256,
-        iterations: int = 300,
-        learning_rate: float = 2e-3,
+        projections: int = 128,
+        batch_size: int = 128,
+        iterations: int = 160,
+        learning_rate: float = 3e-3,
         latent: int = 64,
         width: int = 512,
         depth: int = 3,
@@ -61,7 +73,11 @@ class OTPrior(TruncPrior):
         wrong = [s for s in str(slices).split("+") if s not in SLICES]
         if wrong:
             raise ValueError(f"slices must be of {', '.join(SLICES)} joined by '+', got {slices!r}")
-        for name, value in {"projections": projections, "batch_size": batch_size, "iterations": iterations}.items():
+        for name, value in {
+            "projections": projections,
+            "batch_size": batch_size,
+            "iterations": iterations,
+        }.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.emits = emits

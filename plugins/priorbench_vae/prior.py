@@ -4,18 +4,21 @@ r"""A variational autoencoder, z ~ N(0, I), x | z ~ N(g(z), s^2 I), fitted by th
           + \beta \, \mathrm{KL}\big(q(z | x) \,\Vert\, N(0, I)\big)
 
 **Likelihood**: Gaussian with one scale s for all pixels, learned with the rest (Rybkin et al., ICML 2021,
-https://arxiv.org/abs/2006.13202), so that no weight between the two terms has to be chosen by hand. **Beta schedule**: linear from 0 to
+https://arxiv.org/abs/2006.13202), so that no weight between the two terms has to be chosen by hand. **Beta
+schedule**: linear from 0 to
 ``beta`` over the first ``warmup`` share of the steps (Sønderby et al., 2016), against posterior collapse.
 
-With ``emits: x_t`` x is x_{t_trunc} and a sample is a draw of the likelihood: the noise that x_{t_trunc} carries anyway is then the
+With ``emits: x_t`` x is x_{t_trunc} and a sample is a draw of the likelihood: the noise that x_{t_trunc}
+carries anyway is then the
 likelihood's own. With ``emits: x_0`` x is a clean image, and a sample is the mean g(z) (diffusion adds the noise).
 """
 
 from typing import Literal
 
 import torch
-from priorbench import EMA, FitRun, Pushforward, TruncatedMarginal, TruncPrior, encoder, randn
 from torch import Tensor
+
+from priorbench import EMA, FitRun, Pushforward, TruncatedMarginal, TruncPrior, encoder, randn
 
 
 class VAEPrior(TruncPrior):
@@ -39,7 +42,7 @@ class VAEPrior(TruncPrior):
         beta: float = 1.0,
         warmup: float = 0.2,
         batch_size: int = 128,
-        iterations: int = 2000,
+        iterations: int = 800,
         learning_rate: float = 2e-3,
         width: int = 512,
         depth: int = 2,
@@ -88,6 +91,7 @@ class VAEPrior(TruncPrior):
         mean, log_variance = self.encoder(x).chunk(2, dim=1)
         z = mean + (log_variance / 2).exp() * randn(mean.shape, generator, x.device)
         log_scale = self.generative.log_scale
+        assert log_scale is not None  # the likelihood has a scale in both modes
         error = (x - self.generative.mean(z)).flatten(1).square().sum(1)
         reconstruction = error * (-2 * log_scale).exp() / 2 + x[0].numel() * log_scale
         divergence = (mean.square() + log_variance.exp() - 1 - log_variance).sum(1) / 2

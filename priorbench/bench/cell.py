@@ -97,9 +97,7 @@ class PeakMemory:
 
 def run_cell(spec: CellSpec, progress: Progress | None = None) -> CellResult:
     """Compute a cell. Whatever a prior does wrong is in the rows, not raised."""
-    context = load_context(
-        spec.dataset, spec.backbone, spec.extractor, spec.device, spec.precision, spec.compile
-    )
+    context = load_context(spec.dataset, spec.backbone, spec.extractor, spec.device, spec.precision, spec.compile)
     result = CellResult(spec, [])
     try:
         with PeakMemory(context.diffusion.device) as memory:
@@ -113,13 +111,13 @@ def run_cell(spec: CellSpec, progress: Progress | None = None) -> CellResult:
     finally:
         if context.diffusion.digest() != context.backbone_digest:
             load_context.cache_clear()  # later cells get the model as it was
-            error = f"prior {spec.label!r} changed the frozen model's weights"
-            result.rows = [r | {"status": "failed", "error": error} for r in result.rows]
+            changed = f"prior {spec.label!r} changed the frozen model's weights"
+            result.rows = [r | {"status": "failed", "error": changed} for r in result.rows]
     return result
 
 
 def _compute(context: Context, spec: CellSpec, result: CellResult, progress: Progress) -> None:
-    diffusion, device = context.diffusion, context.diffusion.device
+    device = context.diffusion.device
     marginal, held_out = context.marginal(spec.t_trunc), context.held_out(spec.t_trunc)
 
     prior = make_prior(load_plugins().find("prior", spec.prior).load(), spec.label, spec.params).to(device)
@@ -166,7 +164,9 @@ def _compute(context: Context, spec: CellSpec, result: CellResult, progress: Pro
 
 
 def _sample(prior: TruncPrior, context: Context, spec: CellSpec) -> tuple[Tensor, float]:
-    """``n_samples`` draws of x_{t_trunc}, and the prior's median seconds an image (diffusing a clean guess included)."""
+    """``n_samples`` draws of x_{t_trunc}, and the prior's median seconds an image (diffusing a clean guess
+    included).
+    """
     device = context.diffusion.device
     noise = generator_for(spec.seed, "diffuse")
 
@@ -186,7 +186,10 @@ def _sample(prior: TruncPrior, context: Context, spec: CellSpec) -> tuple[Tensor
 
 
 def _timed(
-    draw: Callable[[int, torch.Generator], Tensor], generator: torch.Generator, spec: CellSpec, device: torch.device
+    draw: Callable[[int, torch.Generator], Tensor],
+    generator: torch.Generator,
+    spec: CellSpec,
+    device: torch.device,
 ) -> tuple[Tensor, float]:
     """All batches of ``draw``, and the median seconds an image over the full ones, timed at least ``TIMINGS`` times."""
     batches, seconds = [], []

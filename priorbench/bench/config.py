@@ -38,7 +38,7 @@ class PriorConfig(_Strict):
 class FullChain(_Strict):
     """The ordinary chain from pure noise that ``speedup`` is measured against."""
 
-    solver: str = "ddpm"
+    solver: str = "ddim"
     steps: int | None = 100
 
 
@@ -52,8 +52,8 @@ class RunConfig(_Strict):
     priors: list[PriorConfig] = [PriorConfig(name=n) for n in ("gaussian", "ot", "vae", "gan")]
     controls: list[PriorConfig] = [PriorConfig(name=n) for n in ("noise", "oracle", "memoriser")]
     t_trunc: list[int] = [100, 200, 400]
-    solver: list[str] = ["dpm++sde"]
-    steps: list[int | None] = [10]
+    solver: list[str] = ["dpm++"]
+    steps: list[int | None] = [5]
     full_chain: FullChain = FullChain()
     seed: int = Field(0, ge=0, lt=2**31)
     seeds: int = Field(1, ge=1, le=1000)
@@ -155,7 +155,8 @@ def assign(values: dict[str, Any], assignment: str) -> None:
         raise UserError(f"--set {assignment}: {' '.join(str(error).split())}") from error
 
 
-def make_config(source: str | Path | None = None, overrides: dict[str, Any] | None = None, sets: Iterable[str] = ()) -> RunConfig:  # fmt: skip
+def make_config(source: str | Path | None = None, overrides: dict[str, Any] | None = None, sets: Iterable[str] =
+()) -> RunConfig:  # fmt: skip
     """Read, override, validate. Every mistake is named, each with its path, in one :class:`UserError`."""
     values = read_config(source)
     values |= {k: v for k, v in (overrides or {}).items() if v is not None}
@@ -170,7 +171,7 @@ def make_config(source: str | Path | None = None, overrides: dict[str, Any] | No
 def _explain(error: Any) -> str:
     where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error["loc"]).lstrip(".")
     if error["type"] == "extra_forbidden":
-        model = {"full_chain": FullChain, "priors": PriorConfig, "controls": PriorConfig}
+        model: dict[Any, type[BaseModel]] = {"full_chain": FullChain, "priors": PriorConfig, "controls": PriorConfig}
         parent = error["loc"][0] if len(error["loc"]) > 1 else ""
         near = get_close_matches(str(error["loc"][-1]), list(model.get(parent, RunConfig).model_fields), n=1)
         return f"config key {where!r} does not exist" + (f"; did you mean {near[0]!r}?" if near else "")

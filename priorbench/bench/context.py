@@ -1,4 +1,6 @@
-"""What the cells of a run share: data, frozen model, extractor, and the features of the splits. Loaded once a process."""
+"""What the cells of a run share: data, frozen model, extractor, and the features of the splits. Loaded once
+a process.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -51,7 +53,12 @@ class Context:
 
 @lru_cache(maxsize=2)
 def load_context(
-    dataset: str, backbone: str, extractor: str, device: str = "auto", precision: str = "fp32", compile: bool = False
+    dataset: str,
+    backbone: str,
+    extractor: str,
+    device: str = "auto",
+    precision: str = "fp32",
+    compile: bool = False,
 ) -> Context:
     """Load by registered name; a backbone may be the path of a ``diffusers`` folder too."""
     plugins = load_plugins()

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -94,11 +95,18 @@ def execute(plan: Plan, store: Store, fresh: bool = False, observer: Observer | 
     hook = load_plugins().manager.hook
     started = time.monotonic()
     missing = [spec for spec in plan.cells if fresh or store.read(spec) is None]
-    about = {
-        "command": sys.argv,
+    about: dict[str, Any] = {
+        "command": " ".join(["priorbench", *sys.argv[1:]])
+        if Path(sys.argv[0]).stem == "priorbench"
+        else "priorbench.run",
+        "commit": _commit(),
         "config": plan.config.model_dump(),
         "versions": plan.cells[0].versions | {"python": platform.python_version()},
-        "machine": {"platform": platform.platform(), "processor": _processor(), "threads": torch.get_num_threads()},
+        "machine": {
+            "platform": platform.platform(),
+            "processor": _processor(),
+            "threads": torch.get_num_threads(),
+        },
         "cells": [spec.cell for spec in plan.cells],
     }
     write_atomically(store.folder / "run.json", json.dumps(about, indent=2, default=str).encode() + b"\n")
@@ -183,6 +191,15 @@ def _seconds_per_evaluation(diffusion: FrozenDiffusion, batch: int) -> float:
     started = time.perf_counter()
     diffusion.denoise(x, diffusion.T, "ddim", 3, generator)
     return (time.perf_counter() - started) / (3 * batch)
+
+
+def _commit() -> str | None:
+    """The git commit of the folder that the run was started in, if it is in a repository."""
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
 
 
 def _processor() -> str:

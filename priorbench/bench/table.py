@@ -6,7 +6,8 @@ import pandas as pd
 from scipy import stats
 
 COLUMNS = [
-    "dataset", "backbone", "prior", "params", "emits", "control", "t_trunc", "T", "solver", "steps", "nfe", "seed", "split",
+    "dataset", "backbone", "prior", "params", "emits", "control", "t_trunc", "T", "solver", "steps", "nfe",
+    "seed", "split",
     "n_samples", "extractor", "fid", "fid_floor", "kid", "precision", "recall", "authenticity", "authenticity_test",
     "sw2_xt", "w2_xt", "w2_gaussian_xt", "sw2_x0", "w2_x0", "w2_gaussian_x0",
     "fit_seconds", "prior_seconds", "denoise_seconds", "images_per_second", "speedup",
@@ -26,7 +27,8 @@ AVERAGED = [
     "fit_seconds", "prior_seconds", "denoise_seconds", "images_per_second", "speedup", "peak_memory_mb",
 ]  # fmt: skip
 
-_SETTING = ["dataset", "backbone", "prior", "params", "emits", "control", "t_trunc", "T", "solver", "steps", "nfe", "split",
+_SETTING = ["dataset", "backbone", "prior", "params", "emits", "control", "t_trunc", "T", "solver", "steps",
+"nfe", "split",
             "n_samples", "extractor", "device", "threads", "concurrency"]  # fmt: skip
 
 
@@ -35,9 +37,12 @@ def comparison(rows: list[dict[str, Any]], full_solver: str, full_steps: int | N
     seed and machine: the row of ``noise`` at t_trunc = T by ``full_solver`` in ``full_steps`` steps."""
     table = pd.DataFrame(rows).reindex(columns=COLUMNS)
     full = table[
-        (table.prior == "noise") & (table.t_trunc == table["T"]) & (table.solver == full_solver) & (table.status == "ok")
+        (table.prior == "noise")
+        & (table.t_trunc == table["T"])
+        & (table.solver == full_solver)
         & (table.steps == (full_steps or table["T"]))
-    ]  # fmt: skip
+        & (table.status == "ok")
+    ]
     reference = (full.prior_seconds + full.denoise_seconds).groupby(full.seed).first()
     table["speedup"] = table.seed.map(reference) / (table.prior_seconds + table.denoise_seconds)
     return table
@@ -54,9 +59,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         for name in AVERAGED:
             values = group[name].astype(float)
             row[name] = values.mean()
-            half = float("nan")
-            if len(values) > 1:
-                half = float(stats.t.ppf(0.975, len(values) - 1)) * values.sem()
+            error = float(values.sem()) if len(values) > 1 else float("nan")  # type: ignore[arg-type]
+            half = float(stats.t.ppf(0.975, max(len(values) - 1, 1))) * error
             row[f"{name}_low"], row[f"{name}_high"] = row[name] - half, row[name] + half
         found.append(row)
     return pd.DataFrame(found, columns=None if found else [*_SETTING, "seeds"])

@@ -30,7 +30,7 @@ class Commands(click.Group):
         plugged = self._plugged()
         return plugged[name].load() if name in plugged else None
 
-    def resolve_command(self, ctx: click.Context, args: list[str]):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    def resolve_command(self, ctx: click.Context, args: list[str]):  # type: ignore[no-untyped-def]
         from ..errors import unknown
 
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
@@ -44,7 +44,7 @@ class Commands(click.Group):
             formatter.write_dl(rows)
 
     @staticmethod
-    def _plugged():  # type: ignore[no-untyped-def]  # noqa: ANN205
+    def _plugged():  # type: ignore[no-untyped-def]
         from ..plugin_manager import load_plugins
 
         return load_plugins().of_kind("command")

@@ -21,7 +21,12 @@ def backbone() -> None:
 @click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.1, show_default=True)
 @click.option("--timesteps", type=click.IntRange(2), default=1000, show_default=True, help="T.")
 @click.option("--schedule", type=click.Choice(["linear", "squaredcos_cap_v2"]), default="linear", show_default=True)
-@click.option("--prediction", type=click.Choice(["epsilon", "sample", "v_prediction"]), default="epsilon", show_default=True)  # fmt: skip
+@click.option(
+    "--prediction",
+    type=click.Choice(["epsilon", "sample", "v_prediction"]),
+    default="epsilon",
+    show_default=True,
+)
 @click.option("--mixed-precision", type=click.Choice(["no", "bf16", "fp16"]), default="no", show_default=True)
 @click.option("--compile", is_flag=True, help="Train through torch.compile.")
 @click.option("--seed", type=int, default=0, show_default=True)

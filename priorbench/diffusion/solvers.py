@@ -5,10 +5,13 @@ The truncated and respaced chain t_trunc = t_K > ... > t_1 > t_0 = 0 is a diffus
 .. math:: \bar\alpha'_k = \bar\alpha_{t_k}, \qquad \beta'_k = 1 - \bar\alpha_{t_k} / \bar\alpha_{t_{k-1}}
 
 (Nichol and Dhariwal, 2021, https://arxiv.org/abs/2102.09672, section 4). So a scheduler's class is rebuilt over these
-K betas and runs its *full* chain; only the network is told the original times. Every scheduler then works unchanged from
-any t_trunc, whether or not it takes timesteps of one's own, and none is exposed to its own timestep arithmetic: DDIM and
+K betas and runs its *full* chain; only the network is told the original times. Every scheduler then works
+unchanged from
+any t_trunc, whether or not it takes timesteps of one's own, and none is exposed to its own timestep arithmetic:
+DDIM and
 PNDM, for one, step by ``T // steps`` and so miss their own grid (and can stop short of x_0) wherever steps does not
-divide T. With K = t_trunc this is the scheduler over ``betas[:t_trunc]``; where K divides t_trunc the times are those of
+divide T. With K = t_trunc this is the scheduler over ``betas[:t_trunc]``; where K divides t_trunc the times are
+those of
 diffusers' "trailing" spacing (Lin et al., 2024, https://arxiv.org/abs/2305.08891).
 """
 
@@ -84,7 +87,7 @@ def solver_class(name: str) -> tuple[type, dict[str, Any]]:
     except ImportError as error:  # diffusers' stand-in for a class whose dependency is missing
         raise UserError(f"solver {name!r} needs a package that is not installed: {error}") from error
     needed = [p for p in inspect.signature(step).parameters.values() if p.default is p.empty]
-    if "trained_betas" not in inspect.signature(cls.__init__).parameters:
+    if "trained_betas" not in inspect.signature(cls).parameters:
         reason = "does not run over a given noise schedule (it takes no trained_betas)"
     elif class_name.startswith(("LCM", "TCD")):
         reason = "is for distilled consistency models"
@@ -99,9 +102,7 @@ def solver_class(name: str) -> tuple[type, dict[str, Any]]:
     return cls, settings
 
 
-def truncated_scheduler(
-    solver: str, process: ForwardProcess, times: list[int], config: dict[str, Any]
-) -> Any:
+def truncated_scheduler(solver: str, process: ForwardProcess, times: list[int], config: dict[str, Any]) -> Any:
     """The scheduler of ``solver`` rebuilt over the chain ``times`` (from :func:`respace`), ready to step.
 
     ``config`` is the pretrained scheduler's: what it says of the model is obeyed.
@@ -109,7 +110,7 @@ def truncated_scheduler(
     cls, settings = solver_class(solver)
     # A schedule with zero terminal SNR has alpha_bar_T = 0, of which schedulers take a logarithm: diffusers' own floor.
     alpha_bar = process.alpha_bar[[0, *times]].clamp(min=2.0**-24)
-    accepted = inspect.signature(cls.__init__).parameters
+    accepted = inspect.signature(cls).parameters
     model = {k: config[k] for k in MODEL_SETTINGS if k in config}
     if model.get("clip_sample") and "clip_sample" not in accepted and model.get("clip_sample_range", 1.0) == 1.0:
         # The same clipping of x_0 to [-1, 1], under the name that the DPM-Solver family gives it.
@@ -158,9 +159,7 @@ class Chain:
         target = np.interp(step, range(len(self.times)), log_sigma[np.array(self.times) - 1])
         return float(np.interp(target, log_sigma, range(self.process.T)))
 
-    def run(
-        self, network: Callable[[Tensor, float], Tensor], x: Tensor, generator: torch.Generator
-    ) -> Tensor:
+    def run(self, network: Callable[[Tensor, float], Tensor], x: Tensor, generator: torch.Generator) -> Tensor:
         """x_{t_trunc} -> x_0, shape (N, C, H, W).
 
         Arguments:
@@ -169,14 +168,13 @@ class Chain:
         scheduler = truncated_scheduler(self.solver, self.process, self.times, self.config)
         accepted = inspect.signature(scheduler.step).parameters
         random = {"generator": generator} if "generator" in accepted else {}
+        learned = str(getattr(scheduler.config, "variance_type", "")).startswith("learned")
         # Schedulers of the Euler kind work on x / sqrt(alpha_bar); this is the factor by which they undo it.
         one = torch.ones(1, dtype=x.dtype, device=x.device)
         x = x / scheduler.scale_model_input(one, scheduler.timesteps[0])
         for timestep in scheduler.timesteps:
             output = network(scheduler.scale_model_input(x, timestep), self.network_time(timestep))
-            if output.shape[1] == 2 * x.shape[1] and not getattr(
-                scheduler.config, "variance_type", ""
-            ).startswith("learned"):
+            if output.shape[1] == 2 * x.shape[1] and not learned:
                 output = output[:, : x.shape[1]]  # a learned variance that this solver has no use for
             x = scheduler.step(output, timestep, x, **random).prev_sample
         return x

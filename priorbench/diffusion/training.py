@@ -94,17 +94,23 @@ def train(
         optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
         model, optimizer = accelerator.prepare(network, optimizer)
-        model = torch.compile(model) if settings.compile else model
+        if settings.compile:
+            model.compile()
         averaged.to(accelerator.device)
         generator = torch.Generator().manual_seed(settings.seed)
         images = to_float(dataset.train).to(accelerator.device)
         held_out = to_float(dataset.validation).to(accelerator.device)
-        best, best_step, best_weights, smoothed = float("inf"), 0, averaged.state_dict()["shadow_params"], None
+        best, best_step, best_weights, smoothed = (
+            float("inf"),
+            0,
+            averaged.state_dict()["shadow_params"],
+            None,
+        )
 
         def loss_on(x_0: Tensor, draws: torch.Generator) -> Tensor:
             t = torch.randint(1, process.T + 1, (len(x_0),), generator=draws).to(x_0.device)
             x_t, wanted = target(process, settings.prediction_type, x_0, randn(x_0.shape, draws, x_0.device), t)
-            return nn.functional.mse_loss(model(x_t, scheduler_index(t)).sample.float(), wanted)  # type: ignore[arg-type]
+            return nn.functional.mse_loss(model(x_t, scheduler_index(t)).sample.float(), wanted)
 
         for step in range(1, settings.steps + 1):
             chosen = torch.randint(len(images), (settings.batch_size,), generator=generator).to(images.device)

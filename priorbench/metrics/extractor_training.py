@@ -23,7 +23,12 @@ def shifted(x: Tensor, generator: torch.Generator) -> Tensor:
     padded = nn.functional.pad(x, (1, 1, 1, 1), mode="replicate")
     rows = (dy[:, None] + torch.arange(height))[:, None, :, None]
     columns = (dx[:, None] + torch.arange(width))[:, None, None, :]
-    index = torch.arange(len(x))[:, None, None, None], torch.arange(x.shape[1])[None, :, None, None], rows, columns
+    index = (
+        torch.arange(len(x))[:, None, None, None],
+        torch.arange(x.shape[1])[None, :, None, None],
+        rows,
+        columns,
+    )
     return padded[index]
 
 

@@ -1,7 +1,9 @@
 """Feature extractors: small classifiers kept in a folder, registered with ``torch-fidelity`` like its own Inception.
 
-A folder holds ``extractor.json`` (architecture, sha256 of the weights, accuracy) and ``model.safetensors``. The features are the
-activations before the last layer, as in the Fréchet LeNet distance of the literature. FID values of different extractors are
+A folder holds ``extractor.json`` (architecture, sha256 of the weights, accuracy) and ``model.safetensors``. The
+features are the
+activations before the last layer, as in the Fréchet LeNet distance of the literature. FID values of different
+extractors are
 different quantities: the table names the extractor in a column.
 """
 
@@ -58,7 +60,8 @@ class FolderExtractor(FeatureExtractorBase):
         about, weights = read_folder(folder)
         self.digest = about["sha256"]
         self.channels, *self.size = about["shape"]
-        self.classifier = Classifier(tuple(about["shape"]), about["classes"], about["features"], about["width"])
+        with torch.random.fork_rng(devices=[]):  # layers initialise by the global generator
+            self.classifier = Classifier(tuple(about["shape"]), about["classes"], about["features"], about["width"])
         self.classifier.load_state_dict(weights)
         self.eval().requires_grad_(False)
 

@@ -1,6 +1,7 @@
 """FID, KID, precision and recall by ``torch-fidelity``: bytes -> features -> statistic -> metric.
 
-Everything is computed from the bytes that are saved, so a direct call of ``torch_fidelity.calculate_metrics`` on the saved
+Everything is computed from the bytes that are saved, so a direct call of ``torch_fidelity.calculate_metrics``
+on the saved
 images gives the same numbers. Its lower-level functions are used to compute the features of each image set once.
 """
 
@@ -45,7 +46,8 @@ def features_of(images: Tensor, extractor: FeatureExtractorBase, batch_size: int
 def fidelity(generated: Tensor, reference: Tensor) -> dict[str, float]:
     """fid, kid, precision and recall of features (N, F) against reference features (M, F).
 
-    FID (Heusel et al., 2017) and KID (Bińkowski et al., 2018; the mean over 100 subsets, of at most 1,000 each) are squared
+    FID (Heusel et al., 2017) and KID (Bińkowski et al., 2018; the mean over 100 subsets, of at most 1,000 each)
+    are squared
     distances in units of the features; precision and recall (Kynkäänniemi et al., 2019; k = 3) are shares.
     """
     statistics = [metric_fid.fid_features_to_statistics(f) for f in (generated, reference)]

@@ -1,6 +1,7 @@
 """Authenticity: the share of samples that are no copies of a training image.
 
-A sample is a copy where it lies nearer to its nearest training image than that image's own nearest training neighbour does
+A sample is a copy where it lies nearer to its nearest training image than that image's own nearest training
+neighbour does
 (Alaa et al., ICML 2022, https://arxiv.org/abs/2102.08921). Held-out images have a share of their own, the reference.
 """
 

@@ -12,23 +12,25 @@ from rich.text import Text
 
 @dataclass(frozen=True)
 class Column:
-    """A shown column: its heading, how to print it, and whether more (1) or less (-1) of it is better."""
+    """A shown column: its heading, how to print it, whether more (1) or less (-1) of it is better, and from how many
+    characters a line on there is room for it."""
 
     name: str
     heading: str
     form: str
     better: int = 0
+    room: int = 0
 
 
 SHOWN = [
     Column("fid", "FID", "{:.2f}", -1),
     Column("kid", "KID", "{:.3f}", -1),
-    Column("precision", "prec.", "{:.2f}", 1),
-    Column("recall", "recall", "{:.2f}", 1),
-    Column("authenticity", "auth.", "{:.2f}"),
-    Column("sw2_xt", "SW2 x_t", "{:.3f}", -1),
-    Column("w2_xt", "W2 x_t", "{:.2f}", -1),
-    Column("w2_x0", "W2 x_0", "{:.2f}", -1),
+    Column("precision", "prec.", "{:.2f}", 1, 90),
+    Column("recall", "recall", "{:.2f}", 1, 90),
+    Column("authenticity", "auth.", "{:.2f}", 0, 100),
+    Column("sw2_xt", "SW2 x_t", "{:.3f}", -1, 110),
+    Column("w2_xt", "W2 x_t", "{:.2f}", -1, 120),
+    Column("w2_x0", "W2 x_0", "{:.2f}", -1, 120),
     Column("fit_seconds", "fit s", "{:.1f}"),
     Column("milliseconds", "ms/image", "{:.2f}", -1),
     Column("speedup", "speed-up", "{:.1f}x", 1),
@@ -41,15 +43,16 @@ def show(table: pd.DataFrame, console: Console) -> None:
     good["milliseconds"] = 1000 * (good.prior_seconds + good.denoise_seconds)
     keys = ["t_trunc", "solver", "nfe", "prior", "params", "control"]
     means = good.groupby(keys, sort=False, as_index=False)[[c.name for c in SHOWN]].mean()
+    shown = [c for c in SHOWN if console.width >= c.room]
     contenders = means[~means.control.astype(bool)]
-    best = {c.name: (contenders[c.name] * c.better).max() * c.better for c in SHOWN if c.better}
+    best = {c.name: (contenders[c.name] * c.better).max() * c.better for c in shown if c.better}
 
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     drawn.add_column("t_trunc", justify="right", no_wrap=True)
     drawn.add_column("solver", no_wrap=True)
     drawn.add_column("NFE", justify="right", no_wrap=True)
     drawn.add_column("prior", overflow="fold")
-    for column in SHOWN:
+    for column in shown:
         drawn.add_column(column.heading, justify="right", no_wrap=True)
     last = None
     for row in means.itertuples():
@@ -59,12 +62,19 @@ def show(table: pd.DataFrame, console: Console) -> None:
         control = bool(row.control)
         label = f"{row.prior}[{row.params}]" if row.params else str(row.prior)
         cells = []
-        for column in SHOWN:
+        for column in shown:
             value = float(getattr(row, column.name))
             text = column.form.format(value) if value == value else ""
             marked = not control and column.better and value == best[column.name]
             cells.append(Text(text + ("*" if marked else " "), style="bold green" if marked else ""))
-        drawn.add_row(str(row.t_trunc), str(row.solver), str(row.nfe), Text(label), *cells, style="dim" if control else "")
+        drawn.add_row(
+            str(row.t_trunc),
+            str(row.solver),
+            str(row.nfe),
+            Text(label),
+            *cells,
+            style="dim" if control else "",
+        )
     console.print(drawn)
     if len(good):
         floor, reference = good.fid_floor.mean(), good.authenticity_test.mean()
@@ -74,4 +84,6 @@ def show(table: pd.DataFrame, console: Console) -> None:
             f"{reference:.2f}.\n* best among the contenders; dim rows are controls. FID, KID, W2: less is better."
         )
     for row in table[table.status != "ok"].itertuples():
-        console.print(f"[bold red]failed[/] {escape(f'{row.prior}[{row.params}]')} t_trunc {row.t_trunc}: {escape(row.error)}")
+        console.print(
+            f"[bold red]failed[/] {escape(f'{row.prior}[{row.params}]')} t_trunc {row.t_trunc}: {escape(row.error)}"
+        )
