@@ -398,16 +398,14 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_estimate_grows_with_the_work():
-    sets = ["full_chain.steps=4", "controls=[]"]
-    plans = [
-        make_plan(make_config(overrides={"priors": "vae[iterations=100000]", "t_trunc": [100] if k == 1 else [100, 200],
-                                         "n_samples": 40}, sets=sets))
-        for k in (1, 2)
-    ]  # fmt: skip
-    one, two = (estimate(plan, plan.cells, patience=0.3) for plan in plans)
-    assert one > 20
-    assert two > 1.5 * one
+def test_the_estimate_counts_images_times_evaluations(monkeypatch):
+    """At a pretended 10 s an evaluation of an image everything else is small change."""
+    monkeypatch.setattr("priorbench.bench.run._seconds_per_evaluation", lambda *_: 10.0)
+    sets = ["full_chain.steps=4", "controls=[]", "batch_size=16"]
+    config = make_config(overrides={"priors": "gaussian", "t_trunc": [100], "steps": 2, "n_samples": 40}, sets=sets)
+    plan = make_plan(config)
+    assert estimate(plan, []) == 0
+    assert estimate(plan, plan.cells) == pytest.approx((40 + 16) * (4 + 2 + 2) * 10.0, rel=0.05)
 
 
 def test_training_commands_write_what_loads(tmp_path):

@@ -106,14 +106,17 @@ def run_cell(spec: CellSpec, progress: Progress | None = None) -> CellResult:
             row["peak_memory_mb"] = round(memory.megabytes, 1)
     except Exception as error:
         result.log.append(traceback.format_exc())
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        result.rows = [_row(context, spec, *setting, status="failed", error=reason) for setting in spec.solvers]
-    finally:
-        if context.diffusion.digest() != context.backbone_digest:
-            load_context.cache_clear()  # later cells get the model as it was
-            changed = f"prior {spec.label!r} changed the frozen model's weights"
-            result.rows = [r | {"status": "failed", "error": changed} for r in result.rows]
+        _fail(context, result, f"{type(error).__name__}: {' '.join(str(error).split())}")
+    if context.diffusion.digest() != context.backbone_digest:
+        load_context.cache_clear()  # later cells get the model as it was
+        _fail(context, result, f"prior {spec.label!r} changed the frozen model's weights")
     return result
+
+
+def _fail(context: Context, result: CellResult, reason: str) -> None:
+    """Every row says why, and none keeps a number."""
+    spec = result.spec
+    result.rows = [_row(context, spec, *setting, status="failed", error=reason) for setting in spec.solvers]
 
 
 def _compute(context: Context, spec: CellSpec, result: CellResult, progress: Progress) -> None:
