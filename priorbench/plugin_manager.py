@@ -30,7 +30,7 @@ class Registration:
         module, _, attribute = self.factory.partition(":")
         try:
             return getattr(import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise UserError(
                 f"{self.kind} {self.name!r} of {self.distribution} {self.version} cannot be loaded from "
                 f"{self.factory!r}: {error}"
@@ -67,9 +67,11 @@ class Plugins:
 
     def add(self, plugin: Any, name: str, distribution: str, version: str) -> None:
         """Register a module (or object) with hook implementations, and all that it registers."""
-        if self.manager.has_plugin(name):
+        full_name = f"{distribution}/{name}"  # two distributions may call their entry points alike
+        if self.manager.has_plugin(full_name):
             return  # the same distribution seen twice (a clone inside an installed environment)
-        self.manager.register(plugin, name)
+        self.manager.register(plugin, full_name)
+        before = dict(self.registrations)
         try:
             for kind in KINDS:
                 caller = self.manager.subset_hook_caller(
@@ -90,6 +92,7 @@ class Plugins:
                 caller(register=register)
         except Exception:
             self.manager.unregister(plugin)
+            self.registrations = before
             raise
 
     def of_kind(self, kind: str) -> dict[str, Registration]:

@@ -1,6 +1,7 @@
 """Plugins: found, listed without torch, kept apart."""
 
 import ast
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -9,10 +10,11 @@ from types import SimpleNamespace
 
 import click
 import pytest
+from click.testing import CliRunner
 
 import priorbench
-from priorbench import UserError, hookimpl
-from priorbench.plugin_manager import Plugins, load_plugins
+from priorbench import TruncPrior, UserError, hookimpl
+from priorbench.plugin_manager import KINDS, Plugins, load_plugins
 
 ROOT = Path(priorbench.__file__).parents[1]
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
@@ -138,3 +140,254 @@ def test_every_public_name_is_there():
         assert getattr(priorbench, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = priorbench.nothing
+
+
+# --- what is registered ------------------------------------------------------------------------------------
+
+BUILT_IN = ["gaussian", "ot", "vae", "gan", "noise", "oracle", "memoriser"]
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_built_in_prior_comes_from_a_plugin_and_loads(name):
+    found = load_plugins().find("prior", name)
+    assert (found.kind, found.name) == ("prior", name)
+    assert (found.distribution, found.version) == ("priorbench", metadata.version("priorbench"))
+    assert found.summary
+    assert found.factory.startswith("priorbench_")
+    cls = found.load()
+    assert issubclass(cls, TruncPrior)
+    assert cls.__module__ == found.factory.partition(":")[0]
+
+
+def test_the_plugins_of_this_installation_are_whole():
+    assert load_plugins().broken == []
+    assert load_plugins() is load_plugins()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_can_be_registered_and_is_suggested(monkeypatch, kind):
+    plugins = plugins_with(monkeypatch, entry("mine", registering("zebrafish", f"register_{kind}s"), "mine"))
+    found = plugins.find(kind, "zebrafish")
+    assert (found.kind, found.distribution, found.version) == (kind, "mine", "9.9")
+    with pytest.raises(UserError, match=f"no {kind} 'zebrafsh'; did you mean 'zebrafish'"):
+        plugins.find(kind, "zebrafsh")
+    others = [k for k in KINDS if k != kind]
+    assert not any("zebrafish" in plugins.of_kind(k) for k in others)
+
+
+def test_a_name_like_no_other_gets_all_there_are():
+    with pytest.raises(UserError) as caught:
+        load_plugins().find("prior", "qqqqqq")
+    assert all(name in str(caught.value) for name in BUILT_IN)
+
+
+def test_one_name_for_two_kinds_is_no_clash(monkeypatch):
+    plugin = registering("ot", "register_metrics")
+    assert plugins_with(monkeypatch, entry("m", plugin, "m")).find("metric", "ot").distribution == "m"
+
+
+def test_two_strangers_with_one_name_are_both_named(monkeypatch):
+    entries = [entry(f"e{k}", registering("same", factory=f"module{k}:X"), f"dist{k}") for k in (1, 2)]
+    with pytest.raises(UserError, match=r"prior 'same': dist1 9\.9 and dist2 9\.9") as caught:
+        plugins_with(monkeypatch, *entries)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_entry_point_that_is_seen_twice_is_one(monkeypatch):
+    """A clone inside an environment where it is installed too."""
+    real = list(metadata.entry_points(group="priorbench"))
+    plugins = plugins_with(monkeypatch, *real)
+    assert plugins.broken == []
+    assert plugins.registrations == load_plugins().registrations
+
+
+def test_an_entry_point_named_as_another_distributions_is_not_lost(monkeypatch):
+    """Entry point names are local to a distribution: a stranger's may be called ``ot`` and register ``mine``."""
+    plugins = plugins_with(monkeypatch, entry("ot", registering("mine"), "their-prior"))
+    assert "their-prior" in {r.distribution for r in plugins.registrations.values()} | {
+        b.distribution for b in plugins.broken
+    }
+    assert plugins.find("prior", "ot").distribution == "priorbench"
+
+
+# --- broken ones -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [ImportError("x"), SyntaxError("x"), RuntimeError("x"), AttributeError("x")])
+def test_whatever_an_import_raises_is_listed(monkeypatch, error):
+    plugins = plugins_with(monkeypatch, entry("bad", error, "bad-prior"))
+    assert [b.reason for b in plugins.broken] == [f"{type(error).__name__}: x"]
+    assert plugins.registrations == load_plugins().registrations
+
+
+def test_a_hook_that_raises_leaves_nothing_registered(monkeypatch):
+    def half(register):
+        register("half", "module:X")
+        raise RuntimeError("in the middle")
+
+    plugin = Plugin(register_priors=hookimpl(half, specname="register_priors"))
+    plugins = plugins_with(monkeypatch, entry("half", plugin, "half-prior"))
+    assert [b.reason for b in plugins.broken] == ["RuntimeError: in the middle"]
+    assert not plugins.manager.has_plugin("half")
+    assert "half" not in plugins.of_kind("prior")
+
+
+def test_a_hook_with_arguments_that_there_are_not_is_listed(monkeypatch):
+    plugin = Plugin(register_priors=hookimpl(lambda registry: None, specname="register_priors"))
+    plugins = plugins_with(monkeypatch, entry("odd", plugin, "odd-prior"))
+    assert [b.plugin for b in plugins.broken] == ["odd"]
+    assert "registry" in plugins.broken[0].reason
+    assert plugins.find("prior", "ot")
+
+
+@pytest.mark.parametrize("factory", ["collections", "collections:", "collections:Nothing", "", ":X", ".near:X"])
+def test_a_factory_that_names_nothing_is_one_line(monkeypatch, factory):
+    plugins = plugins_with(monkeypatch, entry("x", registering("x", factory=factory), "xdist"))
+    with pytest.raises(UserError, match=r"prior 'x' of xdist 9\.9 cannot be loaded"):
+        plugins.find("prior", "x").load()
+
+
+# --- installed distributions, in a process of their own -----------------------------------------------------
+
+
+def install(folder, distribution, version, entry_name, source):
+    """What pip would leave in ``folder``: a module and its metadata."""
+    module = distribution.replace("-", "_")
+    (folder / f"{module}.py").write_text(source)
+    info = folder / f"{module}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text(f"[priorbench]\n{entry_name} = {module}\n")
+
+
+def command(folder, *arguments):
+    path = os.pathsep.join([str(folder), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    environment = os.environ | {"PYTHONPATH": path, "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, "-c", "from priorbench.cli import main; main()", *arguments],
+        capture_output=True, text=True, check=False, env=environment, timeout=120,
+    )  # fmt: skip
+
+
+REGISTERS = """
+from priorbench import hookimpl
+
+@hookimpl
+def register_{kind}s(register):
+    register("{name}", "{factory}", summary="a stranger's")
+"""
+
+
+def test_an_installed_plugin_that_raises_on_import_is_listed_as_broken(tmp_path):
+    install(tmp_path, "bad-prior", "1.2", "bad", "raise OSError('no such library')")
+    install(tmp_path, "good-prior", "3.4", "good", REGISTERS.format(kind="prior", name="swan", factory="m:X"))
+    done = command(tmp_path, "plugins")
+    assert done.returncode == 0, done.stderr
+    assert "broken bad of bad-prior 1.2: OSError: no such library" in done.stdout
+    (line,) = [k for k in done.stdout.splitlines() if "swan" in k]
+    assert line.split()[:4] == ["prior", "swan", "good-prior", "3.4"]
+    assert all(name in done.stdout for name in BUILT_IN)
+
+
+def test_installed_plugins_with_one_name_are_one_line_and_exit_code_2(tmp_path):
+    install(tmp_path, "other-ot", "5.6", "other", REGISTERS.format(kind="prior", name="ot", factory="m:X"))
+    done = command(tmp_path, "plugins")
+    assert done.returncode == 2
+    assert "'ot'" in done.stderr
+    assert f"priorbench {priorbench.__version__}" in done.stderr
+    assert "other-ot 5.6" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_installed_command_runs_and_stands_in_the_help(tmp_path):
+    source = REGISTERS.format(kind="command", name="greet", factory="greeter:greet") + (
+        "\nimport click\n\n@click.command()\n@click.argument('who')\ndef greet(who):\n    click.echo('hello ' + who)\n"
+    )
+    install(tmp_path, "greeter", "1", "greeter", source)
+    assert command(tmp_path, "greet", "world").stdout == "hello world\n"
+    assert "a stranger's" in command(tmp_path, "--help").stdout
+    missing = command(tmp_path, "gret")
+    assert missing.returncode == 2
+    assert "did you mean 'greet'?" in missing.stderr
+
+
+def test_a_plugins_command_runs_in_the_group(monkeypatch):
+    from priorbench.cli import cli
+
+    plugins = plugins_with(monkeypatch, entry("h", registering("hello", "register_commands", f"{__name__}:hello"), "h"))
+    monkeypatch.setattr("priorbench.plugin_manager.load_plugins", lambda: plugins)
+    done = CliRunner().invoke(cli, ["hello"])
+    assert (done.exit_code, done.output) == (0, "hello\n")
+
+
+# --- without torch -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import priorbench",
+        "import priorbench.cli",
+        "import priorbench.cli.run, priorbench.cli.plugins, priorbench.cli.backbone, priorbench.cli.extractor",
+        "from priorbench.plugin_manager import load_plugins; assert load_plugins().find('prior', 'ot')",
+        "from priorbench.bench.config import make_config; make_config()",
+    ],
+)
+def test_no_torch(code):
+    """Fails, with the reason, where torch is imported; the control below shows that it can."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; import sys; assert 'torch' not in sys.modules, 'torch came in'"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_loading_a_prior_does_import_torch():
+    """What the tests above forbid is seen when it happens."""
+    code = "import sys; from priorbench.plugin_manager import load_plugins as p; p().find('prior', 'noise').load(); "
+    done = subprocess.run([sys.executable, "-c", code + "sys.exit('torch' in sys.modules)"], check=False)
+    assert done.returncode == 1
+
+
+# --- who imports whom --------------------------------------------------------------------------------------
+
+
+def test_the_scanner_sees_every_way_to_import(tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text(
+        "import priorbench_ot\nfrom priorbench.bench import plan\nfrom . import near\n"
+        "def f():\n    import priorbench_gan.prior as g\n    from priorbench_vae import prior\n"
+    )
+    assert sorted(m for m, _ in imports(path)) == [
+        "priorbench.bench", "priorbench_gan.prior", "priorbench_ot", "priorbench_vae",
+    ]  # fmt: skip
+
+
+def test_no_string_in_priorbench_names_a_plugins_module():
+    """``import_module("priorbench_ot")`` would be an import too."""
+    packages = tuple(sorted({p.parent.name for p in PLUGINS}))
+    assert packages == (
+        "priorbench_controls", "priorbench_gan", "priorbench_gaussian", "priorbench_ot", "priorbench_vae",
+    )  # fmt: skip
+    for path in (ROOT / "priorbench").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert not node.value.startswith(packages), f"{path}:{node.lineno}"
+
+
+def test_a_plugins_factories_are_its_own():
+    for r in load_plugins().registrations.values():
+        owner = "priorbench_" if r.kind == "prior" else "priorbench."
+        assert r.factory.startswith(owner), r
+
+
+@pytest.mark.parametrize("path", PLUGINS, ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_plugins_reach_for_no_inner_name_at_run_time(path):
+    """No attribute of an inner module by way of ``priorbench.`` or of a relative import that leaves the plugin."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level <= 1, f"{path}:{node.lineno}"
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "priorbench":
+            assert node.attr in priorbench.__all__, f"{path}:{node.lineno}"
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            assert not node.value.startswith("priorbench."), f"{path}:{node.lineno}"

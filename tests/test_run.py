@@ -228,7 +228,7 @@ def planted():
     plugins = load_plugins()
     plugins.add(Plugin(register_priors=hookimpl(register_priors)), "planted", "planted", "1")
     yield
-    plugins.manager.unregister(name="planted")
+    plugins.manager.unregister(name="planted/planted")
     for name in FAULTS:
         del plugins.registrations["prior", name]
 

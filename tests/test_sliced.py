@@ -1,8 +1,12 @@
 """The sliced Wasserstein loss against POT and against what is known in closed form."""
 
+import math
+
 import ot
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from priorbench_ot import sliced_wasserstein
 from priorbench_ot.loss import random_directions, sliced_power
 
@@ -61,7 +65,7 @@ def test_the_generator_decides_and_the_global_state_is_untouched():
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"p": 0.5}, "p must be at least 1, got 0.5"),
+    ({"p": 0.5}, "p must be at least 1 and finite, got 0.5"),
     ({"directions": None}, "directions or a generator"),
     ({"y": torch.zeros(3, 5)}, r"got \(40, 6\) and \(3, 5\)"),
     ({"directions": None, "generator": torch.Generator(), "n_projections": 0}, "at least 1, got 0"),
@@ -71,3 +75,189 @@ def test_errors(changes, message):
     arguments = {"x": x, "y": y, "directions": directions} | changes
     with pytest.raises(ValueError, match=message):
         sliced_wasserstein(arguments.pop("x"), arguments.pop("y"), **arguments)
+
+
+# --- against POT, and properties ---------------------------------------------------------------------------
+
+seeds, sizes, orders = st.integers(0, 10**6), st.integers(1, 25), st.sampled_from([1, 1.5, 2, 3])
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds, n=sizes, m=sizes, d=st.integers(1, 8), p=orders)
+def test_equals_pot_for_any_sizes(seed, n, m, d, p):
+    x, y, directions = clouds(n, m, d, seed)
+    weights = [torch.full((k,), 1 / k, dtype=torch.float64) for k in (n, m)]
+    theirs = ot.sliced_wasserstein_distance(x, y, *weights, projections=directions.T, p=p)
+    found = sliced_wasserstein(x, y, directions=directions, p=p)
+    assert found.item() == pytest.approx(float(theirs), rel=1e-5, abs=1e-9)
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2, 3])
+@pytest.mark.parametrize(("n", "m"), [(200, 200), (128, 50)])
+def test_equals_pot_in_single_precision(n, m, p):
+    x, y, directions = (z.float() for z in clouds(n, m, 64))
+    weights = [torch.full((k,), 1 / k) for k in (n, m)]
+    theirs = ot.sliced_wasserstein_distance(x, y, *weights, projections=directions.T, p=p)
+    found = sliced_wasserstein(x, y, directions=directions, p=p)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(float(theirs), rel=1e-5)
+
+
+def test_unequal_sizes_by_hand():
+    """{0, 6} and {0, 3, 6}: two sixths of the mass go 3, the rest stays."""
+    x, y, line = torch.tensor([[6.0], [0.0]]), torch.tensor([[3.0], [0.0], [6.0]]), torch.ones(1, 1)
+    assert sliced_wasserstein(x, y, directions=line, p=1).item() == pytest.approx(1)
+    assert sliced_wasserstein(x, y, directions=line, p=2).item() == pytest.approx(math.sqrt(3))
+    assert sliced_wasserstein(x, y, directions=line, p=3).item() == pytest.approx(9 ** (1 / 3))
+
+
+def test_the_mean_over_directions_stands_inside_the_root():
+    """Along (1, 0) the distance is 3, along (0, 1) it is 4."""
+    x, y = torch.zeros(1, 2), torch.tensor([[3.0, 4.0]])
+    assert sliced_wasserstein(x, y, directions=torch.eye(2)).item() == pytest.approx(math.sqrt(12.5))
+    assert sliced_wasserstein(x, y, directions=torch.eye(2), p=1).item() == pytest.approx(3.5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=seeds, n=sizes, m=sizes, p=orders, scale=st.floats(0.1, 10))
+def test_metric_axioms(seed, n, m, p, scale):
+    x, y, directions = clouds(n, m, 4, seed)
+    z = clouds(7, 7, 4, seed + 1)[0]
+
+    def distance(a, b):
+        return sliced_wasserstein(a, b, directions=directions, p=p).item()
+
+    assert distance(x, y) == pytest.approx(distance(y, x))
+    assert distance(x, y) > 0
+    assert distance(x, z) <= distance(x, y) + distance(y, z) + 1e-9
+    assert distance(scale * x, scale * y) == pytest.approx(scale * distance(x, y))
+    assert distance(x + 5, y + 5) == pytest.approx(distance(x, y), rel=1e-6)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    assert distance(x, x[order]) == pytest.approx(0, abs=1e-9)
+    assert distance(x[order], y) == pytest.approx(distance(x, y))
+    assert distance(x, x[order].repeat(3, 1)) == pytest.approx(0, abs=1e-9)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=seeds, n=sizes, m=sizes)
+def test_grows_with_the_order(seed, n, m):
+    x, y, directions = clouds(n, m, 3, seed)
+    found = [sliced_wasserstein(x, y, directions=directions, p=p).item() for p in (1, 1.5, 2, 3)]
+    assert all(a <= b + 1e-12 for a, b in zip(found[:-1], found[1:], strict=True))
+
+
+@pytest.mark.parametrize("c", [[0.0] * 6, [1.0, 0, 0, 0, 0, 0], [1.0, -2, 3, -4, 5, -6]])
+def test_a_translation_along_given_directions(c):
+    x, _, directions = clouds()
+    c = torch.tensor(c, dtype=torch.float64)
+    found = sliced_wasserstein(x, x + c, directions=directions).item()
+    assert found == pytest.approx((directions @ c).square().mean().sqrt().item(), abs=1e-12)
+
+
+# --- gradients ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2, 3])
+@pytest.mark.parametrize("m", [5, 8])
+def test_gradients_of_the_distance(m, p):
+    x, y, directions = clouds(5, m, 3)
+    assert torch.autograd.gradcheck(
+        lambda a, b: sliced_wasserstein(a, b, directions=directions, p=p), (x.requires_grad_(), y.requires_grad_())
+    )
+
+
+def test_the_gradient_by_hand():
+    """In one dimension d SW_2^2 / dx_i = 2 (x_i - its partner) / n, the partner by rank."""
+    x = torch.tensor([[5.0], [1.0]], requires_grad=True)
+    sliced_power(x, torch.tensor([[2.0], [9.0]]), torch.ones(1, 1), 2).backward()
+    assert x.grad.flatten().tolist() == pytest.approx([5 - 9, 1 - 2])
+
+
+def test_the_inputs_are_not_changed():
+    x, y, directions = clouds(9, 5)
+    copies = [z.clone() for z in (x, y, directions)]
+    sliced_wasserstein(x, y, directions=directions)
+    assert all(torch.equal(a, b) for a, b in zip(copies, (x, y, directions), strict=True))
+
+
+# --- directions --------------------------------------------------------------------------------------------
+
+
+def test_directions_are_uniform_on_the_sphere():
+    theta = random_directions(40_000, 3, torch.Generator().manual_seed(0))
+    assert theta.shape == (40_000, 3)
+    assert theta.norm(dim=1).sub(1).abs().max() < 1e-6
+    assert theta.mean(0).abs().max() < 0.02
+    assert (theta.T @ theta / len(theta) - torch.eye(3) / 3).abs().max() < 0.01
+    # Archimedes: a coordinate of a uniform point of the sphere in R^3 is uniform on [-1, 1].
+    assert torch.histc(theta[:, 0], 4, -1, 1).div(len(theta)).sub(0.25).abs().max() < 0.01
+
+
+def test_left_out_directions_are_512_from_the_generator():
+    x, y, _ = clouds()
+    drawn = random_directions(512, 6, torch.Generator().manual_seed(3))
+    wanted = sliced_wasserstein(x, y, directions=drawn)
+    assert torch.equal(sliced_wasserstein(x, y, generator=torch.Generator().manual_seed(3)), wanted)
+    few = sliced_wasserstein(x, y, generator=torch.Generator().manual_seed(3), n_projections=5)
+    five = random_directions(5, 6, torch.Generator().manual_seed(3))
+    assert torch.equal(few, sliced_wasserstein(x, y, directions=five))
+
+
+def test_given_directions_leave_the_generator_alone():
+    x, y, directions = clouds()
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    found = sliced_wasserstein(x, y, directions=directions, generator=generator, n_projections=3)
+    assert torch.equal(found, sliced_wasserstein(x, y, directions=directions))
+    assert torch.equal(before, generator.get_state())
+
+
+def test_the_global_state_is_not_read():
+    x, y, _ = clouds()
+    with torch.random.fork_rng(devices=[]):
+        found = []
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            found.append(sliced_wasserstein(x, y, generator=torch.Generator().manual_seed(0), n_projections=4).item())
+    assert found[0] == found[1]
+
+
+# --- what is refused ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "points", [torch.zeros(6), torch.zeros(0, 6), torch.zeros(2, 3, 6), torch.zeros(3, 5)], ids=lambda z: str(z.shape)
+)
+def test_points_of_another_shape_are_refused_on_either_side(points):
+    x, _, directions = clouds()
+    for pair in ((x, points), (points, x)):
+        with pytest.raises(ValueError, match=r"must be \(N, d\) and \(M, d\)"):
+            sliced_wasserstein(*pair, directions=directions)
+
+
+@pytest.mark.parametrize("shape", [(30, 5), (6,), (0, 6), (2, 30, 6)], ids=str)
+def test_directions_of_another_shape_are_refused(shape):
+    x, y, _ = clouds()
+    with pytest.raises(ValueError, match="directions"):
+        sliced_wasserstein(x, y, directions=torch.zeros(shape, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("p", [0, 0.99, -1, math.inf, math.nan])
+def test_an_order_that_has_no_mean_is_refused(p):
+    """Infinity too: a mean of infinite powers, taken to the power 0, would be 1 whatever the points are."""
+    x, y, directions = clouds()
+    with pytest.raises(ValueError, match=r"^p must be"):
+        sliced_wasserstein(x, y, directions=directions, p=p)
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2])
+def test_whole_numbers_are_refused_or_measured(p):
+    """Bytes of images: directions cut down to whole numbers would all be zero, and so would the distance."""
+    x, y, directions = clouds()
+    x, y = (10 * x).round(), (10 * y).round()
+    wanted = sliced_wasserstein(x, y, directions=directions, p=p).item()
+    try:
+        found = sliced_wasserstein(x.long(), y.long(), directions=directions, p=p).item()
+    except (ValueError, TypeError, RuntimeError):
+        return
+    assert found == pytest.approx(wanted, rel=1e-5)

@@ -56,7 +56,7 @@ def sliced_wasserstein(
     Arguments:
         x, y: the batches, (N, d) and (M, d).
         n_projections: K, how many random directions; has no effect where ``directions`` are given.
-        p: the order, at least 1.
+        p: the order, at least 1 and finite.
         directions: (K, d), of unit length; drawn uniformly on the sphere if left out.
         generator: what draws them; needed where ``directions`` are left out.
 
@@ -65,12 +65,16 @@ def sliced_wasserstein(
     """
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or not len(x) or not len(y):
         raise ValueError(f"x and y must be (N, d) and (M, d), got {tuple(x.shape)} and {tuple(y.shape)}")
-    if p < 1:
-        raise ValueError(f"p must be at least 1, got {p}")
+    if not (x.is_floating_point() and y.is_floating_point()):
+        raise ValueError(f"x and y must be of floating point, got {x.dtype} and {y.dtype}")
+    if not 1 <= p < float("inf"):
+        raise ValueError(f"p must be at least 1 and finite, got {p}")
     if directions is None:
         if generator is None:
             raise ValueError("give either directions or a generator to draw them with")
         if n_projections < 1:
             raise ValueError(f"n_projections must be at least 1, got {n_projections}")
         directions = random_directions(n_projections, x.shape[1], generator, x.device)
+    if directions.ndim != 2 or directions.shape[1] != x.shape[1] or not len(directions):
+        raise ValueError(f"directions must be (K, {x.shape[1]}), got {tuple(directions.shape)}")
     return sliced_power(x, y, directions.to(x), p).pow(1 / p)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ..errors import UserError, unknown
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+
+
+def read_yaml(text: str) -> Any:
+    """``yaml.safe_load`` with one error, a :class:`ValueError` of one line, for all that cannot be read."""
+    try:
+        return yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:  # a date that does not exist is a plain ValueError
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def as_number(value: Any) -> Any:
+    """1e-3 as a number: YAML 1.1 reads it, for want of a point, as a string."""
+    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
 
 
 class _Strict(BaseModel):
@@ -23,6 +38,11 @@ class PriorConfig(_Strict):
 
     name: str
     params: dict[str, Any] = {}
+
+    @field_validator("params", mode="after")
+    @classmethod
+    def _numbers(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return {k: as_number(v) for k, v in value.items()}
 
     @property
     def label(self) -> str:
@@ -91,14 +111,21 @@ class RunConfig(_Strict):
         values = [None if v == "all" else v for v in values]
         if not values:
             raise ValueError("must have at least one value")
-        return list(dict.fromkeys(values))
+        return values
+
+    @field_validator("t_trunc", "solver", "steps", mode="after")
+    @classmethod
+    def _once(cls, value: list[Any]) -> list[Any]:
+        return list(dict.fromkeys(value))
 
 
 def parse_priors(text: str) -> list[dict[str, Any]]:
     """``'ot[projections=64,emits=x_t],vae'`` as a list of name and params."""
     found: list[dict[str, Any]] = []
     for part in re.split(r",(?![^\[\]]*\])", text):
-        match = re.fullmatch(r"\s*([^\[\]=,]+?)\s*(?:\[(.*)\])?\s*", part)
+        match = re.fullmatch(r"\s*([^\[\]=,\s][^\[\]=,]*?)\s*(?:\[(.*)\])?\s*", part)
+        if match and "][" in re.sub(r"\s", "", match[2] or ""):
+            match = None
         if match is None:
             raise ValueError(f"cannot read {part.strip()!r}; write NAME or NAME[key=value,...]")
         params: dict[str, Any] = {}
@@ -106,7 +133,7 @@ def parse_priors(text: str) -> list[dict[str, Any]]:
             key, equals, value = item.partition("=")
             if not equals or not key.strip():
                 raise ValueError(f"cannot read {item.strip()!r} in {part.strip()!r}; write key=value")
-            params[key.strip()] = yaml.safe_load(value)
+            params[key.strip()] = as_number(read_yaml(value))
         found.append({"name": match[1], "params": params})
     return found
 
@@ -128,9 +155,9 @@ def read_config(source: str | Path | None) -> dict[str, Any]:
             raise unknown("config file or preset", name, known)
         raise UserError(f"config file {name} does not exist (presets: {', '.join(known)})")
     try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"config file {name} cannot be read: {' '.join(str(error).split())}") from error
+        values = read_yaml(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"config file {name} cannot be read: {error}") from error
     if values is None:
         values = {}
     if not isinstance(values, dict):
@@ -150,16 +177,17 @@ def assign(values: dict[str, Any], assignment: str) -> None:
         if not isinstance(target, dict):
             raise UserError(f"--set {assignment}: {parent!r} has no keys of its own")
     try:
-        target[leaf] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {assignment}: {' '.join(str(error).split())}") from error
+        target[leaf] = read_yaml(text)
+    except ValueError as error:
+        raise UserError(f"--set {assignment}: {error}") from error
 
 
-def make_config(source: str | Path | None = None, overrides: dict[str, Any] | None = None, sets: Iterable[str] =
-()) -> RunConfig:  # fmt: skip
+def make_config(
+    source: str | Path | None = None, overrides: dict[str, Any] | None = None, sets: Iterable[str] = ()
+) -> RunConfig:
     """Read, override, validate. Every mistake is named, each with its path, in one :class:`UserError`."""
     values = read_config(source)
-    values |= {k: v for k, v in (overrides or {}).items() if v is not None}
+    values |= deepcopy({k: v for k, v in (overrides or {}).items() if v is not None})
     for assignment in sets:
         assign(values, assignment)
     try:

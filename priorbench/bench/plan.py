@@ -109,7 +109,14 @@ def make_plan(config: RunConfig) -> Plan:
         raise UserError("; ".join(dict.fromkeys(problems)))
 
     T = context.diffusion.T
-    grid = tuple((s, k) for s in config.solver for k in config.steps)
+
+    def settings(t: int, first: tuple[tuple[str, int | None], ...] = ()) -> tuple[tuple[str, int | None], ...]:
+        """Each (solver, steps) once; ``all`` and t_trunc steps are the same chain."""
+        chains: dict[tuple[str, int], tuple[str, int | None]] = {}
+        for solver, steps in (*first, *((s, k) for s in config.solver for k in config.steps)):
+            chains.setdefault((solver, steps or t), (solver, steps))
+        return tuple(chains.values())
+
     full = (config.full_chain.solver, config.full_chain.steps)
     versions = {name: metadata.version(name) for name in MEASURED_BY} | {"priorbench": __version__}
     digests = {
@@ -137,9 +144,9 @@ def make_plan(config: RunConfig) -> Plan:
     cells = []
     for seed in range(config.seed, config.seed + config.seeds):
         # The full chain comes first: every speed-up is measured against it. With it, pure noise by the grid's solvers.
-        cells.append(cell(*noise, T, seed, tuple(dict.fromkeys([full, *grid]))))
+        cells.append(cell(*noise, T, seed, settings(T, (full,))))
         for t in config.t_trunc:
-            cells += [cell(p, r, t, seed, grid) for p, r in priors if not (p.label == "noise" and t == T)]
+            cells += [cell(p, r, t, seed, settings(t)) for p, r in priors if not (p.label == "noise" and t == T)]
     return Plan(config, cells, T)
 
 

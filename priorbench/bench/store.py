@@ -4,6 +4,7 @@ import io
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,17 @@ from .plan import CellSpec
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write, flush to disk, rename: a reader sees the old file or the new one, never half of one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
@@ -45,7 +48,8 @@ class Store:
         """What is kept of a cell, or None where it has to be computed. Failures are never reused."""
         try:
             kept = json.loads(self.path(spec).read_text())
-            complete = kept["cell"] == spec.cell and all(r["status"] == "ok" for r in kept["rows"])
+            every = len(kept["rows"]) == len(spec.solvers)
+            complete = every and kept["cell"] == spec.cell and all(r["status"] == "ok" for r in kept["rows"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return kept if complete and self.images_path(spec).is_file() else None

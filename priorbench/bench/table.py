@@ -59,8 +59,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         for name in AVERAGED:
             values = group[name].astype(float)
             row[name] = values.mean()
-            error = float(values.sem()) if len(values) > 1 else float("nan")
-            half = float(stats.t.ppf(0.975, max(len(values) - 1, 1))) * error
+            counted = int(values.count())  # a seed whose full chain failed has no speed-up
+            error = float(values.sem()) if counted > 1 else float("nan")
+            half = float(stats.t.ppf(0.975, max(counted - 1, 1))) * error
             row[f"{name}_low"], row[f"{name}_high"] = row[name] - half, row[name] + half
         found.append(row)
     return pd.DataFrame(found, columns=None if found else [*_SETTING, "seeds"])

@@ -62,7 +62,12 @@ class FolderExtractor(FeatureExtractorBase):
         self.channels, *self.size = about["shape"]
         with torch.random.fork_rng(devices=[]):  # layers initialise by the global generator
             self.classifier = Classifier(tuple(about["shape"]), about["classes"], about["features"], about["width"])
-        self.classifier.load_state_dict(weights)
+        try:
+            self.classifier.load_state_dict(weights)
+        except RuntimeError as error:
+            raise UserError(
+                f"the weights in {folder} are not of the architecture that extractor.json states"
+            ) from error
         self.eval().requires_grad_(False)
 
     @staticmethod
@@ -85,6 +90,11 @@ class FolderExtractor(FeatureExtractorBase):
                 f"got {input.dtype} of {'x'.join(map(str, input.shape[2:]))}"
             )
         grey = self.channels == 1 and input.shape[1] == 3
+        if input.shape[1] != self.channels and not (grey and bool((input == input[:, :1]).all())):
+            raise UserError(
+                f"extractor {self.name!r} takes {self.channels} channels (grey ones may come as three equal ones), "
+                f"got {input.shape[1]}" + (" that differ" if grey else "")
+            )
         x = input[:, :1] if grey else input
         return (self.classifier.body(x.to(torch.float32) / 127.5 - 1),)
 
@@ -96,7 +106,12 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         blob = (folder / "model.safetensors").read_bytes()
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} holds no extractor that can be read: {error}") from error
-    if hashlib.sha256(blob).hexdigest() != about.get("sha256"):
+    missing = {"name", "shape", "classes", "features", "width", "sha256"} - set(
+        about if isinstance(about, dict) else ()
+    )
+    if missing:
+        raise UserError(f"{folder / 'extractor.json'} does not state {', '.join(sorted(missing))}")
+    if hashlib.sha256(blob).hexdigest() != about["sha256"]:
         raise UserError(f"{folder / 'model.safetensors'} is not the file whose sha256 extractor.json states")
     return about, load_file(folder / "model.safetensors")
 
@@ -107,9 +122,14 @@ def from_folder(folder: Path) -> FolderExtractor:
     name = about["name"]
 
     class Registered(FolderExtractor):
+        sha256 = about["sha256"]
+
         def __init__(self, name: str, features_list: list[str], **kwargs: Any) -> None:
             super().__init__(name, features_list, folder=folder)
 
-    if name not in FEATURE_EXTRACTORS_REGISTRY:
+    known = FEATURE_EXTRACTORS_REGISTRY.get(name)
+    if known is not None and getattr(known, "sha256", None) != about["sha256"]:
+        raise UserError(f"another extractor is already known as {name!r}; give the one in {folder} another name")
+    if known is None:
         register_feature_extractor(name, Registered)
     return FolderExtractor(name, [LAYER], folder=folder)
