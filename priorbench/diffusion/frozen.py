@@ -1,6 +1,7 @@
 """The frozen diffusion model: a ``diffusers`` network and noise schedule that nothing here ever trains."""
 
 import hashlib
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,27 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
         return found
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return accelerator or torch.device("cpu")
+
+
+def _unfit(pipeline: Any) -> str:
+    """Why ``pipeline`` is none of unconditional diffusion over pixels, or nothing."""
+    network = getattr(pipeline, "unet", None)
+    if network is None:
+        return "has no 'unet'"
+    if any(hasattr(pipeline, part) for part in ("vae", "vqvae", "movq")):
+        return "works on latents, not on pixels"
+    config = network.config
+    needed = [p.name for p in inspect.signature(network.forward).parameters.values() if p.default is p.empty]
+    if len(needed) > 2 or config.get("class_embed_type") or config.get("num_class_embeds"):
+        return "needs a condition (a prompt or a class) to sample"
+    if config.get("sample_size") is None:
+        return "does not state the size of its images (unet/config.json: sample_size)"
+    if config["out_channels"] not in (config["in_channels"], 2 * config["in_channels"]):
+        return f"makes {config['out_channels']} channels out of {config['in_channels']}"
+    kind = pipeline.scheduler.config.get("prediction_type", "epsilon")
+    if kind not in ("epsilon", "sample", "v_prediction"):
+        return f"predicts {kind!r}, not epsilon, sample or v_prediction"
+    return ""
 
 
 class _Reached(Exception):
@@ -77,7 +99,9 @@ class FrozenDiffusion:
         from diffusers import DiffusionPipeline
         from diffusers.utils import logging
 
+        said = logging.get_verbosity()
         logging.disable_progress_bar()
+        logging.set_verbosity_error()  # what goes wrong is raised; the rest is no news to the user
         try:
             with torch.random.fork_rng(devices=[]):  # layers initialise by the global generator
                 pipeline = DiffusionPipeline.from_pretrained(str(name), use_safetensors=True)
@@ -88,10 +112,11 @@ class FrozenDiffusion:
             ) from error
         finally:
             logging.enable_progress_bar()
-        network = getattr(pipeline, "unet", None)
-        if network is None:
-            raise UserError(f"backbone {str(name)!r} is a {type(pipeline).__name__} without a 'unet'")
-        return cls(network, pipeline.scheduler, device=device, precision=precision, compile=compile)
+            logging.set_verbosity(said)
+        reason = _unfit(pipeline)
+        if reason:
+            raise UserError(f"backbone {str(name)!r} is a {type(pipeline).__name__} that {reason}")
+        return cls(pipeline.unet, pipeline.scheduler, device=device, precision=precision, compile=compile)
 
     @property
     def T(self) -> int:
@@ -113,6 +138,28 @@ class FrozenDiffusion:
             sha.update(name.encode())
             sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return sha.hexdigest()
+
+    def describe(self) -> dict[str, str]:
+        """What the model is, for people."""
+        config, alpha_bar = self.config, self.process.alpha_bar
+        limits = []
+        if config.get("clip_sample"):
+            limits.append(f"clipped to +-{config.get('clip_sample_range', 1.0):g}")
+        if config.get("thresholding"):
+            limits.append(f"dynamic thresholding at the {config.get('dynamic_thresholding_ratio')} quantile")
+        return {
+            "network": type(self.network).__name__,
+            "parameters": f"{sum(p.numel() for p in self.network.parameters()):,}",
+            "images": "x".join(map(str, self.shape)),
+            "predicts": str(config.get("prediction_type", "epsilon")),
+            "T": str(self.T),
+            "betas": f"{config.get('beta_schedule', 'given')}, {1 - float(alpha_bar[1]):.2g} to "
+            f"{1 - float(alpha_bar[-1] / alpha_bar[-2]):.2g}",
+            "alpha_bar_T": f"{float(alpha_bar[-1]):.2g}",
+            "x_0": ", ".join(limits) or "not clipped",
+            "variance": str(config.get("variance_type") or "of each solver"),
+            "sha256": self.digest()[:16],
+        }
 
     def diffuse(self, x_0: Tensor, t: int, generator: torch.Generator) -> Tensor:
         """A draw of q(x_t | x_0); see :meth:`ForwardProcess.diffuse`."""

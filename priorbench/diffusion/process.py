@@ -12,7 +12,9 @@ module and :mod:`priorbench.diffusion.solvers` has to know.
 Reference: Denoising Diffusion Probabilistic Models (Ho et al., 2020), https://arxiv.org/abs/2006.11239
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -34,6 +36,31 @@ def randn(shape: Sequence[int], generator: torch.Generator, device: torch.device
     A generator on the CPU so gives the same numbers whatever the device.
     """
     return torch.randn(tuple(shape), generator=generator, device=generator.device).to(device or generator.device)
+
+
+def generator_for(seed: int, purpose: str) -> torch.Generator:
+    """An independent stream for each purpose; the same for whoever asks, so that differences are theirs."""
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Inside, the global generators of the CPU and of ``device`` start from ``seed``; after, they are as they were.
+
+    Layers initialise, and drop out, by the global generator: so those draws are explicit too.
+    """
+    device = torch.device(device)
+    accelerated = device.type != "cpu"
+    index = device.index or 0
+    with torch.random.fork_rng(
+        devices=[index] if accelerated else [], device_type=device.type if accelerated else "cuda"
+    ):
+        torch.default_generator.manual_seed(seed)
+        if accelerated:
+            with torch.accelerator.device_index(index):
+                torch.get_device_module(device).manual_seed(seed)
+        yield
 
 
 class ForwardProcess:

@@ -8,3 +8,8 @@ from ..assets import folder
 def digits() -> Path:
     """A U-Net trained on the training split of digits, T = 1000, linear schedule, epsilon prediction."""
     return folder("digits/backbone")
+
+
+def mnist() -> Path:
+    """A U-Net trained on the training split of mnist, T = 1000, linear schedule, epsilon prediction."""
+    return folder("mnist/backbone")
