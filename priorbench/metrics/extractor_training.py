@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..data.dataset import Dataset, to_float
+from ..diffusion.process import seeded
 from ..errors import UserError
 from .extractors import Classifier
 
@@ -47,8 +49,7 @@ def train_extractor(
     started = time.monotonic()
     generator = torch.Generator().manual_seed(seed)
     classes = int(dataset.labels["train"].max()) + 1
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # layers initialise, and drop out, by the global generator
+    with seeded(seed):
         model = Classifier(dataset.shape, classes, features, width)
         images, labels = to_float(dataset.train), dataset.labels["train"]
         optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
@@ -71,7 +72,7 @@ def train_extractor(
     output.mkdir(parents=True, exist_ok=True)
     save_file(model.state_dict(), output / "model.safetensors")
     about = {
-        "name": f"lenet-{dataset.name}-{features}",
+        "name": f"lenet-{re.sub(r'[^A-Za-z0-9.]+', '-', Path(dataset.name).name).strip('-')}-{features}",
         "shape": dataset.shape,
         "classes": classes,
         "features": features,

@@ -116,10 +116,14 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return about, load_file(folder / "model.safetensors")
 
 
-def from_folder(folder: Path) -> FolderExtractor:
-    """The extractor of ``folder``, registered with torch-fidelity under the name that its ``extractor.json`` gives."""
+def from_folder(folder: Path, shipped: bool = True) -> FolderExtractor:
+    """The extractor of ``folder``, registered with torch-fidelity under the name that its ``extractor.json`` gives.
+
+    One that was not ``shipped`` has the beginning of its weights' sha256 in its name: another training of the same
+    classifier gives other features, and FID values that must not be taken for these.
+    """
     about, _ = read_folder(folder)
-    name = about["name"]
+    name = about["name"] if shipped else f"{about['name']}@{about['sha256'][:8]}"
 
     class Registered(FolderExtractor):
         sha256 = about["sha256"]

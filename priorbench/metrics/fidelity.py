@@ -12,6 +12,8 @@ from torch_fidelity import metric_fid, metric_kid, metric_prc
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.utils import get_featuresdict_from_dataset
 
+from ..diffusion.process import generator_for
+
 KID_SUBSET = 1000  # torch-fidelity's default; smaller sets are taken whole
 
 
@@ -41,6 +43,13 @@ def features_of(images: Tensor, extractor: FeatureExtractorBase, batch_size: int
             Images(images), extractor, batch_size, accelerated, save_cpu_ram=True, verbose=False
         )
     return found[layer(extractor)]
+
+
+def floor(train: Tensor, test: Tensor, n_samples: int) -> dict[str, float]:
+    """What ``n_samples`` perfect samples would score: :func:`fidelity` of as many training images (all, if there are no
+    more), drawn the same way each time. FID falls with the number of samples, so a floor is one only for as many."""
+    chosen = torch.randperm(len(train), generator=generator_for(0, "floor"))[:n_samples]
+    return fidelity(train[chosen], test)
 
 
 def fidelity(generated: Tensor, reference: Tensor) -> dict[str, float]:

@@ -8,9 +8,28 @@ holds twice is one. Held-out images have a share of their own, the reference.
 import torch
 from torch import Tensor
 
+CHUNK = 2048  # rows of the distance matrix that are in memory at once
 
-def authenticity(features: Tensor, training: Tensor) -> float:
-    """The share in 0..1, for features (N, F) of samples and (M, F) of the training images, M at least 2."""
-    among = torch.cdist(training.double(), training.double()).fill_diagonal_(float("inf")).amin(1)
-    distance, nearest = torch.cdist(features.double(), training.double()).min(1)
-    return float((distance > among[nearest]).double().mean())
+
+def neighbour_distances(training: Tensor) -> Tensor:
+    """How far each of the training features (M, F) is from the nearest other one: (M,), float64."""
+    training = training.double()
+    found = []
+    for start in range(0, len(training), CHUNK):
+        rows = torch.cdist(training[start : start + CHUNK], training)
+        rows[torch.arange(len(rows)), torch.arange(start, start + len(rows))] = float("inf")
+        found.append(rows.amin(1))
+    return torch.cat(found)
+
+
+def authenticity(features: Tensor, training: Tensor, among: Tensor | None = None) -> float:
+    """The share in 0..1, for features (N, F) of samples and (M, F) of the training images, M at least 2.
+
+    ``among`` is ``neighbour_distances(training)``, for callers that have many sets of samples.
+    """
+    among = neighbour_distances(training) if among is None else among
+    training, authentic = training.double(), 0
+    for chunk in features.double().split(CHUNK):
+        distance, nearest = torch.cdist(chunk, training).min(1)
+        authentic += int((distance > among[nearest]).sum())
+    return authentic / len(features)

@@ -31,7 +31,11 @@ def exact_w2(x: Tensor, y: Tensor) -> float:
 
 def gaussian_w2(x: Tensor, y: Tensor) -> float:
     """W2 of the Gaussians with the moments of the two clouds: a lower bound of W2, exact for Gaussian laws."""
-    moments = [(p.mean(0), torch.cov(p.T).reshape(p.shape[1], -1)) for p in (_points(x), _points(y))]
+    x, y = _points(x), _points(y)
+    if len(x) + len(y) < x.shape[1]:  # fewer points than dimensions: the same distance in the space that they span
+        basis = torch.linalg.qr(torch.cat([x, y]).T).Q
+        x, y = x @ basis, y @ basis
+    moments = [(p.mean(0), torch.cov(p.T).reshape(p.shape[1], -1)) for p in (x, y)]
     (mean_x, cov_x), (mean_y, cov_y) = moments
     return float(ot.gaussian.bures_wasserstein_distance(mean_x, mean_y, cov_x, cov_y))
 
