@@ -8,11 +8,12 @@ class UserError(Exception):
     """Bad input. The message says what was wrong, where, and what would be right, in one line."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for a name that does not exist, with the nearest one that does (or all of them)."""
+def unknown(kind: str, name: str, known: Iterable[str], of: str = "") -> UserError:
+    """The error for a name that does not exist (in ``of``), with the nearest one that does (or all of them)."""
+    missing = f"{of} has no {kind} {name!r}" if of else f"there is no {kind} {name!r}"
     options = sorted(known)
     near = get_close_matches(name.lower(), [o.lower() for o in options], n=1, cutoff=0.5)
     if near:
         best = next(o for o in options if o.lower() == near[0])
-        return UserError(f"there is no {kind} {name!r}; did you mean {best!r}?")
-    return UserError(f"there is no {kind} {name!r}; there are: {', '.join(options) or 'none'}")
+        return UserError(f"{missing}; did you mean {best!r}?")
+    return UserError(f"{missing}; there are: {', '.join(options) or 'none'}")

@@ -1,6 +1,5 @@
 """One cell: fit a prior, sample it once, denoise by every (solver, steps), measure. A pure function of its spec."""
 
-import hashlib
 import threading
 import time
 import traceback
@@ -17,13 +16,16 @@ from torch import Tensor
 
 from .. import __version__
 from ..data.dataset import to_bytes, to_float
+from ..diffusion.process import generator_for
 from ..metrics.fidelity import features_of, fidelity
+from ..metrics.measured import Measured
 from ..metrics.memorisation import authenticity
 from ..metrics.wasserstein import distances
 from ..plugin_manager import load_plugins
 from ..prior import FitRun, TruncPrior, make_prior
 from .context import Context, load_context
 from .plan import CellSpec
+from .table import COLUMNS
 
 PREVIEW = 40  # images kept of x_{t_trunc}, and of x_0 unless samples are saved
 TIMINGS = 3  # at least so many timed batches, of which the median counts
@@ -49,12 +51,6 @@ class CellResult:
 
 class BadSample(Exception):
     """A prior returned something other than n finite images."""
-
-
-def generator_for(seed: int, purpose: str) -> torch.Generator:
-    """An independent stream for each purpose; the same for all priors, so that differences between them are theirs."""
-    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
 def clock(device: torch.device) -> float:
@@ -134,7 +130,8 @@ def _compute(context: Context, spec: CellSpec, result: CellResult, progress: Pro
     x_t, prior_seconds = _sample(prior, context, spec)
     result.images["x_t"] = to_bytes(x_t[:PREVIEW]).numpy()
     evaluation = generator_for(spec.seed, "evaluate")
-    at_t = distances(x_t, held_out.draw(spec.n_samples, evaluation), evaluation, spec.w2_points)
+    x_t_test = held_out.draw(spec.n_samples, evaluation)
+    at_t = distances(x_t, x_t_test, evaluation, spec.w2_points)
     shared = {
         "emits": prior.emits,
         "fit_seconds": fit_seconds,
@@ -159,11 +156,30 @@ def _compute(context: Context, spec: CellSpec, result: CellResult, progress: Pro
             _row(
                 context, spec, solver, steps, nfe=nfe, **shared,
                 **fidelity(features, context.test_features),
-                authenticity=authenticity(features, context.train_features),
+                authenticity=authenticity(features, context.train_features, context.train_neighbours),
                 **{f"{name}_x0": value for name, value in at_0.items()},
                 denoise_seconds=seconds, images_per_second=1 / (prior_seconds + seconds),
+                **_plugged_metrics(
+                    spec,
+                    Measured(
+                        images, context.dataset.test, context.dataset.train, features, context.test_features,
+                        context.train_features, x_t.cpu(), x_t_test.cpu(), spec.t_trunc,
+                        generator_for(spec.seed, "metrics"),
+                    ),
+                ),
             )
         )  # fmt: skip
+
+
+def _plugged_metrics(spec: CellSpec, measured: Measured) -> dict[str, float]:
+    """The columns of the metrics that plugins add."""
+    found: dict[str, float] = {}
+    for name in spec.metrics:
+        for column, value in load_plugins().find("metric", name).load()(measured).items():
+            if column in COLUMNS or column in found:
+                raise ValueError(f"metric {name!r} returned the column {column!r}, which is there already")
+            found[column] = float(value)
+    return found
 
 
 def _sample(prior: TruncPrior, context: Context, spec: CellSpec) -> tuple[Tensor, float]:
@@ -235,7 +251,7 @@ def _row(context: Context, spec: CellSpec, solver: str, steps: int | None, **val
     """A row of comparison.csv, all columns but those that need other rows."""
     versions = spec.versions
     return {
-        "dataset": spec.dataset,
+        "dataset": context.dataset.name,
         "backbone": spec.backbone,
         "prior": spec.prior,
         "params": spec.settings,
@@ -248,10 +264,11 @@ def _row(context: Context, spec: CellSpec, solver: str, steps: int | None, **val
         "split": "test",
         "n_samples": spec.n_samples,
         "extractor": context.extractor.get_name(),
-        **context.floor,
+        **context.floor(spec.n_samples),
         "device": str(context.diffusion.device),
         "threads": torch.get_num_threads(),
         "concurrency": 1,
+        "warning": context.warning(spec.n_samples),
         "status": "ok",
         "error": "",
         "priorbench_version": __version__,

@@ -33,8 +33,8 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class PriorConfig(_Strict):
-    """A prior by name, with the hyperparameters that differ from its defaults."""
+class Choice(_Strict):
+    """A prior, data set or extractor by name, with the hyperparameters or options that differ from its defaults."""
 
     name: str
     params: dict[str, Any] = {}
@@ -61,16 +61,22 @@ class FullChain(_Strict):
     solver: str = "ddim"
     steps: int | None = 100
 
+    @field_validator("steps", mode="before")
+    @classmethod
+    def _all(cls, value: Any) -> Any:
+        return None if value == "all" else value
+
 
 class RunConfig(_Strict):
     """Everything that determines a run. Lists are axes of the grid."""
 
     name: str = "run"
-    dataset: str = "digits"
-    backbone: str = "digits"
-    extractor: str = "digits"
-    priors: list[PriorConfig] = [PriorConfig(name=n) for n in ("gaussian", "ot", "vae", "gan")]
-    controls: list[PriorConfig] = [PriorConfig(name=n) for n in ("noise", "oracle", "memoriser")]
+    dataset: Choice = Choice(name="digits")
+    backbone: str | None = None
+    extractor: Choice | None = None
+    priors: list[Choice] = [Choice(name=n) for n in ("gaussian", "ot", "vae", "gan")]
+    controls: list[Choice] = [Choice(name=n) for n in ("noise", "oracle", "memoriser")]
+    metrics: list[str] = []
     t_trunc: list[int] = [100, 200, 400]
     solver: list[str] = ["dpm++"]
     steps: list[int | None] = [5]
@@ -85,6 +91,7 @@ class RunConfig(_Strict):
     precision: str = Field("fp32", pattern="^(fp32|bf16|fp16)$")
     compile: bool = False
     save_samples: bool = False
+    executor: str = "serial"
 
     @field_validator("name")
     @classmethod
@@ -93,14 +100,24 @@ class RunConfig(_Strict):
             raise ValueError("must be of letters, digits, '.', '_' and '-' (it names a folder)")
         return value
 
+    @field_validator("dataset", "extractor", mode="before")
+    @classmethod
+    def _one(cls, value: Any) -> Any:
+        return read_choice(value) if isinstance(value, str) else value
+
     @field_validator("priors", "controls", mode="before")
     @classmethod
     def _priors(cls, value: Any) -> Any:
         if isinstance(value, str):
-            return parse_priors(value)
+            return parse_choices(value)
         if isinstance(value, Iterable) and not isinstance(value, dict):
-            return [p for v in value for p in (parse_priors(v) if isinstance(v, str) else [v])]
+            return [p for v in value for p in (parse_choices(v) if isinstance(v, str) else [v])]
         return value
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return [v.strip() for v in value.split(",") if v.strip()] if isinstance(value, str) else value
 
     @field_validator("t_trunc", "solver", "steps", mode="before")
     @classmethod
@@ -113,13 +130,13 @@ class RunConfig(_Strict):
             raise ValueError("must have at least one value")
         return values
 
-    @field_validator("t_trunc", "solver", "steps", mode="after")
+    @field_validator("t_trunc", "solver", "steps", "metrics", mode="after")
     @classmethod
     def _once(cls, value: list[Any]) -> list[Any]:
         return list(dict.fromkeys(value))
 
 
-def parse_priors(text: str) -> list[dict[str, Any]]:
+def parse_choices(text: str) -> list[dict[str, Any]]:
     """``'ot[projections=64,emits=x_t],vae'`` as a list of name and params."""
     found: list[dict[str, Any]] = []
     for part in re.split(r",(?![^\[\]]*\])", text):
@@ -136,6 +153,16 @@ def parse_priors(text: str) -> list[dict[str, Any]]:
             params[key.strip()] = as_number(read_yaml(value))
         found.append({"name": match[1], "params": params})
     return found
+
+
+def read_choice(text: str) -> dict[str, Any]:
+    """``'NAME[key=value,...]'`` as name and params; a path that exists is a name, whatever is in it."""
+    if Path(text).expanduser().exists():
+        return {"name": text}
+    found = parse_choices(text)
+    if len(found) != 1:
+        raise ValueError("must be one name, with its options in brackets: NAME[key=value,...]")
+    return found[0]
 
 
 def presets() -> dict[str, Path]:
@@ -190,6 +217,10 @@ def make_config(
     values |= deepcopy({k: v for k, v in (overrides or {}).items() if v is not None})
     for assignment in sets:
         assign(values, assignment)
+    if source is None and "name" not in {*(overrides or {}), *(s.partition("=")[0] for s in sets)}:
+        given = values.get("dataset", "digits")
+        path = given.get("name", "run") if isinstance(given, dict) else str(given).partition("[")[0]
+        values["name"] = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(str(path)).name).strip("-._") or "run"
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
@@ -199,7 +230,8 @@ def make_config(
 def _explain(error: Any) -> str:
     where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error["loc"]).lstrip(".")
     if error["type"] == "extra_forbidden":
-        model: dict[Any, type[BaseModel]] = {"full_chain": FullChain, "priors": PriorConfig, "controls": PriorConfig}
+        model: dict[Any, type[BaseModel]] = dict.fromkeys(("priors", "controls", "dataset", "extractor"), Choice)
+        model["full_chain"] = FullChain
         parent = error["loc"][0] if len(error["loc"]) > 1 else ""
         near = get_close_matches(str(error["loc"][-1]), list(model.get(parent, RunConfig).model_fields), n=1)
         return f"config key {where!r} does not exist" + (f"; did you mean {near[0]!r}?" if near else "")

@@ -5,25 +5,38 @@ a process.
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from ..data.dataset import Dataset, to_float
+from ..data.sources import load_dataset
 from ..diffusion.frozen import FrozenDiffusion
+from ..diffusion.sources import load_backbone
 from ..errors import UserError
 from ..marginal import TruncatedMarginal
-from ..metrics.fidelity import features_of, fidelity
-from ..metrics.memorisation import authenticity
+from ..metrics.fidelity import features_of, floor
+from ..metrics.memorisation import authenticity, neighbour_distances
+from ..metrics.sources import load_extractor, weights_digest
 from ..plugin_manager import load_plugins
 
 
 @dataclass(frozen=True)
+class Source:
+    """A data set or extractor by name, with its options; hashable, so that it can name a cached one."""
+
+    name: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)  # known by identity: it names what it caches
 class Context:
     dataset: Dataset
     diffusion: FrozenDiffusion
     extractor: FeatureExtractorBase
     backbone_digest: str
+    extractor_digest: str
 
     def marginal(self, t_trunc: int) -> TruncatedMarginal:
         """What a prior is fitted to: it is given training and validation images, never the test split."""
@@ -43,35 +56,74 @@ class Context:
         return features_of(self.dataset.test, self.extractor)
 
     @cached_property
-    def floor(self) -> dict[str, float]:
-        """fid of the training against the test split, and the authenticity of the test images themselves."""
+    def train_neighbours(self) -> Tensor:
+        return neighbour_distances(self.train_features)
+
+    @lru_cache(maxsize=8)  # noqa: B019 - contexts live as long as the process
+    def floor(self, n_samples: int) -> dict[str, float]:
+        """The FID that as many training images score, and the authenticity of the test images themselves."""
         return {
-            "fid_floor": fidelity(self.train_features, self.test_features)["fid"],
-            "authenticity_test": authenticity(self.test_features, self.train_features),
+            "fid_floor": floor(self.train_features, self.test_features, n_samples)["fid"],
+            "authenticity_test": authenticity(self.test_features, self.train_features, self.train_neighbours),
         }
+
+    def warning(self, n_samples: int) -> str:
+        """What a reader of a row of ``n_samples`` should know before believing it; mostly nothing."""
+        features = self.test_features.shape[1]
+        few = {"samples": n_samples, "test images": len(self.dataset.test)}
+        return "; ".join(
+            f"{n} {what} for {features} features: their covariance is singular and FID far too high"
+            for what, n in few.items()
+            if n <= features
+        )
+
+
+def default_for(kind: str, dataset: str) -> str:
+    """The backbone or extractor that is registered under the data set's own name, or an error that says what to do."""
+    if dataset in load_plugins().of_kind(kind):
+        return dataset
+    trained = f"train one with 'priorbench {kind} train'"
+    others = {
+        "backbone": f"--backbone takes a diffusers folder or a hub name, or {trained}",
+        "extractor": f"--extractor takes inception-v3-compat and others of torch-fidelity, or {trained}",
+    }
+    raise UserError(f"there is no {kind} for data set {dataset!r} of the same name: {others[kind]}")
+
+
+@lru_cache(maxsize=2)
+def load_data(dataset: Source) -> Dataset:
+    """The data set of ``dataset``, read once a process."""
+    return load_dataset(dataset.name, dict(dataset.options))
 
 
 @lru_cache(maxsize=2)
 def load_context(
-    dataset: str,
+    dataset: Source,
     backbone: str,
-    extractor: str,
+    extractor: Source,
     device: str = "auto",
     precision: str = "fp32",
     compile: bool = False,
 ) -> Context:
-    """Load by registered name; a backbone may be the path of a ``diffusers`` folder too."""
-    plugins = load_plugins()
-    data: Dataset = plugins.find("dataset", dataset).load()()
-    if Path(backbone).is_dir():
-        source: str | Path = backbone
-    else:
-        source = plugins.find("backbone", backbone).load()()
-    diffusion = FrozenDiffusion.from_pretrained(source, device=device, precision=precision, compile=compile)
-    if diffusion.shape != data.shape:
-        sizes = ["x".join(map(str, shape)) for shape in (data.shape, diffusion.shape)]
-        raise UserError(f"data set {dataset!r} has images of {sizes[0]}, backbone {backbone!r} makes {sizes[1]}")
-    reader: FeatureExtractorBase = plugins.find("extractor", extractor).load()()
+    """Load what a run is about, and see that it fits together."""
+    data = load_data(dataset)
+    diffusion = load_backbone(backbone, device=device, precision=precision, compile=compile)
+    check_fit(data, diffusion, backbone)
+    reader = load_extractor(extractor.name, dict(extractor.options))
     if diffusion.device.type == "cuda":  # torch-fidelity runs on CUDA or the CPU
         reader = reader.to(diffusion.device)
-    return Context(data, diffusion, reader, diffusion.digest())
+    return Context(data, diffusion, reader, diffusion.digest(), weights_digest(reader))
+
+
+def check_fit(data: Dataset, diffusion: FrozenDiffusion, backbone: str | Path) -> None:
+    """Raise :class:`UserError` if the model does not make images of the data set's kind."""
+    if diffusion.shape == data.shape:
+        return
+    have, want = ("x".join(map(str, shape)) for shape in (data.shape, diffusion.shape))
+    (channels, *size), options = diffusion.shape, []
+    if data.shape[0] != channels:
+        options.append(f"channels={channels}")
+    if list(data.shape[1:]) != size and size[0] == size[1]:
+        options.append(f"resize={size[0]}")
+    hint = f"; the data set's option {','.join(options)} makes them fit" if options else ""
+    raise UserError(f"data set {data.name!r} has images of {have}, backbone {str(backbone)!r} makes {want}{hint}")

@@ -11,8 +11,8 @@ from ..diffusion.solvers import respace, solver_class
 from ..errors import UserError, unknown
 from ..plugin_manager import Registration, load_plugins
 from ..prior import make_prior, parameter_defaults
-from .config import PriorConfig, RunConfig
-from .context import load_context
+from .config import Choice, RunConfig
+from .context import Source, default_for, load_context, load_data
 
 # What computes the figures: another version may give another number, so it is part of a cell's name.
 MEASURED_BY = ("torch", "diffusers", "torch-fidelity", "POT", "scikit-learn")
@@ -22,13 +22,14 @@ MEASURED_BY = ("torch", "diffusers", "torch-fidelity", "POT", "scikit-learn")
 class CellSpec:
     """All that determines a cell. Plain data: it crosses process boundaries, and its hash names the result."""
 
-    dataset: str
+    dataset: Source
     backbone: str
-    extractor: str
+    extractor: Source
     prior: str
     params: dict[str, Any]
     settings: str
     control: bool
+    metrics: tuple[str, ...]
     t_trunc: int
     seed: int
     solvers: tuple[tuple[str, int | None], ...]
@@ -45,8 +46,10 @@ class CellSpec:
 
     @property
     def cell(self) -> str:
-        """The name of the result: a hash of everything above."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        """The name of the result: a hash of everything above. Of data and extractor it is the content that counts
+        (in ``digests``), not the options, such as a path, by which they were found."""
+        known = asdict(self) | {"dataset": self.dataset.name, "extractor": self.extractor.name}
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def label(self) -> str:
@@ -71,7 +74,7 @@ def make_plan(config: RunConfig) -> Plan:
     """Check everything that can be checked before any work starts, then lay out the cells."""
     plugins = load_plugins()
     problems: list[str] = []
-    priors: list[tuple[PriorConfig, Registration]] = []
+    priors: list[tuple[Choice, Registration]] = []
     for given in [*config.priors, *config.controls]:
         try:
             registration = plugins.find("prior", given.name)
@@ -80,11 +83,26 @@ def make_plan(config: RunConfig) -> Plan:
                 priors.append((given, registration))
         except UserError as error:
             problems.append(str(error))
+    metrics: dict[str, str] = {}
+    for kind, name in [*(("metric", m) for m in config.metrics), ("executor", config.executor)]:
+        try:
+            measuring = plugins.find(kind, name)
+            measuring.load()
+            metrics |= {measuring.distribution: measuring.version} if kind == "metric" else {}
+        except UserError as error:
+            problems.append(str(error))
     context = None
     try:
-        context = load_context(
-            config.dataset, config.backbone, config.extractor, config.device, config.precision, config.compile
-        )
+        load_data(_source(config.dataset))  # a name that does not exist has no backbone either: say the first
+        backbone = config.backbone or default_for("backbone", config.dataset.name)
+        extractor = config.extractor or Choice(name=default_for("extractor", config.dataset.name))
+        config = config.model_copy(update={"backbone": backbone, "extractor": extractor})
+        sources: dict[str, Any] = {
+            "dataset": _source(config.dataset),
+            "backbone": backbone,
+            "extractor": _source(extractor),
+        }
+        context = load_context(**sources, **{k: getattr(config, k) for k in ("device", "precision", "compile")})
     except UserError as error:
         problems.append(str(error))
     for solver in dict.fromkeys([*config.solver, config.full_chain.solver]):
@@ -122,10 +140,10 @@ def make_plan(config: RunConfig) -> Plan:
     digests = {
         "dataset": context.dataset.digest(),
         "backbone": context.backbone_digest,
-        "extractor": getattr(context.extractor, "digest", ""),
+        "extractor": context.extractor_digest,
     }
 
-    def cell(given: PriorConfig, found: Registration, t: int, seed: int, solvers: tuple[Any, ...]) -> CellSpec:
+    def cell(given: Choice, found: Registration, t: int, seed: int, solvers: tuple[Any, ...]) -> CellSpec:
         defaults = parameter_defaults(found.load())
         return CellSpec(
             prior=given.name,
@@ -136,11 +154,13 @@ def make_plan(config: RunConfig) -> Plan:
             seed=seed,
             solvers=solvers,
             digests=digests,
-            versions=versions | {found.distribution: found.version},
+            versions=versions | metrics | {found.distribution: found.version},
+            metrics=tuple(config.metrics),
+            **sources,
             **{name: getattr(config, name) for name in _COPIED},
         )
 
-    noise = (PriorConfig(name="noise"), plugins.find("prior", "noise"))
+    noise = (Choice(name="noise"), plugins.find("prior", "noise"))
     cells = []
     for seed in range(config.seed, config.seed + config.seeds):
         # The full chain comes first: every speed-up is measured against it. With it, pure noise by the grid's solvers.
@@ -150,10 +170,15 @@ def make_plan(config: RunConfig) -> Plan:
     return Plan(config, cells, T)
 
 
+def _source(choice: Choice) -> Source:
+    for key, value in choice.params.items():
+        if isinstance(value, dict):
+            raise UserError(f"option {key!r} of {choice.name!r} must be a value or a list of values, got {value!r}")
+    frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in choice.params.items()}
+    return Source(choice.name, tuple(sorted(frozen.items())))
+
+
 _COPIED = (
-    "dataset",
-    "backbone",
-    "extractor",
     "n_samples",
     "batch_size",
     "w2_points",
@@ -168,13 +193,13 @@ _COPIED = (
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
 
 
-def check_params(given: PriorConfig, registration: Registration) -> None:
+def check_params(given: Choice, registration: Registration) -> None:
     """Raise :class:`UserError` for a hyperparameter that the prior does not have or does not take."""
     cls = registration.load()
     known = parameter_defaults(cls)
     for name in given.params:
         if name not in known:
-            raise unknown(f"parameter of prior {given.name!r}", name, known)
+            raise unknown("parameter", name, known, of=f"prior {given.name!r}")
         kind = type(known[name])
         fits = isinstance(given.params[name], (int, float) if kind is float else kind)
         if kind in _KINDS and (not fits or (kind is not bool and isinstance(given.params[name], bool))):

@@ -7,38 +7,41 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 import torch
 
 from ..diffusion.frozen import FrozenDiffusion
+from ..diffusion.process import generator_for
+from ..files import write_atomically
 from ..plugin_manager import load_plugins
 from ..prior import FitRun, make_prior
-from .cell import CellResult, generator_for, run_cell
+from .cell import CellResult, run_cell
 from .config import RunConfig, make_config
 from .context import load_context
 from .plan import CellSpec, Plan, make_plan
-from .store import Store, write_atomically
+from .store import Store
 from .table import comparison, summary
 
 
-class Observer(Protocol):
-    """Somebody who watches a run."""
+class Observer:
+    """Somebody who watches a run; this one sees nothing."""
 
-    def started(self, plan: Plan, done: int) -> None: ...
-    def cell(self, spec: CellSpec) -> None: ...
-    def progress(self, step: int, total: int, loss: float) -> None: ...
-    def finished(self, spec: CellSpec, result: CellResult | None) -> None: ...
+    def started(self, plan: Plan, done: int) -> None:
+        """The run begins; ``done`` of its cells are there already."""
 
+    def cell(self, spec: CellSpec) -> None:
+        """A cell begins."""
 
-class Silent:
-    """Nobody watches."""
+    def progress(self, step: int, total: int, loss: float) -> None:
+        """A fit has come so far."""
 
-    def started(self, plan: Plan, done: int) -> None: ...
-    def cell(self, spec: CellSpec) -> None: ...
-    def progress(self, step: int, total: int, loss: float) -> None: ...
-    def finished(self, spec: CellSpec, result: CellResult | None) -> None: ...
+    def finished(self, spec: CellSpec, result: CellResult) -> None:
+        """A cell is done."""
+
+    def stopped(self) -> None:
+        """No cell is left, or the run was broken off."""
 
 
 def run(
@@ -53,6 +56,8 @@ def run(
     n_samples: int | None = None,
     dataset: str | None = None,
     backbone: str | None = None,
+    extractor: str | None = None,
+    metrics: str | Sequence[str] | None = None,
     device: str | None = None,
     output: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -66,8 +71,11 @@ def run(
         priors: ``["ot", "vae"]``, ``"ot[projections=64],vae"`` or ``[{"name": "ot", "params": {...}}]``.
         t_trunc, solver, steps: the axes of the grid; a step count of None takes every timestep.
         seeds: how many, from ``seed`` on.
+        dataset, backbone, extractor: by name or path; the first and the last may have options, ``"NAME[key=value]"``.
+        metrics: of plugins.
         settings: any other key of the config, as ``--set`` takes them: ``{"full_chain.steps": 50}``.
-        output: where to write; ``results/<config name>`` below the current folder if left out.
+        output: where to write; ``results/<config name>`` below the current folder if left out, ``results/<data set>``
+            where a data set is given without a config.
         fresh: compute everything again, whatever is there.
 
     Raises:
@@ -75,12 +83,13 @@ def run(
     """
     overrides = {
         "priors": priors, "t_trunc": t_trunc, "solver": solver, "steps": steps, "seeds": seeds, "seed": seed,
-        "n_samples": n_samples, "dataset": dataset, "backbone": backbone, "device": device,
+        "n_samples": n_samples, "dataset": dataset, "backbone": backbone, "extractor": extractor,
+        "metrics": metrics, "device": device,
     }  # fmt: skip
     sets = [f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()]
     plan = make_plan(make_config(config, overrides, sets))
     store = Store(output_folder(plan.config, output))
-    return execute(plan, store, fresh=fresh, observer=observer or Silent())
+    return execute(plan, store, fresh=fresh, observer=observer)
 
 
 def output_folder(config: RunConfig, output: str | Path | None) -> Path:
@@ -91,8 +100,8 @@ def execute(plan: Plan, store: Store, fresh: bool = False, observer: Observer | 
     """Compute what is missing of ``plan``, keep each cell as it is done, write the tables and grids."""
     from ..report.grids import write_grids
 
-    watcher = observer or Silent()
-    hook = load_plugins().manager.hook
+    watcher = observer or Observer()
+    announce = load_plugins().announce
     started = time.monotonic()
     missing = [spec for spec in plan.cells if fresh or store.read(spec) is None]
     about: dict[str, Any] = {
@@ -111,22 +120,27 @@ def execute(plan: Plan, store: Store, fresh: bool = False, observer: Observer | 
     }
     write_atomically(store.folder / "run.json", json.dumps(about, indent=2, default=str).encode() + b"\n")
     watcher.started(plan, len(plan.cells) - len(missing))
-    hook.run_started(plan=plan)
+    announce("run_started", plan=plan)
 
     def observed(spec: CellSpec) -> CellResult:
         watcher.cell(spec)
         return run_cell(spec, watcher.progress)
 
     failed: dict[str, CellResult] = {}
-    for result in load_plugins().find("executor", "serial").load()(observed, missing):
-        if result.ok:
-            store.write(result)
-        else:
-            failed[result.spec.cell] = result
-            log = "\n".join([f"== {result.spec.label} t_trunc {result.spec.t_trunc} {result.spec.cell}", *result.log])
-            write_atomically(store.folder / "logs" / f"{result.spec.cell}.log", log.encode())
-        hook.cell_finished(result=result)
-        watcher.finished(result.spec, result)
+    try:
+        for result in load_plugins().find("executor", plan.config.executor).load()(observed, missing):
+            if result.ok:
+                store.write(result)
+            else:
+                failed[result.spec.cell] = result
+                log = "\n".join(
+                    [f"== {result.spec.label} t_trunc {result.spec.t_trunc} {result.spec.cell}", *result.log]
+                )
+                write_atomically(store.folder / "logs" / f"{result.spec.cell}.log", log.encode())
+            announce("cell_finished", result=result)
+            watcher.finished(result.spec, result)
+    finally:
+        watcher.stopped()
 
     rows: list[dict[str, Any]] = []
     for spec in plan.cells:
@@ -137,7 +151,7 @@ def execute(plan: Plan, store: Store, fresh: bool = False, observer: Observer | 
     write_grids(plan, store)
     about["seconds"] = round(time.monotonic() - started, 1)
     write_atomically(store.folder / "run.json", json.dumps(about, indent=2, default=str).encode() + b"\n")
-    hook.run_finished(comparison=table)
+    announce("run_finished", comparison=table)
     return table
 
 

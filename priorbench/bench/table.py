@@ -12,7 +12,7 @@ COLUMNS = [
     "sw2_xt", "w2_xt", "w2_gaussian_xt", "sw2_x0", "w2_x0", "w2_gaussian_x0",
     "fit_seconds", "prior_seconds", "denoise_seconds", "images_per_second", "speedup",
     "parameters", "peak_memory_mb", "device", "threads", "concurrency",
-    "status", "error", "priorbench_version", "torch_version", "cell",
+    "warning", "status", "error", "priorbench_version", "torch_version", "cell",
 ]  # fmt: skip
 
 # What differs from run to run on the same machine; all other columns are reproduced.
@@ -29,13 +29,14 @@ AVERAGED = [
 
 _SETTING = ["dataset", "backbone", "prior", "params", "emits", "control", "t_trunc", "T", "solver", "steps",
 "nfe", "split",
-            "n_samples", "extractor", "device", "threads", "concurrency"]  # fmt: skip
+            "n_samples", "extractor", "device", "threads", "concurrency", "warning"]  # fmt: skip
 
 
 def comparison(rows: list[dict[str, Any]], full_solver: str, full_steps: int | None) -> pd.DataFrame:
     """One row a cell and solver setting. ``speedup`` is the full chain's seconds an image over the row's, of the same
     seed and machine: the row of ``noise`` at t_trunc = T by ``full_solver`` in ``full_steps`` steps."""
-    table = pd.DataFrame(rows).reindex(columns=COLUMNS)
+    added = list(dict.fromkeys(key for row in rows for key in row if key not in COLUMNS))  # by metrics of plugins
+    table = pd.DataFrame(rows).reindex(columns=COLUMNS + added)
     full = table[
         (table.prior == "noise")
         & (table.t_trunc == table["T"])
@@ -56,7 +57,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     found = []
     for keys, group in table[table.status == "ok"].groupby(_SETTING, dropna=False, sort=False):
         row: dict[str, Any] = dict(zip(_SETTING, keys, strict=True)) | {"seeds": len(group)}
-        for name in AVERAGED:
+        for name in [*AVERAGED, *(c for c in table.columns if c not in COLUMNS)]:
             values = group[name].astype(float)
             row[name] = values.mean()
             counted = int(values.count())  # a seed whose full chain failed has no speed-up

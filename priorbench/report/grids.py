@@ -9,7 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..bench.plan import Plan
-from ..bench.store import Store, write_atomically
+from ..bench.store import Store
+from ..files import write_atomically
 
 COLUMNS, ROWS = 10, 4
 
@@ -41,13 +42,14 @@ def grid(x_t: np.ndarray, x_0: np.ndarray, above: str, below: str) -> bytes:
 
 
 def write_grids(plan: Plan, store: Store) -> list[Path]:
-    """One PNG per prior and t_trunc, of the first seed, by the last of its solver settings."""
+    """One PNG per prior and t_trunc, of the first seed, by its last solver setting; pure noise by the full chain."""
     written = []
     for spec in plan.cells:
         if spec.seed != plan.config.seed or not store.images_path(spec).is_file():
             continue
         images = store.images(spec)
-        name, x_0 = [(n, v) for n, v in images.items() if n.startswith("x_0 ")][-1]
+        made = [(n, v) for n, v in images.items() if n.startswith("x_0 ")]
+        name, x_0 = made[0 if spec.t_trunc == plan.T else -1]  # pure noise: by the full chain, which comes first
         _, solver, nfe = name.split(" ")
         label = re.sub(r"[^A-Za-z0-9._=-]+", "-", spec.label).strip("-")
         path = store.folder / "grids" / f"{label}-t{spec.t_trunc}.png"

@@ -70,7 +70,7 @@ def show(table: pd.DataFrame, console: Console) -> None:
         drawn.add_row(
             str(row.t_trunc),
             str(row.solver),
-            str(row.nfe),
+            str(int(row.nfe)),
             Text(label),
             *cells,
             style="dim" if control else "",
@@ -81,9 +81,12 @@ def show(table: pd.DataFrame, console: Console) -> None:
         console.print(
             f"FID in features of {escape(str(good.extractor.iloc[0]))}, {good.n_samples.iloc[0]} samples against the "
             f"{good.split.iloc[0]} split. Floor (training images): FID {floor:.2f}; held-out images' authenticity: "
-            f"{reference:.2f}.\n* best among the contenders; dim rows are controls. FID, KID, W2: less is better."
+            f"{reference:.2f}.\n* best of all contenders' rows; dim rows are controls. FID, KID, W2: less is better."
         )
-    for row in table[table.status != "ok"].itertuples():
-        console.print(
-            f"[bold red]failed[/] {escape(f'{row.prior}[{row.params}]')} t_trunc {row.t_trunc}: {escape(row.error)}"
-        )
+    for warning in good.warning[good.warning != ""].unique():
+        console.print(f"[bold yellow]warning[/] {escape(warning)}")
+    bad = table[table.status != "ok"].fillna({"params": ""})
+    for (prior, params, error), rows in bad.groupby(["prior", "params", "error"], sort=False):
+        label = f"{prior}[{params}]" if params else str(prior)
+        where = ", ".join(str(t) for t in rows.t_trunc.unique())
+        console.print(f"[bold red]failed[/] {escape(label)} at t_trunc {where}: {escape(error)}")
