@@ -14,9 +14,11 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "Dataset": "priorbench.data.dataset",
+    "add_plugin": "priorbench.plugin_manager",
     "EMA": "priorbench.networks",
     "FitRun": "priorbench.prior",
     "FrozenDiffusion": "priorbench.diffusion.frozen",
+    "Measured": "priorbench.metrics.measured",
     "Pushforward": "priorbench.networks",
     "TruncPrior": "priorbench.prior",
     "TruncatedMarginal": "priorbench.marginal",
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
     from .diffusion.frozen import FrozenDiffusion
     from .diffusion.process import randn
     from .marginal import TruncatedMarginal
+    from .metrics.measured import Measured
     from .networks import EMA, Pushforward, decoder, encoder
+    from .plugin_manager import add_plugin
     from .prior import FitRun, TruncPrior, load_prior
 
 

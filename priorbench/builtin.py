@@ -6,6 +6,7 @@ from .hookspecs import Register, hookimpl
 @hookimpl
 def register_datasets(register: Register) -> None:
     register("digits", "priorbench.data.digits:load", summary="scikit-learn's 1,797 digits, 8x8 grey")
+    register("mnist", "priorbench.data.mnist:load", summary="10,000 of MNIST's digits, 28x28 grey")
 
 
 @hookimpl
@@ -15,13 +16,32 @@ def register_backbones(register: Register) -> None:
         "priorbench.diffusion.shipped:digits",
         summary="U-Net of 0.65 M parameters trained on digits, T = 1000",
     )
+    register(
+        "mnist",
+        "priorbench.diffusion.shipped:mnist",
+        summary="U-Net of 1.22 M parameters trained on mnist, T = 1000",
+    )
 
 
 @hookimpl
 def register_extractors(register: Register) -> None:
     register("digits", "priorbench.metrics.shipped:digits", summary="classifier of digits, 64 features")
+    register("mnist", "priorbench.metrics.shipped:mnist", summary="classifier of mnist, 64 features")
 
 
 @hookimpl
 def register_executors(register: Register) -> None:
     register("serial", "priorbench.bench.executors:serial", summary="one cell after the other, in this process")
+
+
+@hookimpl
+def register_commands(register: Register) -> None:
+    for name, summary in {
+        "run": "Compare priors; without arguments, on the digits default.",
+        "plugins": "List what is registered, and by which distribution.",
+        "new": "Write a small distribution with a prior in it, to start from.",
+        "check": "See whether a prior keeps the contract that every prior must keep.",
+        "backbone": "Train a diffusion model, or check one.",
+        "extractor": "Train a feature extractor for FID.",
+    }.items():
+        register(name, f"priorbench.cli.{name}:{name}", summary=summary)

@@ -8,6 +8,10 @@ from typing import Any, Protocol
 
 import pluggy
 
+#: The version of this interface: hooks, TruncPrior, TruncatedMarginal, FitRun and the other public names. The second
+#: number rises when something is added, the first when something that a plugin may rely on changes or goes.
+INTERFACE = "1.0"
+
 hookspec = pluggy.HookspecMarker("priorbench")
 hookimpl = pluggy.HookimplMarker("priorbench")
 
@@ -25,7 +29,7 @@ def register_priors(register: Register) -> None:
 
 @hookspec
 def register_datasets(register: Register) -> None:
-    """Data sets. The factory takes nothing and returns a ``priorbench.Dataset``."""
+    """Data sets. The factory returns a ``priorbench.Dataset``; its keyword arguments are the data set's options."""
 
 
 @hookspec
@@ -40,7 +44,7 @@ def register_extractors(register: Register) -> None:
 
 @hookspec
 def register_metrics(register: Register) -> None:
-    """Metrics. The factory takes a ``priorbench.metrics.Measured`` and returns a dict of column -> number."""
+    """Metrics. The factory is called with a ``priorbench.Measured`` and returns a dict of column -> number."""
 
 
 @hookspec

@@ -1,8 +1,19 @@
-"""Plugins: found through the ``priorbench`` entry points, registered by hooks, loaded when they are used."""
+"""Plugins: found through the ``priorbench`` entry points or given as files, registered by hooks, loaded when used.
 
+How they are looked for is said by environment variables, so that processes started later see the same plugins; the
+command line has an option for each (:mod:`priorbench.cli.plugin_options`).
+"""
+
+import hashlib
+import importlib.util
+import os
+import sys
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, metadata
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pluggy
@@ -11,6 +22,12 @@ from . import hookspecs
 from .errors import UserError, unknown
 
 KINDS = ("prior", "dataset", "backbone", "extractor", "metric", "executor", "command")
+
+FILES = "PRIORBENCH_PLUGINS"  # files of plugins, separated as in PATH
+FOLDERS = "PRIORBENCH_PLUGINS_DIR"  # folders of such files, separated as in PATH
+LEFT_OUT = "PRIORBENCH_NO_PLUGINS"  # entry points or distributions that are not loaded, separated by commas
+STRICT = "PRIORBENCH_STRICT_PLUGINS"  # a broken plugin is an error
+TRACE = "PRIORBENCH_TRACE_PLUGINS"  # every call of a hook is written to stderr
 
 
 @dataclass(frozen=True)
@@ -53,26 +70,45 @@ class Plugins:
     def __init__(self) -> None:
         self.manager = pluggy.PluginManager("priorbench")
         self.manager.add_hookspecs(hookspecs)
+        if os.environ.get(TRACE, "0") not in ("", "0"):
+            self.manager.trace.root.setwriter(lambda text: sys.stderr.write(text))
+            self.manager.enable_tracing()
         self.broken: list[Broken] = []
         self.registrations: dict[tuple[str, str], Registration] = {}
+        left_out, used = set(filter(None, os.environ.get(LEFT_OUT, "").split(","))), set[str]()
         for entry in sorted(metadata.entry_points(group="priorbench"), key=lambda e: e.name):
             dist = entry.dist.metadata["Name"] if entry.dist else "unknown"
             version = entry.dist.version if entry.dist else "unknown"
-            try:
-                self.add(entry.load(), entry.name, dist, version)
-            except UserError:
-                raise
-            except Exception as error:  # one broken plugin never takes the command line down
-                self.broken.append(Broken(entry.name, dist, version, f"{type(error).__name__}: {error}"))
+            if {entry.name, dist} & left_out:
+                used |= {entry.name, dist} & left_out
+                continue
+            self._take_in(entry.load, entry.name, dist, version)
+        for path, named in _files().items():
+            self._take_in(lambda path=path: _module_of(path), path.stem, str(path), _digest(path), strict=named)
+        for name in left_out - used:
+            raise unknown("plugin", name, [e.name for e in metadata.entry_points(group="priorbench")])
+
+    def _take_in(self, load: Any, name: str, distribution: str, version: str, strict: bool = False) -> None:
+        try:
+            self.add(load(), name, distribution, version)
+        except UserError:
+            raise
+        except Exception as error:  # one broken plugin never takes the command line down
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            self.broken.append(Broken(name, distribution, version, reason))
+            if strict or os.environ.get(STRICT, "0") not in ("", "0"):
+                raise UserError(f"plugin {name!r} of {distribution} {version} is broken: {reason}") from error
 
     def add(self, plugin: Any, name: str, distribution: str, version: str) -> None:
         """Register a module (or object) with hook implementations, and all that it registers."""
+        check_interface(getattr(plugin, "priorbench_interface", None))
         full_name = f"{distribution}/{name}"  # two distributions may call their entry points alike
         if self.manager.has_plugin(full_name):
             return  # the same distribution seen twice (a clone inside an installed environment)
-        self.manager.register(plugin, full_name)
         before = dict(self.registrations)
         try:
+            self.manager.register(plugin, full_name)
+            self._check_hooks(plugin)
             for kind in KINDS:
                 caller = self.manager.subset_hook_caller(
                     f"register_{kind}s", [p for p in self.manager.get_plugins() if p is not plugin]
@@ -86,14 +122,35 @@ class Plugins:
                     if old != new:
                         raise UserError(
                             f"two plugins register the {_kind} {name!r}: {old.distribution} {old.version} and "
-                            f"{distribution} {version}; uninstall one"
+                            f"{distribution} {version}; rename or uninstall one, or leave one out (-p no:NAME)"
                         )
 
                 caller(register=register)
         except Exception:
-            self.manager.unregister(plugin)
+            if self.manager.is_registered(plugin):
+                self.manager.unregister(plugin)
             self.registrations = before
             raise
+
+    def _check_hooks(self, plugin: Any) -> None:
+        """Raise for a plugin with a hook that does not exist, or with none."""
+        hooks = [n for n in dir(hookspecs) if hasattr(getattr(hookspecs, n), "priorbench_spec")]
+        implemented = [n for n in dir(plugin) if self.manager.parse_hookimpl_opts(plugin, n) is not None]
+        for name in implemented:
+            if name not in hooks:
+                raise RuntimeError(str(unknown("hook", name, hooks)))
+        if not implemented:
+            raise RuntimeError("it implements no hook: is a function marked with priorbench.hookimpl?")
+
+    def announce(self, event: str, **arguments: Any) -> None:
+        """Tell the plugins of an event; one that raises is a warning, and the run goes on."""
+        try:
+            getattr(self.manager.hook, event)(**arguments)
+        except Exception as error:
+            reason = f"a plugin's {event} raised {type(error).__name__}: {' '.join(str(error).split())}"
+            if os.environ.get(STRICT, "0") not in ("", "0"):
+                raise UserError(reason) from error
+            warnings.warn(reason, RuntimeWarning, stacklevel=2)
 
     def of_kind(self, kind: str) -> dict[str, Registration]:
         return {name: r for (k, name), r in self.registrations.items() if k == kind}
@@ -102,11 +159,92 @@ class Plugins:
         """The registration of ``name``, or an error that suggests the nearest."""
         found = self.of_kind(kind)
         if name not in found:
-            raise unknown(kind, name, found)
+            error = unknown(kind, name, found)
+            if self.broken:
+                error = UserError(
+                    f"{error} (broken: {', '.join(b.plugin for b in self.broken)}; see 'priorbench plugins')"
+                )
+            raise error
         return found[name]
+
+
+def check_interface(wanted: Any) -> None:
+    """Raise :class:`RuntimeError` unless the plugin's ``priorbench_interface`` ("1.0") is served by ours: the same
+    first number, and a second one that is no higher."""
+    if wanted is None:
+        return
+    ours = hookspecs.INTERFACE
+    try:
+        (major, minor), (our_major, our_minor) = (map(int, str(v).split(".")) for v in (wanted, ours))
+    except ValueError:
+        raise RuntimeError(f"priorbench_interface must be like {ours!r}, got {wanted!r}") from None
+    if major != our_major or minor > our_minor:
+        raise RuntimeError(f"needs interface {wanted} of priorbench, this one has {ours}")
+
+
+def _files() -> dict[Path, bool]:
+    """The files of plugins that the environment names, each once, and whether it was named itself."""
+    named = [Path(p) for p in os.environ.get(FILES, "").split(os.pathsep) if p]
+    for path in named:
+        if not path.is_file() or path.suffix != ".py":
+            raise UserError(f"plugin {path}: there is no such .py file")
+    found = dict.fromkeys((p.resolve() for p in named), True)
+    for folder in filter(None, os.environ.get(FOLDERS, "").split(os.pathsep)):
+        if not Path(folder).is_dir():
+            raise UserError(f"plugins folder {folder}: there is no such folder")
+        for path in sorted(p for p in Path(folder).glob("*.py") if not p.name.startswith("_")):
+            found.setdefault(path.resolve(), False)
+    return found
+
+
+def _module_of(path: Path) -> ModuleType:
+    """The module in a file, under the file's own name: its factories are "name:Class"."""
+    name = path.stem
+    known = sys.modules.get(name)
+    if known is not None and getattr(known, "__file__", None) == str(path):
+        return known
+    other = None if known is not None else importlib.util.find_spec(name)
+    if other is not None and other.origin is not None and Path(other.origin).resolve() == path:
+        return import_module(name)  # it lies where Python looks anyhow
+    if known is not None or (other is not None and other.origin is not None):
+        raise ImportError(f"there is another module called {name!r}; the file needs another name")
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _digest(path: Path) -> str:
+    """A file has no version: the beginning of its sha256, so that a changed one is not taken for what it was."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
 
 
 @cache
 def load_plugins() -> Plugins:
     """The plugins of this process, found on first use."""
     return Plugins()
+
+
+def add_plugin(path: str | Path) -> None:
+    """Take in the plugin in a Python file, as ``--plugin`` does; child processes will find it too.
+
+    Raises:
+        UserError: if there is no such file, or it is broken.
+    """
+    known = os.environ.get(FILES)
+    file = str(Path(path).resolve())
+    os.environ[FILES] = f"{known}{os.pathsep}{file}" if known else file
+    load_plugins.cache_clear()
+    try:
+        load_plugins()
+    except UserError:
+        os.environ[FILES] = known or ""
+        load_plugins.cache_clear()
+        raise

@@ -5,16 +5,16 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .diffusion.process import seeded
 from .errors import UserError
 from .marginal import TruncatedMarginal
 
@@ -60,6 +60,8 @@ class TruncPrior(nn.Module, ABC):
 
     #: What ``sample`` returns: x_{t_trunc} itself, or a clean guess x_0 that the harness diffuses to t_trunc.
     emits: Literal["x_t", "x_0"] = "x_t"
+    #: Checks of :mod:`priorbench.testing` that this prior cannot be expected to pass, and why.
+    expected_failures: ClassVar[dict[str, str]] = {}
     fitted: Tensor
 
     def __init__(self) -> None:
@@ -115,26 +117,19 @@ class TruncPrior(nn.Module, ABC):
         self.load_state_dict(tensors)
 
 
-@contextmanager
-def seeded(generator: torch.Generator, device: torch.device) -> Iterator[None]:
-    """Inside, torch's global generators are seeded from ``generator``; after, they are as they were.
-
-    Layers initialise, and drop out, by the global generator: so those draws are explicit too.
-    """
-    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-    devices = [] if device.type == "cpu" else [device.index or 0]
-    with torch.random.fork_rng(devices=devices, device_type=device.type if devices else "cuda"):
-        torch.manual_seed(seed)
-        yield
+def _seed(generator: torch.Generator) -> int:
+    return int(torch.randint(2**62, (), generator=generator, device=generator.device))
 
 
 def _fits_afresh(fit: Callable[..., None]) -> Callable[..., None]:
     @wraps(fit)
     def wrapped(self: TruncPrior, marginal: TruncatedMarginal, run: FitRun) -> None:
-        with seeded(run.generator, marginal.device):
+        with seeded(_seed(run.generator), marginal.device):
             self.build(marginal.shape)
             self.to(marginal.device).train()
             fit(self, marginal, run)
+        for tensor in (*self.parameters(), *self.buffers()):
+            tensor.data = tensor.data.contiguous()  # as they will be when loaded: other strides round otherwise
         self.to(marginal.device).eval()
         self.fitted.fill_(True)
 
@@ -146,7 +141,7 @@ def _samples_once_fitted(sample: Callable[..., Tensor]) -> Callable[..., Tensor]
     def wrapped(self: TruncPrior, n: int, generator: torch.Generator) -> Tensor:
         if not bool(self.fitted):
             raise RuntimeError(f"{type(self).__name__}.sample was called before fit")
-        with torch.no_grad(), seeded(generator, self.device):
+        with torch.no_grad(), seeded(_seed(generator), self.device):
             return sample(self, n, generator)
 
     return wrapped
@@ -176,7 +171,7 @@ def load_prior(folder: str | Path, device: str | torch.device = "auto") -> Trunc
         about = json.loads((folder / "prior.json").read_text())
         registration = load_plugins().find("prior", about["prior"])
         prior = make_prior(registration.load(), about["prior"], about["params"])
-        with seeded(torch.Generator(), torch.device("cpu")):
+        with seeded(0):
             prior.build(tuple(about["shape"]))
         prior.load_weights(folder / "prior.safetensors")
     except (OSError, ValueError, KeyError, RuntimeError) as error:

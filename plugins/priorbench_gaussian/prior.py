@@ -54,7 +54,7 @@ class GaussianPrior(TruncPrior):
         self.register_buffer("deviation", torch.ones(d))
 
     def fit(self, marginal: TruncatedMarginal, run: FitRun) -> None:
-        x = marginal.images.flatten(1).double()
+        x = marginal.images.flatten(1).cpu().double()
         signal, noise = marginal.alpha_bar, 1 - marginal.alpha_bar
         self.mean.copy_(math.sqrt(signal) * x.mean(0).view(marginal.shape))
         x = x - x.mean(0)

@@ -1,46 +1,79 @@
-"""``priorbench backbone``: training a diffusion model."""
+"""``priorbench backbone``: training a diffusion model, and seeing what one is worth."""
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import click
+
+SCHEDULES = ("linear", "squaredcos_cap_v2")
+TYPES = ("epsilon", "sample", "v_prediction")
 
 
 @click.group()
 def backbone() -> None:
-    """Train a diffusion model."""
+    """Train a diffusion model, or check one."""
 
 
 @backbone.command()
-@click.option("--dataset", default="digits", show_default=True, help="A registered data set.")
+@click.option(
+    "--dataset", default="digits", show_default=True, help="digits, mnist, torchvision:CIFAR10, a folder, an .npz."
+)
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="The folder to write.")
 @click.option("--steps", type=click.IntRange(1), default=14_000, show_default=True, help="Optimiser steps.")
-@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Of all processes together.")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=2e-3, show_default=True)
+@click.option("--ema-decay", type=click.FloatRange(0, 1, max_open=True), default=0.999, show_default=True)
 @click.option("--channels", default="32,64", show_default=True, help="Channels of each level, multiples of 8.")
+@click.option("--heads", type=click.IntRange(1), default=2, show_default=True, help="Heads of the attention.")
 @click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.1, show_default=True)
-@click.option("--timesteps", type=click.IntRange(2), default=1000, show_default=True, help="T.")
-@click.option("--schedule", type=click.Choice(["linear", "squaredcos_cap_v2"]), default="linear", show_default=True)
+@click.option("--timesteps", "T", type=click.IntRange(2), default=1000, show_default=True, help="T.")
+@click.option(
+    "--schedule",
+    "beta_schedule",
+    type=click.Choice(SCHEDULES),
+    default="linear",
+    show_default=True,
+)
 @click.option(
     "--prediction",
-    type=click.Choice(["epsilon", "sample", "v_prediction"]),
+    "prediction_type",
+    type=click.Choice(TYPES),
     default="epsilon",
     show_default=True,
 )
+@click.option(
+    "--evaluate-every",
+    type=click.IntRange(1),
+    default=500,
+    show_default=True,
+    help="Steps from checkpoint to checkpoint.",
+)
+@click.option(
+    "--validation-draws", type=click.IntRange(1), default=4096, show_default=True, help="Noisy images, at the least."
+)
 @click.option("--mixed-precision", type=click.Choice(["no", "bf16", "fp16"]), default="no", show_default=True)
 @click.option("--compile", is_flag=True, help="Train through torch.compile.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--start-from", help="A model whose weights, architecture and schedule to start from.")
+@click.option("--fresh", is_flag=True, help="Start over, whatever is in the folder.")
+@click.pass_context
 def train(
-    dataset: str, output: Path, steps: int, batch_size: int, learning_rate: float, channels: str, dropout: float,
-    timesteps: int, schedule: str, prediction: str, mixed_precision: str, compile: bool, seed: int,
-) -> None:  # fmt: skip
-    """Train a denoiser on a data set's training split; writes a diffusers pipeline folder and training.json."""
-    from rich.progress import Progress
+    context: click.Context,
+    dataset: str,
+    output: Path,
+    channels: str,
+    start_from: str | None,
+    fresh: bool,
+    **options: Any,
+) -> None:
+    """Train a denoiser on a data set's training split.
 
-    from ..diffusion.training import TrainingSettings
-    from ..diffusion.training import train as train_backbone
+    Writes a diffusers pipeline folder, training.json and loss.csv. Killed, it goes on from its last checkpoint when the
+    same command is given again. For several GPUs: accelerate launch --module priorbench backbone train ...
+    """
     from ..errors import UserError
-    from ..plugin_manager import load_plugins
 
     try:
         widths = tuple(int(c) for c in channels.split(","))
@@ -48,18 +81,71 @@ def train(
         widths = ()
     if not widths or any(c < 8 or c % 8 for c in widths):
         raise UserError(f"--channels takes multiples of 8 separated by commas, got {channels!r}")
-    settings = TrainingSettings(
-        steps=steps, batch_size=batch_size, learning_rate=learning_rate, channels=widths, dropout=dropout, T=timesteps,
-        beta_schedule=schedule, prediction_type=prediction, mixed_precision=mixed_precision, compile=compile, seed=seed,
-    )  # fmt: skip
-    data = load_plugins().find("dataset", dataset).load()()
-    with Progress() as bar:
-        task = bar.add_task("validation loss -", total=steps)
+    if widths[-1] % options["heads"]:
+        raise UserError(f"--heads must divide the last of --channels, {widths[-1]}, got {options['heads']}")
 
-        def report(step: int, total: int, loss: float) -> None:
-            bar.update(task, completed=step, description=f"validation loss {loss:.5f}")
+    for name in ("channels", "heads", "dropout", "T", "beta_schedule", "prediction_type"):
+        if start_from and context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            raise UserError(f"--start-from keeps the model's own architecture and schedule: leave out {name}")
 
-        about = train_backbone(data, output, settings, report)
-    about |= {"dataset": dataset, "dataset_sha256": data.digest()}
-    (output / "training.json").write_text(json.dumps(about, indent=2) + "\n")
-    click.echo(json.dumps(about, indent=2))
+    from ..bench.context import check_fit
+    from ..diffusion.sources import load_backbone
+    from ..diffusion.training import TrainingSettings
+    from ..diffusion.training import train as train_backbone
+    from .bars import Bar
+    from .named import named_dataset
+
+    data = named_dataset(dataset)
+    start = None if start_from is None else load_backbone(start_from, device="cpu")
+    if start is not None:
+        check_fit(data, start, str(start_from))
+    with Bar("validation loss") as bar:
+        about = train_backbone(data, output, TrainingSettings(channels=widths, **options), bar, fresh, start)
+    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+        click.echo(json.dumps(about, indent=2))
+
+
+@backbone.command()
+@click.argument("path")
+@click.option("--dataset", help="Does it fit this data set, and how does it score? digits, mnist, a folder, ...")
+@click.option("--extractor", help="Features of the FID. [default: the one named like the data set]")
+@click.option("--solver", default="ddpm", show_default=True)
+@click.option("--steps", type=click.IntRange(1), default=100, show_default=True, help="Of the chain from pure noise.")
+@click.option("--n-samples", type=click.IntRange(0), default=1000, show_default=True, help="0 leaves the score out.")
+@click.option("--batch-size", type=click.IntRange(1), default=250, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True)
+def check(
+    path: str, dataset: str | None, extractor: str | None, solver: str, steps: int, n_samples: int, batch_size: int,
+    seed: int, device: str,
+) -> int:  # fmt: skip
+    """Say what the model at PATH is: a registered name, a diffusers folder or a hub name.
+
+    With --dataset: whether it fits, and the FID of its full chain against the test split, beside the floor (the FID of
+    the training images). The exit code is 1 if it does not fit.
+    """
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from ..bench.check import misfit, score
+    from ..diffusion.sources import load_backbone
+    from .bars import Bar
+    from .named import named_dataset, named_extractor
+
+    data = None if dataset is None else named_dataset(dataset)
+    diffusion = load_backbone(path, device=device)
+    facts = diffusion.describe()
+    wrong = "" if data is None else misfit(data, diffusion, path)
+    if data is not None:
+        facts[f"fits {data.name}"] = f"no: {wrong}" if wrong else "yes"
+    if data is not None and n_samples and not wrong:
+        reader = named_extractor(extractor, data.name)
+        with Bar("batches of the full chain") as bar:
+            facts |= score(diffusion, data, reader, solver, steps, n_samples, batch_size, seed, bar)
+    table = Table(box=SIMPLE, show_header=False, title=Text(path), title_justify="left")
+    for name, value in facts.items():
+        table.add_row(Text(name), Text(value))
+    Console().print(table)
+    return 1 if wrong else 0

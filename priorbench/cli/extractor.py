@@ -12,7 +12,9 @@ def extractor() -> None:
 
 
 @extractor.command()
-@click.option("--dataset", default="digits", show_default=True, help="A registered data set with labels.")
+@click.option(
+    "--dataset", default="digits", show_default=True, help="One with labels: digits, mnist, a folder of folders."
+)
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="The folder to write.")
 @click.option("--epochs", type=click.IntRange(1), default=60, show_default=True)
 @click.option("--features", type=click.IntRange(2), default=64, show_default=True, help="How many features.")
@@ -22,9 +24,9 @@ def train(dataset: str, output: Path, epochs: int, features: int, seed: int) -> 
     from rich.progress import Progress
 
     from ..metrics.extractor_training import train_extractor
-    from ..plugin_manager import load_plugins
+    from .named import named_dataset
 
-    data = load_plugins().find("dataset", dataset).load()()
+    data = named_dataset(dataset)
     with Progress() as bar:
         task = bar.add_task("loss -", total=epochs)
 

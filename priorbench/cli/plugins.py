@@ -12,7 +12,9 @@ def plugins() -> None:
     from ..plugin_manager import KINDS, load_plugins
 
     found = load_plugins()
-    table = Table("kind", "name", "distribution", "version", "what it is", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("kind", "name", "distribution", "version", "what it is"):
+        table.add_column(heading, overflow="fold")
     for kind in KINDS:
         for r in sorted(found.of_kind(kind).values(), key=lambda r: r.name):
             name = f"{r.name} (control)" if r.control else r.name

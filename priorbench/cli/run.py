@@ -8,11 +8,10 @@ import click
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from ..bench.cell import CellResult
     from ..bench.plan import CellSpec, Plan
 
 
-@click.command()
+@click.command(epilog="Plugins: --plugin FILE, --plugins-dir FOLDER, -p no:NAME; see 'priorbench --help'.")
 @click.argument("config", required=False)
 @click.option("--priors", help="Contenders: 'ot,vae' or 'ot[projections=64],ot[projections=512]'.")
 @click.option("--t-trunc", help="Where the chain starts: 100,200,400.")
@@ -24,8 +23,12 @@ if TYPE_CHECKING:
 @click.option("--seeds", type=int, help="How many seeds.")
 @click.option("--seed", type=int, help="The first of them.")
 @click.option("--n-samples", type=int, help="Samples drawn for each measurement.")
-@click.option("--dataset", help="A registered data set; see 'priorbench plugins'.")
-@click.option("--backbone", help="A registered diffusion model, or a diffusers pipeline folder.")
+@click.option("--dataset", help="digits, mnist, torchvision:CIFAR10, a folder of images, an .npz; NAME[key=value].")
+@click.option("--backbone", help="A registered model, a diffusers folder or a hub name. [default: the data set's own]")
+@click.option(
+    "--extractor", help="Features of FID: a registered one, inception-v3-compat, a folder. [default: as above]"
+)
+@click.option("--metrics", help="Metrics that plugins add, by commas.")
 @click.option("--device", help="auto, cpu, cuda, ...")
 @click.option("--output", type=click.Path(file_okay=False), help="Where to write. [default: results/<config name>]")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of the config, as often as needed.")
@@ -43,11 +46,13 @@ def run(
     settings = make_config(config, options, sets)
 
     import torch  # noqa: F401 - from here on it is needed, and this is where the wait is
+    from rich.markup import escape
 
     from ..bench.plan import make_plan
     from ..bench.run import estimate, execute, output_folder
     from ..bench.store import Store
     from ..report.terminal import show
+    from .bars import Bars
 
     console = Console()
     if not console.is_terminal:
@@ -62,51 +67,11 @@ def run(
     show(table, console)
     failed = int((table.status != "ok").sum())
     console.print(
-        f"{store.folder}: comparison.csv, summary.csv, grids/, priors/"
-        + (f"; [bold red]{failed} rows failed[/], see logs/" if failed else ""),
+        f"{escape(str(store.folder))}: comparison.csv, summary.csv, grids/, priors/"
+        + (f"; [bold red]{failed} failed[/] {'row' if failed == 1 else 'rows'}, see logs/ there" if failed else ""),
         highlight=False,
     )
     return 1 if failed else 0
-
-
-class Bars:
-    """Progress on stderr: a bar over the cells, and one inside a long fit."""
-
-    def __init__(self) -> None:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self.bars = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True),
-        )  # fmt: skip
-
-    def started(self, plan: Plan, done: int) -> None:
-        self.bars.start()
-        self.cells = self.bars.add_task("cells", total=len(plan.cells), completed=done)
-        self.fit = self.bars.add_task("", total=None, visible=False)
-
-    def cell(self, spec: CellSpec) -> None:
-        self.bars.update(self.cells, description=f"{spec.label} t_trunc {spec.t_trunc}")
-        self.bars.reset(self.fit, total=None, visible=False, description="  fit")
-
-    def progress(self, step: int, total: int, loss: float) -> None:
-        self.bars.update(self.fit, completed=step, total=total, visible=step < total)
-
-    def finished(self, spec: CellSpec, result: CellResult | None) -> None:
-        self.bars.advance(self.cells)
-        if self.bars.tasks[0].finished:
-            self.bars.update(self.cells, description="cells")
-            self.bars.stop()
-
-    def stop(self) -> None:
-        self.bars.stop()
 
 
 def _print_plan(plan: Plan, missing: list[CellSpec], seconds: float, console: Console, folder: str) -> None:

@@ -1,0 +1,376 @@
+"""The checks that any prior must pass, and the small world they are made on; :mod:`priorbench.testing` runs them."""
+
+import inspect
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .diffusion.frozen import FrozenDiffusion
+from .diffusion.process import seeded
+from .marginal import TruncatedMarginal
+from .prior import FitRun, TruncPrior, parameter_defaults
+
+SHAPE = (1, 8, 8)
+T_TRUNC = 40
+PATIENCE = 2.0  # seconds that a fit may go on after its deadline
+NEARER = 0.5  # of the distance of pure noise: what a prior fitted to a Gaussian target must come below
+
+
+class Failed(AssertionError):
+    """A check that a prior did not pass: what was expected, what came, and where the plugin says so."""
+
+    def __init__(self, expected: str, got: str, where: str) -> None:
+        super().__init__(f"expected {expected}; got {got} ({where})")
+
+
+@lru_cache(maxsize=1)
+def example_marginal() -> TruncatedMarginal:
+    """The world of the checks: 400 training and 200 validation images of a correlated Gaussian law."""
+    from diffusers import DDPMScheduler, UNet2DModel
+
+    with seeded(0):
+        network = UNet2DModel(
+            sample_size=8, in_channels=1, out_channels=1, layers_per_block=1, block_out_channels=(8, 16),
+            norm_num_groups=4, down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2,
+            attention_head_dim=8,
+        )  # fmt: skip
+    diffusion = FrozenDiffusion(network, DDPMScheduler(num_train_timesteps=100), device="cpu")
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(64, 64, generator=generator) / (4 + 2 * torch.arange(64)[:, None])  # falling, as images'
+    images = (torch.randn(600, 64, generator=generator) @ mixing + torch.linspace(-0.5, 0.5, 64)).view(-1, *SHAPE)
+    return TruncatedMarginal(images[:400], diffusion, T_TRUNC, images[400:])
+
+
+@dataclass
+class Subject:
+    """A prior under test; fits are made once and shared by the checks that only look."""
+
+    cls: type[TruncPrior]
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def marginal(self) -> TruncatedMarginal:
+        return example_marginal()
+
+    def make(self) -> TruncPrior:
+        return self.cls(**self.params)
+
+    def fit(self, marginal: TruncatedMarginal | None = None, deadline: float | None = None) -> TruncPrior:
+        prior = self.make()
+        prior.fit(marginal or self.marginal, FitRun(torch.Generator().manual_seed(0), deadline))
+        return prior
+
+    @cached_property
+    def fitted(self) -> TruncPrior:
+        return self.fit()
+
+    def where(self, method: str = "") -> str:
+        """file:line of ``method``, or of the class."""
+        found = self.cls.__dict__.get(method, self.cls) if method else self.cls
+        try:
+            function = inspect.unwrap(found)
+            return f"{inspect.getsourcefile(function)}:{inspect.getsourcelines(function)[1]}"
+        except (OSError, TypeError):
+            return self.cls.__module__
+
+    def failed(self, expected: str, got: str, method: str = "") -> Failed:
+        return Failed(expected, got, self.where(method))
+
+
+def draw(prior: TruncPrior, n: int, seed: int = 1) -> Tensor:
+    return prior.sample(n, torch.Generator().manual_seed(seed))
+
+
+def _same(x: Tensor, y: Tensor) -> bool:
+    """Bit for bit, what is not a number included."""
+    return x.shape == y.shape and bool(((x == y) | (x.isnan() & y.isnan())).all())
+
+
+def check_parameters(subject: Subject) -> None:
+    """Hyperparameters are keyword-only, have defaults, and are stored as given under their own names."""
+    for name, parameter in list(inspect.signature(subject.cls.__init__).parameters.items())[1:]:
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            raise subject.failed(f"{name!r} as a keyword-only parameter (after *)", str(parameter.kind), "__init__")
+        if parameter.default is parameter.empty:
+            raise subject.failed(f"a default for the parameter {name!r}", "none", "__init__")
+    wanted = parameter_defaults(subject.cls) | dict(subject.params)
+    stored = vars(subject.make())
+    for name, value in wanted.items():
+        if name not in stored:
+            raise subject.failed(f"the parameter {name!r} stored as self.{name}", "no such attribute", "__init__")
+        if stored[name] is not value and stored[name] != value:
+            raise subject.failed(f"self.{name} as it was given, {value!r}", repr(stored[name]), "__init__")
+    try:
+        json.dumps(wanted)
+    except TypeError as error:
+        raise subject.failed("parameters that can be written as JSON", str(error), "__init__") from error
+
+
+def check_emits(subject: Subject) -> None:
+    """``emits`` is "x_t" or "x_0", and the same before and after fit."""
+    before, after = subject.make().emits, subject.fitted.emits
+    if before not in ("x_t", "x_0") or before != after:
+        raise subject.failed("emits to be 'x_t' or 'x_0', the same before and after fit", f"{before!r}, {after!r}")
+
+
+def check_unfitted(subject: Subject) -> None:
+    """``sample`` before ``fit`` raises."""
+    prior = subject.make()
+    prior_built = subject.make()
+    prior_built.build(SHAPE)
+    for unfitted in (prior, prior_built):
+        try:
+            draw(unfitted, 1)
+        except RuntimeError:
+            continue
+        raise subject.failed("sample before fit to raise RuntimeError", "samples", "sample")
+
+
+def check_shape(subject: Subject) -> None:
+    """(n, C, H, W), for one sample and for odd numbers of them."""
+    for n in (1, 7, 33):
+        x = draw(subject.fitted, n)
+        if not isinstance(x, Tensor) or tuple(x.shape) != (n, *SHAPE):
+            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise subject.failed(f"sample({n}) of shape {(n, *SHAPE)}", str(got), "sample")
+
+
+def check_dtype(subject: Subject) -> None:
+    """float32."""
+    x = draw(subject.fitted, 3)
+    if x.dtype != torch.float32:
+        raise subject.failed("float32", str(x.dtype), "sample")
+
+
+def check_device(subject: Subject) -> None:
+    """Samples and weights are on the device of the marginal, and follow ``to``."""
+    devices = {str(t.device) for t in (*subject.fitted.state_dict().values(), draw(subject.fitted, 3))}
+    if devices != {str(subject.marginal.device)}:
+        raise subject.failed(f"everything on {subject.marginal.device}", ", ".join(sorted(devices)), "sample")
+    moved = subject.make()
+    moved.build(SHAPE)
+    moved.to("meta")
+    left = [name for name, t in moved.state_dict().items() if t.device.type != "meta"]
+    hidden = [name for name, value in vars(subject.fitted).items() if isinstance(value, Tensor)]
+    if left or hidden:
+        got = f"{', '.join(left + hidden)} as plain attributes"
+        raise subject.failed("every tensor in a parameter or a buffer, so that .to(device) moves it", got, "build")
+
+
+def check_finite(subject: Subject) -> None:
+    """No NaN, no infinity."""
+    x = draw(subject.fitted, 200)
+    bad = int((~x.isfinite()).sum())
+    if bad:
+        raise subject.failed("finite values", f"{bad} of {x.numel()} that are not", "sample")
+
+
+def check_generator(subject: Subject) -> None:
+    """Equal generators give equal samples, others give others; two calls in a row do not repeat themselves."""
+    prior = subject.fitted
+    if not _same(draw(prior, 5), draw(prior, 5)):
+        raise subject.failed("equal samples from equal generators", "others", "sample")
+    if _same(draw(prior, 5), draw(prior, 5, seed=2)):
+        raise subject.failed("other samples from another generator", "the same", "sample")
+    generator = torch.Generator().manual_seed(1)
+    if _same(prior.sample(5, generator), prior.sample(5, generator)):
+        raise subject.failed(
+            "the generator moved on by sample, so that a second call gives others", "the same", "sample"
+        )
+
+
+def check_distinct(subject: Subject) -> None:
+    """The samples of one call differ from one another."""
+    x = draw(subject.fitted, 33).flatten(1)
+    different = len(torch.unique(x, dim=0))
+    if different < 30:
+        raise subject.failed("33 different samples", f"{different} different ones", "sample")
+
+
+def check_global_state(subject: Subject) -> None:
+    """The global random states of torch, numpy and Python are left as they were, and are not drawn from."""
+    kept = random.getstate(), np.random.get_state(), torch.random.get_rng_state()  # noqa: NPY002
+    try:
+        _check_global_state(subject)
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])  # noqa: NPY002
+        torch.random.set_rng_state(kept[2])
+
+
+def _check_global_state(subject: Subject) -> None:
+    states = []
+    for seed in (0, 1):
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - the global state is what is looked at
+        torch.manual_seed(seed)
+        before = _global_state()
+        x = draw(subject.fit(), 3)
+        changed = [name for name, value in _global_state().items() if value != before[name]]
+        if changed:
+            raise subject.failed(
+                "the global random state untouched", f"a draw from that of {', '.join(changed)}", "fit"
+            )
+        states.append(x)
+    if not _same(*states):
+        raise subject.failed(
+            "a fit that follows from run.generator alone", "another one with another global seed", "fit"
+        )
+
+
+def _global_state() -> dict[str, Any]:
+    return {
+        "torch": torch.random.get_rng_state().numpy().tobytes(),
+        "numpy": repr(np.random.get_state()),  # noqa: NPY002
+        "Python": random.getstate(),
+    }
+
+
+def check_save_and_load(subject: Subject) -> None:
+    """Everything that ``fit`` learned is in safetensors: saved and loaded, it gives the same samples."""
+    with tempfile.TemporaryDirectory() as folder:
+        subject.fitted.save(folder, prior="checked", shape=list(SHAPE))
+        loaded = subject.make()
+        loaded.build(SHAPE)
+        loaded.load_weights(Path(folder) / "prior.safetensors")
+    try:
+        x = draw(loaded.eval(), 5)
+    except Exception as error:
+        raise subject.failed("samples after save and load", f"{type(error).__name__}: {error}", "build") from error
+    if not _same(x, draw(subject.fitted, 5)):
+        raise subject.failed(
+            "the same samples after save and load (all that fit learns in parameters and buffers)", "others", "build"
+        )
+
+
+def check_refit(subject: Subject) -> None:
+    """A second ``fit`` starts afresh: it leaves no trace of the first."""
+    other = TruncatedMarginal(
+        -subject.marginal.images[:100], subject.marginal.diffusion, T_TRUNC, -subject.marginal.images[300:]
+    )
+    prior = subject.fit(other)
+    prior.fit(subject.marginal, FitRun(torch.Generator().manual_seed(0)))
+    if not _same(draw(prior, 5), draw(subject.fitted, 5)):
+        raise subject.failed("fit to start afresh each time", "samples that remember an earlier fit", "fit")
+
+
+def check_process(subject: Subject) -> None:
+    """Saved here and loaded in another process, it gives the same samples."""
+    source = inspect.getsourcefile(subject.cls)
+    with tempfile.TemporaryDirectory() as folder:
+        subject.fitted.save(folder, prior="checked", shape=list(SHAPE))
+        about = {
+            "module": subject.cls.__module__, "file": source, "name": subject.cls.__qualname__,
+            "params": dict(subject.params), "path": sys.path, "threads": torch.get_num_threads(),
+        }  # fmt: skip
+        (Path(folder) / "subject.json").write_text(json.dumps(about))
+        environment = os.environ | {"PYTHONHASHSEED": "12345"}
+        done = subprocess.run(
+            [sys.executable, "-c", _OTHER_PROCESS, folder], env=environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            lines = done.stderr.strip().splitlines()
+            raise subject.failed("to be loaded in another process", lines[-1] if lines else "nothing", "build")
+        x = torch.from_numpy(np.load(Path(folder) / "samples.npy"))
+    if not _same(x, draw(subject.fitted, 5)):
+        raise subject.failed("the same samples in another process", "others", "sample")
+
+
+_OTHER_PROCESS = """
+import json, sys
+from pathlib import Path
+folder = Path(sys.argv[1])
+about = json.loads((folder / "subject.json").read_text())
+sys.path[:] = about["path"]
+import importlib, importlib.util
+import numpy, torch
+torch.set_num_threads(about["threads"])
+known = None if about["module"] == "__main__" else importlib.util.find_spec(about["module"])
+if known is None or known.origin is None:  # a plugin in a file
+    name = "checked" if about["module"] == "__main__" else about["module"]
+    spec = importlib.util.spec_from_file_location(name, about["file"])
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+else:
+    module = importlib.import_module(about["module"])
+found = module
+for part in about["name"].split("."):
+    found = getattr(found, part)
+prior = found(**about["params"])
+prior.build((1, 8, 8))
+prior.load_weights(folder / "prior.safetensors")
+numpy.save(folder / "samples.npy", prior.eval().sample(5, torch.Generator().manual_seed(1)).numpy())
+"""
+
+
+def check_deadline(subject: Subject) -> None:
+    """``fit`` returns soon after its deadline, with something to sample from."""
+    started = time.monotonic()
+    prior = subject.fit(deadline=started)
+    late = time.monotonic() - started
+    if late > PATIENCE:
+        raise subject.failed(f"fit to return within {PATIENCE:g} s of its deadline", f"{late:.1f} s", "fit")
+    if not bool(draw(prior, 2).isfinite().all()):
+        raise subject.failed("finite samples from a fit that was cut short", "others", "fit")
+
+
+def check_frozen(subject: Subject) -> None:
+    """The frozen model and the marginal's images are as they were."""
+    before, images = subject.marginal.diffusion.digest(), subject.marginal.images.clone()
+    draw(subject.fit(), 3)
+    changed = subject.marginal.diffusion.digest() != before
+    if changed or not torch.equal(images, subject.marginal.images):
+        example_marginal.cache_clear()  # the other checks get the world as it was
+        what = "weights of the frozen model" if changed else "images of the marginal"
+        raise subject.failed("the frozen model and the marginal untouched", f"other {what}", "fit")
+
+
+def check_gaussian_target(subject: Subject) -> None:
+    """Fitted to a Gaussian law, it comes nearer to it than pure noise is, by W2 on fitted moments."""
+    from .metrics.wasserstein import gaussian_w2
+
+    generator = torch.Generator().manual_seed(2)
+    n = 2000
+    x = draw(subject.fitted, n)
+    if subject.fitted.emits == "x_0":
+        x = subject.marginal.diffuse(x, generator)
+    y = subject.marginal.draw(n, generator)
+    noise = torch.randn(y.shape, generator=generator)
+    distance, limit = gaussian_w2(x, y), NEARER * gaussian_w2(noise, y)
+    if not distance <= limit:
+        wanted = f"W2 to a Gaussian target of at most {limit:.3f} ({NEARER:g} times that of pure noise)"
+        raise subject.failed(wanted, f"{distance:.3f}" if math.isfinite(distance) else str(distance), "fit")
+
+
+CHECKS: dict[str, Callable[[Subject], None]] = {
+    "parameters": check_parameters,
+    "emits": check_emits,
+    "unfitted": check_unfitted,
+    "shape": check_shape,
+    "dtype": check_dtype,
+    "device": check_device,
+    "finite": check_finite,
+    "generator": check_generator,
+    "distinct": check_distinct,
+    "global state": check_global_state,
+    "save and load": check_save_and_load,
+    "refit": check_refit,
+    "process": check_process,
+    "deadline": check_deadline,
+    "frozen": check_frozen,
+    "gaussian target": check_gaussian_target,
+}
