@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from priorbench import UserError
-from priorbench.bench.config import PriorConfig, make_config, parse_priors, presets
+from priorbench.bench.config import Choice, make_config, parse_choices, presets
 
 
 def test_the_preset_is_the_default():
@@ -18,7 +18,7 @@ def test_the_preset_is_the_default():
 
 
 def test_variants_of_a_prior():
-    found = parse_priors("ot[projections=64],ot[projections=512, emits=x_t],gaussian[covariance=diagonal],vae")
+    found = parse_choices("ot[projections=64],ot[projections=512, emits=x_t],gaussian[covariance=diagonal],vae")
     assert found == [
         {"name": "ot", "params": {"projections": 64}},
         {"name": "ot", "params": {"projections": 512, "emits": "x_t"}},
@@ -29,8 +29,8 @@ def test_variants_of_a_prior():
 
 @given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), st.integers() | st.booleans(), max_size=3))
 def test_a_label_reads_back(params):
-    prior = PriorConfig(name="ot", params=params)
-    (again,) = parse_priors(prior.label)
+    prior = Choice(name="ot", params=params)
+    (again,) = parse_choices(prior.label)
     assert again == {"name": "ot", "params": params}
 
 
@@ -40,7 +40,7 @@ def test_a_label_reads_back(params):
 @example(1e22)
 def test_a_number_in_a_label_reads_back_as_a_number(value):
     """Python writes small numbers as 1e-05, without the point that YAML 1.1 wants in a float."""
-    (again,) = parse_priors(PriorConfig(name="ot", params={"learning_rate": value}).label)
+    (again,) = parse_choices(Choice(name="ot", params={"learning_rate": value}).label)
     assert again["params"]["learning_rate"] == value
 
 
@@ -50,9 +50,9 @@ def test_a_learning_rate_may_be_written_with_an_exponent():
 
 
 def test_the_label_has_the_parameters_in_one_order():
-    one, two = (PriorConfig(name="ot", params=p) for p in ({"b": 1, "a": 2}, {"a": 2, "b": 1}))
+    one, two = (Choice(name="ot", params=p) for p in ({"b": 1, "a": 2}, {"a": 2, "b": 1}))
     assert one.label == two.label == "ot[a=2,b=1]"
-    assert PriorConfig(name="ot").label == "ot"
+    assert Choice(name="ot").label == "ot"
 
 
 @pytest.mark.parametrize(
@@ -311,3 +311,12 @@ def test_every_preset_is_a_valid_config_of_its_own_name(name):
 def test_a_config_cannot_be_changed_once_it_is_checked():
     with pytest.raises(ValueError, match="frozen"):
         make_config().seeds = 3
+
+
+@pytest.mark.parametrize(("source", "options", "sets", "name"), [
+    (None, {}, (), "digits"), (None, {"dataset": "mnist"}, (), "mnist"), ("digits", {"dataset": "mnist"}, (), "digits"),
+    (None, {"dataset": "some/where/my images[resize=8]"}, (), "my-images"), (None, {}, ("dataset=mnist",), "mnist"),
+    (None, {"dataset": "mnist"}, ("name=mine",), "mine"), (None, {}, ("dataset={name: a.npz}",), "a.npz"),
+])  # fmt: skip
+def test_results_on_other_data_do_not_land_in_the_folder_of_digits(source, options, sets, name):
+    assert make_config(source, options, sets).name == name

@@ -488,3 +488,11 @@ def test_every_image_of_scikit_learn_is_there_with_its_label():
         for image, label in zip(getattr(data, split), data.labels[split], strict=True)
     )
     assert found == wanted
+
+
+def test_gaussian_w2_of_few_points_in_many_dimensions_is_pots():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.rand(8, 60, generator=generator), 2 * torch.rand(10, 60, generator=generator) + 1
+    moments = [m for p in (x.double(), y.double()) for m in (p.mean(0), torch.cov(p.T))]
+    wanted = ot.gaussian.bures_wasserstein_distance(moments[0], moments[2], moments[1], moments[3])
+    assert gaussian_w2(x, y) == pytest.approx(float(wanted), rel=1e-6)

@@ -4,17 +4,21 @@ import ast
 import os
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
 import click
+import pandas as pd
 import pytest
+import torch
 from click.testing import CliRunner
 
 import priorbench
 from priorbench import TruncPrior, UserError, hookimpl
-from priorbench.plugin_manager import KINDS, Plugins, load_plugins
+from priorbench.plugin_manager import KINDS, Plugins, Registration, load_plugins
+from priorbench.testing import CHECKS, Subject, run_check
 
 ROOT = Path(priorbench.__file__).parents[1]
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
@@ -182,8 +186,8 @@ def test_a_name_like_no_other_gets_all_there_are():
 
 
 def test_one_name_for_two_kinds_is_no_clash(monkeypatch):
-    plugin = registering("ot", "register_metrics")
-    assert plugins_with(monkeypatch, entry("m", plugin, "m")).find("metric", "ot").distribution == "m"
+    plugin = registering("ot", "register_extractors")
+    assert plugins_with(monkeypatch, entry("m", plugin, "m")).find("extractor", "ot").distribution == "m"
 
 
 def test_two_strangers_with_one_name_are_both_named(monkeypatch):
@@ -367,7 +371,8 @@ def test_no_string_in_priorbench_names_a_plugins_module():
     """``import_module("priorbench_ot")`` would be an import too."""
     packages = tuple(sorted({p.parent.name for p in PLUGINS}))
     assert packages == (
-        "priorbench_controls", "priorbench_gan", "priorbench_gaussian", "priorbench_ot", "priorbench_vae",
+        "priorbench_controls", "priorbench_gan", "priorbench_gaussian", "priorbench_mixture", "priorbench_ot",
+        "priorbench_vae",
     )  # fmt: skip
     for path in (ROOT / "priorbench").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -391,3 +396,270 @@ def test_plugins_reach_for_no_inner_name_at_run_time(path):
             assert node.attr in priorbench.__all__, f"{path}:{node.lineno}"
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             assert not node.value.startswith("priorbench."), f"{path}:{node.lineno}"
+
+
+# --- files, switches, versions -----------------------------------------------------------------------------
+
+PATHS = os.pathsep.join([str(ROOT), str(ROOT / "plugins")])
+FILE = REGISTERS.format(kind="prior", name="swan", factory="swan:Swan")
+
+
+def outcome(folder, *arguments, **environment):
+    """The command line in a process of its own, started in ``folder``."""
+    return subprocess.run(
+        [sys.executable, "-m", "priorbench", *arguments], cwd=folder, capture_output=True, text=True, check=False,
+        env=os.environ | {"COLUMNS": "200", "PYTHONPATH": PATHS} | environment,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", [
+    ["plugins", "--plugin", "swan.py"], ["--plugin", "swan.py", "plugins"], ["plugins", "--plugin=swan.py"],
+    ["plugins", "--plugins-dir", "."], ["plugins", "--plugin", "swan.py", "--plugin", "swan.py", "--plugins-dir", "."],
+])  # fmt: skip
+def test_a_file_is_a_plugin(tmp_path, arguments):
+    (tmp_path / "swan.py").write_text(FILE)
+    done = outcome(tmp_path, *arguments)
+    assert done.returncode == 0, done.stderr
+    (line,) = [k for k in done.stdout.splitlines() if " swan " in k]
+    assert "swan.py" in line
+
+
+def test_a_folder_may_come_from_the_environment_and_its_broken_files_are_listed(tmp_path):
+    (tmp_path / "swan.py").write_text(FILE)
+    (tmp_path / "goose.py").write_text("import nowhere_at_all")
+    done = outcome(tmp_path, "plugins", PRIORBENCH_PLUGINS_DIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert " swan " in done.stdout
+    assert "ModuleNotFoundError: No module named 'nowhere_at_all'" in done.stdout
+
+
+def test_a_file_that_changes_is_another_version(tmp_path, monkeypatch):
+    versions = []
+    for comment in ("", "# changed"):
+        (tmp_path / "swan.py").write_text(FILE + comment)
+        monkeypatch.setenv("PRIORBENCH_PLUGINS", str(tmp_path / "swan.py"))
+        sys.modules.pop("swan", None)
+        versions.append(Plugins().find("prior", "swan").version)
+    sys.modules.pop("swan", None)
+    assert versions[0] != versions[1]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["plugins", "--plugin", "nowhere.py"], "nowhere.py: there is no such .py file"),
+    (["plugins", "--plugin", "text.txt"], "text.txt: there is no such .py file"),
+    (["plugins", "--plugins-dir", "nowhere"], "there is no such folder"),
+    (["plugins", "--plugin", "broken.py"], "plugin 'broken' of"),
+    (["plugins", "--plugin", "json.py"], "there is another module called 'json'"),
+    (["plugins", "-p", "gan"], "-p takes no:NAME"),
+    (["plugins", "-p"], "-p needs a value"),
+    (["plugins", "-p", "no:gon"], "did you mean 'gan'"),
+    (["plugins", "--plugins-dir", ".", "--strict-plugins"], "is broken: RuntimeError: planted"),
+    (["check", "swen", "--plugin", "swan.py"], "did you mean 'swan'"),
+    (["check", "zebra", "--plugins-dir", "."], "(broken: broken, json; see 'priorbench plugins')"),
+])  # fmt: skip
+def test_switches_that_are_wrong_get_one_line(tmp_path, arguments, message):
+    (tmp_path / "swan.py").write_text(FILE)
+    (tmp_path / "broken.py").write_text("raise RuntimeError('planted')")
+    (tmp_path / "json.py").write_text(FILE)
+    (tmp_path / "text.txt").write_text(FILE)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", "from priorbench.cli import main; main()", *arguments], cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": PATHS}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stdout
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_plugin_can_be_left_out(tmp_path):
+    done = outcome(tmp_path, "plugins", "-p", "no:gan", "-p", "no:vae")
+    assert done.returncode == 0, done.stderr
+    assert " gan " not in done.stdout
+    assert " vae " not in done.stdout
+    assert " ot " in done.stdout
+
+
+def test_strict_raises_for_an_installed_one_too(monkeypatch):
+    monkeypatch.setenv("PRIORBENCH_STRICT_PLUGINS", "1")
+    with pytest.raises(UserError, match=r"'bad' of bad-prior 9\.9 is broken: ImportError: x"):
+        plugins_with(monkeypatch, entry("bad", ImportError("x"), "bad-prior"))
+
+
+def test_hooks_can_be_traced(tmp_path):
+    done = outcome(tmp_path, "plugins", PRIORBENCH_TRACE_PLUGINS="1")
+    assert "register_priors" in done.stderr
+    assert "register_priors" not in outcome(tmp_path, "plugins").stderr
+
+
+def test_a_hook_that_does_not_exist_is_listed(monkeypatch):
+    plugin = Plugin(register_prior=hookimpl(lambda register: None, specname="register_prior"))
+    plugins = plugins_with(monkeypatch, entry("odd", plugin, "odd-prior"))
+    assert [b.plugin for b in plugins.broken] == ["odd"]
+    assert "no hook 'register_prior'; did you mean 'register_priors'" in plugins.broken[0].reason
+    assert plugins.find("prior", "ot")
+
+
+@pytest.mark.parametrize(("wanted", "reason"), [
+    ("1.0", None), (None, None), ("2.0", "needs interface 2.0"), ("1.9", "needs interface 1.9"),
+    ("0.9", "needs interface 0.9"),
+    ("new", "must be like '1.0'"), (1, "must be like '1.0'"),
+])  # fmt: skip
+def test_a_plugin_may_require_an_interface(monkeypatch, wanted, reason):
+    plugin = registering("heron")
+    plugin.priorbench_interface = wanted
+    plugins = plugins_with(monkeypatch, entry("heron", plugin, "heron-prior"))
+    if reason is None:
+        assert plugins.broken == []
+        assert plugins.find("prior", "heron")
+    else:
+        (broken,) = plugins.broken
+        assert reason in broken.reason
+
+
+def test_with_a_plugin_that_raises_at_import_the_command_line_works(tmp_path):
+    install(tmp_path, "bad-prior", "1.2", "bad", "raise OSError('no such library')")
+    assert command(tmp_path, "--help").returncode == 0
+    assert "no such library" in command(tmp_path, "plugins").stdout
+    done = command(
+        tmp_path, "run", "--priors", "gaussian", "--t-trunc", "100", "--n-samples", "16", "--set", "controls=[]",
+        "--set", "full_chain.steps=2", "--steps", "1", "--output", str(tmp_path / "out"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_event_that_raises_is_named_and_the_run_goes_on(tiny_run, monkeypatch):
+    def raising(plan):
+        raise ValueError("planted")
+
+    manager = load_plugins().manager
+    plugin = Plugin(run_started=hookimpl(raising, specname="run_started"))
+    manager.register(plugin, "raising")
+    try:
+        with pytest.warns(RuntimeWarning, match="run_started raised ValueError: planted"):
+            assert (tiny_run().status == "ok").all()
+        monkeypatch.setenv("PRIORBENCH_STRICT_PLUGINS", "1")
+        with pytest.raises(UserError, match="planted"):
+            tiny_run()
+    finally:
+        manager.unregister(plugin)
+
+
+def test_a_command_of_priorbenchs_own_name_is_an_error(tmp_path):
+    install(tmp_path, "greedy", "1.2", "greedy", REGISTERS.format(kind="command", name="run", factory="m:x"))
+    done = command(tmp_path, "plugins")
+    assert done.returncode == 2
+    assert "two plugins register the command 'run': priorbench" in done.stderr
+    assert "greedy 1.2" in done.stderr
+    assert command(tmp_path, "plugins", "-p", "no:greedy").returncode == 0
+
+
+def test_a_file_that_implements_no_hook_is_an_error(tmp_path):
+    (tmp_path / "plain.py").write_text("x = 1")
+    done = outcome(tmp_path, "plugins", "--plugin", "plain.py")
+    assert done.returncode == 2
+    assert "it implements no hook" in done.stderr
+
+
+def test_add_plugin_does_so_from_python(tmp_path, monkeypatch):
+    (tmp_path / "swan.py").write_text(FILE)
+    (tmp_path / "broken.py").write_text("raise RuntimeError('planted')")
+    monkeypatch.setenv("PRIORBENCH_PLUGINS", "")
+    try:
+        priorbench.add_plugin(tmp_path / "swan.py")
+        assert load_plugins().find("prior", "swan").distribution == str(tmp_path / "swan.py")
+        with pytest.raises(UserError, match="planted"):
+            priorbench.add_plugin(tmp_path / "broken.py")
+        assert load_plugins().find("prior", "swan")
+    finally:
+        sys.modules.pop("swan", None)
+        monkeypatch.setenv("PRIORBENCH_PLUGINS", "")
+        load_plugins.cache_clear()
+
+
+# --- the template ------------------------------------------------------------------------------------------
+
+
+def test_a_new_distribution_passes_its_own_tests_and_the_linters(tmp_path):
+    done = outcome(tmp_path, "new", "grey-heron")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "grey-heron"
+    path = os.pathsep.join([str(ROOT), str(ROOT / "plugins"), str(folder)])
+    tests = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"], cwd=folder, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": path}, check=False,
+    )  # fmt: skip
+    assert tests.returncode == 0, tests.stdout
+    lint = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--isolated", "--line-length", "120", "."], cwd=folder, check=False,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert lint.returncode == 0, lint.stdout
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    assert project["entry-points"]["priorbench"] == {"grey-heron": "grey_heron"}
+    assert "GreyHeron" in (folder / "grey_heron.py").read_text()
+    again = outcome(tmp_path, "new", "grey-heron")
+    assert again.returncode == 2
+    assert "is there already" in again.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["Heron", "../heron", "grey_heron", "json", "class", "heron-", "", "a\nb", "torch", "ot"]
+)
+def test_names_that_no_distribution_can_have_are_refused(tmp_path, name):
+    done = outcome(tmp_path, "new", name)
+    assert done.returncode == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_mixture_of_the_repository_keeps_the_contract(monkeypatch):
+    path = ROOT / "plugins/priorbench_mixture/priorbench_mixture.py"
+    monkeypatch.setenv("PRIORBENCH_PLUGINS", str(path))
+    cls = Plugins().find("prior", "mixture").load()
+    subject = Subject(cls, {"components": 4, "rank": 16})
+    assert {name: run_check(name, subject).message for name in CHECKS} == dict.fromkeys(CHECKS, "")
+
+
+# --- metrics and executors ---------------------------------------------------------------------------------
+
+
+def measure(measured):
+    assert measured.images.dtype == torch.uint8
+    assert len(measured.features) == len(measured.images) == len(measured.x_t) == len(measured.x_t_test) == 16
+    return {"grey": measured.images.float().mean(), "at": measured.t_trunc}
+
+
+def clash(measured):
+    return {"fid": 0.0}
+
+
+@pytest.fixture
+def tiny_run(monkeypatch, tmp_path):
+    def run(**settings):
+        plugins = load_plugins()
+        for kind, name in (("metric", "measure"), ("metric", "clash")):
+            found = Registration(kind, name, f"{__name__}:{name}", "", False, "metrics", "1.0")
+            monkeypatch.setitem(plugins.registrations, (kind, name), found)
+        small = {"controls": [], "n_samples": 16, "steps": [1], "full_chain": {"steps": 2}, "t_trunc": [100]}
+        return priorbench.run(priors=["gaussian"], output=tmp_path / "out", settings=small | settings)
+
+    return run
+
+
+def test_a_metric_of_a_plugin_has_columns_of_its_own(tiny_run, tmp_path):
+    table = tiny_run(metrics=["measure"])
+    assert (table["at"] == table.t_trunc).all()
+    assert table.grey.between(0, 255).all()
+    summary = pd.read_csv(tmp_path / "out/summary.csv")
+    assert summary.grey.tolist() == pytest.approx(table.grey.tolist())
+    assert "grey" not in tiny_run().columns
+
+
+def test_a_metric_cannot_overwrite_a_column(tiny_run):
+    table = tiny_run(metrics=["clash"])
+    assert (table.status == "failed").all()
+    assert table.error.str.contains("returned the column 'fid', which is there already").all()
+
+
+def test_metrics_and_executors_that_do_not_exist_are_named(tiny_run):
+    with pytest.raises(UserError, match=r"did you mean 'measure'.*did you mean 'serial'"):
+        tiny_run(metrics=["mesure"], executor="serail")

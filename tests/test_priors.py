@@ -9,10 +9,9 @@ from conftest import QUICK, tiny_unet
 from diffusers import DDPMScheduler
 
 from priorbench import FitRun, FrozenDiffusion, TruncatedMarginal, UserError, load_prior
-from priorbench.bench.config import PriorConfig
+from priorbench.bench.config import Choice
 from priorbench.bench.plan import check_params
 from priorbench.plugin_manager import load_plugins
-from priorbench.prior import parameter_defaults
 
 PRIORS = sorted(load_plugins().of_kind("prior"))
 EMITTING = [(name, {"emits": emits}) for name in ("ot", "vae", "gan") for emits in ("x_t", "x_0")]
@@ -33,34 +32,8 @@ def draw(prior, n, seed=1):
 
 
 @pytest.mark.parametrize("name", PRIORS)
-def test_every_prior_keeps_the_contract(name, marginal):
-    """Shapes, determinism, the global random state, refitting, the frozen model, hyperparameters stored as given."""
-    frozen, state = marginal.diffusion.digest(), torch.get_rng_state()
-    prior = make(name)
-    assert prior.params() == parameter_defaults(type(prior)) | QUICK[name]
-    with pytest.raises(RuntimeError, match="before fit"):
-        draw(prior, 1)
-    steps = []
-    prior.fit(marginal, FitRun(torch.Generator().manual_seed(0), progress=lambda s, n, loss: steps.append((s, n))))
-    assert all(step <= total for step, total in steps)
-    for n in (1, 7):
-        x = draw(prior, n)
-        assert x.shape == (n, 1, 8, 8)
-        assert x.dtype == torch.float32
-        assert x.isfinite().all()
-        assert not x.requires_grad
-    assert torch.equal(draw(prior, 5), draw(prior, 5))
-    assert not torch.equal(draw(prior, 5), draw(prior, 5, seed=2))
-    again = draw(fitted(name, marginal), 5)
-    assert torch.equal(draw(prior, 5), again)
-    prior.fit(marginal, FitRun(torch.Generator().manual_seed(0)))  # starts afresh
-    assert torch.equal(draw(prior, 5), again)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert marginal.diffusion.digest() == frozen
-
-
-@pytest.mark.parametrize("name", PRIORS)
-def test_save_and_load_round_trip(name, marginal, tmp_path):
+def test_a_saved_prior_loads_by_its_name(name, marginal, tmp_path):
+    """The contract itself is in ``test_testing.py``; this is ``load_prior``."""
     prior = fitted(name, marginal)
     prior.save(tmp_path, prior=name, shape=list(marginal.shape))
     state = torch.get_rng_state()
@@ -189,7 +162,7 @@ def test_oracle_without_validation_images_says_so(tiny):
 ])  # fmt: skip
 def test_wrong_hyperparameters_are_one_line(name, params, message):
     with pytest.raises(UserError, match=message):
-        check_params(PriorConfig(name=name, params=params), load_plugins().find("prior", name))
+        check_params(Choice(name=name, params=params), load_plugins().find("prior", name))
 
 
 def test_ot_slices_the_backbone_at_t_trunc(marginal):

@@ -18,10 +18,11 @@ import priorbench
 from priorbench import FitRun, TruncPrior, UserError, hookimpl, load_prior
 from priorbench.bench import cell, table
 from priorbench.bench.config import make_config
-from priorbench.bench.context import load_context
+from priorbench.bench.context import Source, load_context
 from priorbench.bench.plan import make_plan
 from priorbench.bench.run import estimate, execute
-from priorbench.bench.store import Store, write_atomically
+from priorbench.bench.store import Store
+from priorbench.files import write_atomically
 from priorbench.metrics.wasserstein import exact_w2
 from priorbench.plugin_manager import load_plugins
 
@@ -92,7 +93,7 @@ def test_the_saved_samples_have_the_reported_metrics(done, tmp_path):
     with np.load(folder / "images" / f"{row.cell}.npz") as images:
         x_0 = images["x_0 dpm++ 2"]
     assert len(x_0) == 40
-    context = load_context("digits", "digits", "digits")
+    context = load_context(Source("digits"), "digits", Source("digits"))
     for name, batch in (("made", x_0), ("test", context.dataset.test.numpy())):
         (tmp_path / name).mkdir()
         for i, image in enumerate(batch):
@@ -247,7 +248,7 @@ def test_a_prior_that_fails_has_a_row_with_the_reason_and_the_others_go_on(plant
                                  sets=[f"{k}={json.dumps(v)}" for k, v in SMALL.items()]))  # fmt: skip
     broken = next(s for s in plan.cells if s.prior == "raises")
     assert Store(tmp_path).read(broken) is None  # a failure is not kept
-    context = load_context("digits", "digits", "digits")
+    context = load_context(Source("digits"), "digits", Source("digits"))
     assert context.diffusion.digest() == context.backbone_digest  # and the frozen model is as it was
 
 
@@ -350,7 +351,7 @@ def test_run_writes_below_the_current_folder_and_says_where(tmp_path):
     (["run", "--t-trunc", "100,2000"], "got 2000"),
     (["run", "--steps", "500"], "steps must be a whole number from 1 to t_trunc = 100, got 500"),
     (["run", "--solver", "dmp++"], "did you mean 'dpm++'?"),
-    (["run", "--dataset", "digit"], "no dataset 'digit'; did you mean 'digits'?"),
+    (["run", "--dataset", "digit"], "no data set 'digit'; did you mean 'digits'?"),
     (["run", "--backbone", "nothing"], "no backbone 'nothing'"),
     (["run", "--set", "n_sample=3"], "did you mean 'n_samples'?"),
     (["run", "--device", "quantum"], "device 'quantum' cannot be used"),

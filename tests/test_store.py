@@ -20,8 +20,10 @@ from priorbench.bench import store as store_module
 from priorbench.bench import table
 from priorbench.bench.cell import CellResult
 from priorbench.bench.config import make_config
+from priorbench.bench.context import Source
 from priorbench.bench.plan import CellSpec, make_plan
-from priorbench.bench.store import Store, write_atomically
+from priorbench.bench.store import Store
+from priorbench.files import write_atomically
 
 CONTRACT = """dataset, backbone, prior, params, emits, control, t_trunc, T, solver, nfe, seed, split, n_samples,
 extractor, fid, kid, precision, recall, authenticity, sw2_xt, w2_xt, sw2_x0, w2_x0, fit_seconds,
@@ -29,7 +31,8 @@ prior_seconds, denoise_seconds, images_per_second, speedup, parameters, peak_mem
 concurrency, status, error, priorbench_version, torch_version, cell""".replace("\n", " ").split(", ")
 
 SPEC = CellSpec(
-    dataset="digits", backbone="digits", extractor="digits", prior="ot", params={"projections": 64, "width": 8},
+    dataset=Source("digits"), backbone="digits", extractor=Source("digits"), prior="ot",
+    params={"projections": 64, "width": 8}, metrics=(),
     settings="projections=64", control=False, t_trunc=100, seed=3, solvers=(("dpm++", 5), ("ddim", None)),
     n_samples=40, batch_size=16, w2_points=30, fit_budget=None, device="cpu", precision="fp32", compile=False,
     save_samples=False, digests={"dataset": "d", "backbone": "b", "extractor": "e"}, versions={"torch": "2"},
@@ -261,7 +264,8 @@ def test_rows_come_in_the_order_asked_for(tmp_path):
 
 
 CHANGES = {
-    "dataset": "x", "backbone": "x", "extractor": "x", "prior": "x", "params": {"projections": 65, "width": 8},
+    "dataset": Source("x"), "backbone": "x", "extractor": Source("x"), "metrics": ("x",), "prior": "x",
+    "params": {"projections": 65, "width": 8},
     "settings": "x", "control": True, "t_trunc": 101, "seed": 4, "solvers": (("dpm++", 5),), "n_samples": 41,
     "batch_size": 17, "w2_points": 31, "fit_budget": 1.0, "device": "cuda", "precision": "bf16", "compile": True,
     "save_samples": True, "digests": {"dataset": "d", "backbone": "b", "extractor": "f"}, "versions": {"torch": "3"},

@@ -1,0 +1,67 @@
+"""The figures of the README and docs are those of the tracked reference runs."""
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import priorbench
+
+ROOT = Path(priorbench.__file__).parents[1]
+RUNS = {name: pd.read_csv(ROOT / f"results/reference/{name}/comparison.csv") for name in ("digits", "mnist", "gls")}
+
+
+def tables(page):
+    """Each table of a page as a list of rows of cells, the header first."""
+    found = []
+    for block in re.findall(r"(?:^\|.*\|\n)+", (ROOT / page).read_text(), re.M):
+        rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in block.splitlines()]
+        found.append([rows[0], *rows[2:]])
+    return found
+
+
+def shown(page, first):
+    (table,) = (t for t in tables(page) if t[0][0] == first)
+    return table
+
+
+@pytest.mark.parametrize(("first", "run"), [("prior", "digits"), ("prior on mnist", "mnist")])
+def test_the_tables_of_the_readme_are_the_reference_runs(first, run):
+    header, *rows = shown("README.md", first)
+    columns = [re.search(r"(\d+)(?:, NFE (\d+))?$", name) for name in header[1:]]
+    for row in rows:
+        for cell, column in zip(row[1:], columns, strict=True):
+            match = RUNS[run]
+            match = match[(match.prior == row[0].split()[0]) & (match.t_trunc == int(column[1]))]
+            if column[2]:
+                match = match[match.nfe == int(column[2])]
+            (fid,) = match.fid
+            digits = len(cell.partition(".")[2])
+            assert f"{fid:.{digits}f}" == cell, row
+
+
+def test_the_table_of_the_late_start_is_the_reference_run():
+    header, *rows = shown("docs/gls.md", "NFE")
+    run = RUNS["gls"]
+    for nfe, noise, *gaussian in rows:
+        (fid,) = run[(run.prior == "noise") & (run.nfe == int(nfe))].fid
+        assert f"{fid:.1f}" == noise
+        for t_trunc, cell in zip(header[2:], gaussian, strict=True):
+            (fid,) = run[(run.prior == "gaussian") & (run.nfe == int(nfe)) & (run.t_trunc == int(t_trunc))].fid
+            assert f"{fid:.1f}" == cell
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_reference_run_says_how_it_was_made(name):
+    about = json.loads((ROOT / f"results/reference/{name}/run.json").read_text())
+    assert about["command"].startswith(f"priorbench run {name} --fresh")
+    assert re.fullmatch(r"[0-9a-f]{40}", about["commit"])
+    assert about["machine"]["processor"]
+    assert (RUNS[name].status == "ok").all()
+
+
+def test_the_full_chain_of_mnist_is_within_three_times_the_floor():
+    chain = RUNS["mnist"].query("t_trunc == 1000 and solver == 'ddpm' and nfe == 100").iloc[0]
+    assert chain.fid <= 3 * chain.fid_floor
