@@ -22,6 +22,7 @@ _LAZY = {
     "Pushforward": "priorbench.networks",
     "TruncPrior": "priorbench.prior",
     "TruncatedMarginal": "priorbench.marginal",
+    "cosine": "priorbench.networks",
     "decoder": "priorbench.networks",
     "encoder": "priorbench.networks",
     "load_prior": "priorbench.prior",
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from .diffusion.process import randn
     from .marginal import TruncatedMarginal
     from .metrics.measured import Measured
-    from .networks import EMA, Pushforward, decoder, encoder
+    from .networks import EMA, Pushforward, cosine, decoder, encoder
     from .plugin_manager import add_plugin
     from .prior import FitRun, TruncPrior, load_prior
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .diffusion.process import randn
+from .prior import FitRun
 
 SMALL = 16  # pixels a side below which convolution gains nothing over a perceptron
 
@@ -30,6 +31,11 @@ def halvings(height: int, width: int) -> list[tuple[int, int]]:
         h, w = sizes[-1]
         sizes.append((math.ceil(h / 2), math.ceil(w / 2)))
     return sizes
+
+
+def cosine(optimizer: torch.optim.Optimizer, run: FitRun) -> torch.optim.lr_scheduler.LRScheduler:
+    """The learning rate falls to 0 along half a cosine over the fit, be its length in steps or in seconds."""
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: (1 + math.cos(math.pi * run.share)) / 2)
 
 
 class Upsample(nn.Module):

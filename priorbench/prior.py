@@ -28,23 +28,44 @@ class FitRun:
         deadline: a :func:`time.monotonic` reading by which ``fit`` should have returned, or None.
         progress: called with (step, total, loss); ``total`` steps are what the fit means to take.
         log: takes a line for the run's log.
+        budget: how many steps to take in place of the prior's own number, or None.
+        taken: how many :meth:`steps` have begun.
+        total: how many there will be, so far as that can be told.
+        share: how much of the fit is over, 0..1, by steps or by the clock: what schedules should go by.
     """
 
     generator: torch.Generator
     deadline: float | None = None
     progress: Callable[[int, int, float], None] = lambda step, total, loss: None
     log: Callable[[str], None] = field(default=lambda line: None)
+    budget: int | None = None
+    taken: int = 0
+    total: int = 0
+    share: float = 0.0
 
     def out_of_time(self) -> bool:
         return self.deadline is not None and time.monotonic() >= self.deadline
 
-    def steps(self, total: int) -> Iterator[int]:
-        """0..total - 1, cut short at the deadline."""
-        for step in range(total):
+    def steps(self, own: int) -> Iterator[int]:
+        """0, 1, 2, ...: as many as the budget says, else until the deadline, else ``own``.
+
+        A budget of steps or seconds is for every prior the same, so it takes the place of ``own`` whichever is more.
+        """
+        started = time.monotonic()
+        count = self.budget or (own if self.deadline is None else None)
+        self.taken, self.share = 0, 0.0
+        while count is None or self.taken < count:
             if self.out_of_time():
-                self.log(f"deadline reached after {step} of {total} steps")
-                return
-            yield step
+                self.log(f"deadline reached after {self.taken} steps" + (f" of {count}" if count else ""))
+                break
+            if self.deadline is not None:
+                self.share = min(1.0, (time.monotonic() - started) / max(self.deadline - started, 1e-9))
+            if count is not None:
+                self.share = max(self.share, self.taken / count)
+            self.total = count or max(self.taken + 1, round(self.taken / self.share) if self.share > 0 else own)
+            yield self.taken
+            self.taken += 1
+        self.share = 1.0
 
 
 class TruncPrior(nn.Module, ABC):
@@ -60,6 +81,8 @@ class TruncPrior(nn.Module, ABC):
 
     #: What ``sample`` returns: x_{t_trunc} itself, or a clean guess x_0 that the harness diffuses to t_trunc.
     emits: Literal["x_t", "x_0"] = "x_t"
+    #: The split that settings of this prior are chosen on; ``train`` for a control that stores the validation images.
+    chosen_on: ClassVar[Literal["validation", "train"]] = "validation"
     #: Checks of :mod:`priorbench.testing` that this prior cannot be expected to pass, and why.
     expected_failures: ClassVar[dict[str, str]] = {}
     fitted: Tensor

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from priorbench import EMA, FitRun, Pushforward, TruncatedMarginal, TruncPrior, encoder
+from priorbench import EMA, FitRun, Pushforward, TruncatedMarginal, TruncPrior, cosine, encoder
 
 
 class GANPrior(TruncPrior):
@@ -81,7 +81,7 @@ class GANPrior(TruncPrior):
         critic = encoder(marginal.shape, 1, self.width, self.depth).to(marginal.device)
         make = torch.optim.Adam(self.parameters(), lr=self.learning_rate, betas=(0.0, 0.99))
         judge = torch.optim.Adam(critic.parameters(), lr=self.learning_rate, betas=(0.0, 0.99))
-        schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(o, self.iterations) for o in (make, judge)]
+        schedules = [cosine(o, run) for o in (make, judge)]
         average = EMA(self.parameters(), self.ema)
         for step in run.steps(self.iterations):
             with torch.no_grad():
@@ -103,7 +103,7 @@ class GANPrior(TruncPrior):
             average.update()
             for schedule in schedules:
                 schedule.step()
-            run.progress(step + 1, self.iterations, loss.item() if step % 10 == 0 else float("nan"))
+            run.progress(step + 1, run.total, loss.item() if step % 10 == 0 else float("nan"))
         average.copy()
 
     def noised(self, marginal: TruncatedMarginal, run: FitRun) -> Tensor:

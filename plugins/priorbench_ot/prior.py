@@ -27,7 +27,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from priorbench import EMA, FitRun, TruncatedMarginal, TruncPrior, decoder, randn
+from priorbench import EMA, FitRun, TruncatedMarginal, TruncPrior, cosine, decoder, randn
 
 from .loss import random_directions, sliced_power
 
@@ -117,7 +117,7 @@ class OTPrior(TruncPrior):
     def fit(self, marginal: TruncatedMarginal, run: FitRun) -> None:
         self.start(marginal)
         optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate, betas=(0.9, 0.99))
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.iterations)
+        schedule = cosine(optimizer, run)
         average = EMA(self.parameters(), self.ema)
         for step in run.steps(self.iterations):
             with torch.no_grad():
@@ -135,7 +135,7 @@ class OTPrior(TruncPrior):
             optimizer.step()
             schedule.step()
             average.update()
-            run.progress(step + 1, self.iterations, loss.item() if step % 10 == 0 else float("nan"))
+            run.progress(step + 1, run.total, loss.item() if step % 10 == 0 else float("nan"))
         average.copy()
 
     def sliced(self, x: Tensor, marginal: TruncatedMarginal) -> list[Tensor]:

@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from priorbench import EMA, FitRun, Pushforward, TruncatedMarginal, TruncPrior, encoder, randn
+from priorbench import EMA, FitRun, Pushforward, TruncatedMarginal, TruncPrior, cosine, encoder, randn
 
 
 class VAEPrior(TruncPrior):
@@ -71,11 +71,11 @@ class VAEPrior(TruncPrior):
 
     def fit(self, marginal: TruncatedMarginal, run: FitRun) -> None:
         optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.iterations)
+        schedule = cosine(optimizer, run)
         average = EMA(self.parameters(), self.ema)
         draw = marginal.draw if self.emits == "x_t" else marginal.draw_clean
         for step in run.steps(self.iterations):
-            beta = self.beta * min(1.0, (step + 1) / max(1.0, self.warmup * self.iterations))
+            beta = self.beta * min(1.0, (run.share + 1 / run.total) / max(1e-9, self.warmup))
             loss = self.negative_elbo(draw(self.batch_size, run.generator), beta, run.generator)
             optimizer.zero_grad()
             loss.backward()
@@ -83,7 +83,7 @@ class VAEPrior(TruncPrior):
             optimizer.step()
             schedule.step()
             average.update()
-            run.progress(step + 1, self.iterations, loss.item() if step % 10 == 0 else float("nan"))
+            run.progress(step + 1, run.total, loss.item() if step % 10 == 0 else float("nan"))
         average.copy()
 
     def negative_elbo(self, x: Tensor, beta: float, generator: torch.Generator) -> Tensor:

@@ -5,6 +5,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -17,13 +18,15 @@ from torch import Tensor
 from .. import __version__
 from ..data.dataset import to_bytes, to_float
 from ..diffusion.process import generator_for
-from ..metrics.fidelity import features_of, fidelity
+from ..metrics.fidelity import features_of, fid, fidelity
 from ..metrics.measured import Measured
-from ..metrics.memorisation import authenticity
+from ..metrics.memorisation import authenticity, neighbour_ratio
+from ..metrics.spread import fid_at_infinity
 from ..metrics.wasserstein import distances
 from ..plugin_manager import load_plugins
 from ..prior import FitRun, TruncPrior, make_prior
-from .context import Context, load_context
+from .config import read_budget
+from .context import JUDGED, Context, load_context
 from .plan import CellSpec
 from .table import COLUMNS
 
@@ -112,63 +115,90 @@ def run_cell(spec: CellSpec, progress: Progress | None = None) -> CellResult:
 def _fail(context: Context, result: CellResult, reason: str) -> None:
     """Every row says why, and none keeps a number."""
     spec = result.spec
-    result.rows = [_row(context, spec, *setting, status="failed", error=reason) for setting in spec.solvers]
+    result.rows = [
+        _row(context, spec, *setting, split=split, n_samples=n, status="failed", error=reason)
+        for setting in spec.solvers
+        for split, n in spec.splits
+    ]
 
 
 def _compute(context: Context, spec: CellSpec, result: CellResult, progress: Progress) -> None:
     device = context.diffusion.device
-    marginal, held_out = context.marginal(spec.t_trunc), context.held_out(spec.t_trunc)
+    marginal = context.marginal(spec.t_trunc)
 
     prior = make_prior(load_plugins().find("prior", spec.prior).load(), spec.label, spec.params).to(device)
+    run = fit_run(spec, progress, result.log.append)
     started = clock(device)
-    deadline = None if spec.fit_budget is None else time.monotonic() + spec.fit_budget
-    prior.fit(marginal, FitRun(generator_for(spec.seed, "fit"), deadline, progress, result.log.append))
+    prior.fit(marginal, run)
     fit_seconds = clock(device) - started
     result.weights = save({k: v.contiguous().cpu() for k, v in prior.state_dict().items()})
     result.about = {"params": prior.params(), "emits": prior.emits, "shape": list(marginal.shape)}
 
-    x_t, prior_seconds = _sample(prior, context, spec)
+    x_t, prior_seconds = _sample(prior, context, spec, spec.n_samples)
     result.images["x_t"] = to_bytes(x_t[:PREVIEW]).numpy()
     evaluation = generator_for(spec.seed, "evaluate")
-    x_t_test = held_out.draw(spec.n_samples, evaluation)
+    x_t_test = context.held_out(spec.t_trunc).draw(spec.n_samples, evaluation)
     at_t = distances(x_t, x_t_test, evaluation, spec.w2_points)
-    shared = {
+    about = {
         "emits": prior.emits,
+        "alpha_bar": marginal.alpha_bar,
         "fit_seconds": fit_seconds,
+        "fit_steps": run.taken,
         "prior_seconds": prior_seconds,
         "parameters": sum(p.numel() for p in prior.parameters()),
-        **{f"{name}_xt": value for name, value in at_t.items()},
     }
+    shared = about | {f"{name}_xt": value for name, value in at_t.items()} | _judge(prior, context, spec)
+
+    # Settings are chosen by samples that the reported figures never see, against images that they are not reported on.
+    *_, (chosen_on, n_choosing) = spec.splits
+    choosing = _sample(prior, context, spec, n_choosing, f" {chosen_on}")[0] if len(spec.splits) > 1 else None
 
     for solver, steps in spec.solvers:
         x_0, seconds, nfe = _denoise(x_t, context, spec, solver, steps)
         images = to_bytes(x_0)
         kept = images if spec.save_samples else images[:PREVIEW]
         result.images[f"x_0 {solver} {nfe}"] = kept.numpy()
+        row = partial(_row, context, spec, solver, steps, nfe=nfe)
         if not bool(x_0.isfinite().all()):
             error = f"solver {solver} in {nfe} evaluations made values that are not finite"
-            result.rows.append(_row(context, spec, solver, steps, nfe=nfe, status="failed", error=error, **shared))
+            result.rows += [row(split=s, n_samples=n, status="failed", error=error, **about) for s, n in spec.splits]
             continue
-        features = features_of(images, context.extractor)
+        features, test = features_of(images, context.extractor), context.features("test")
+        train, among = context.features("train"), context.train_neighbours
         reference = to_float(context.dataset.test)
         at_0 = distances(to_float(images), reference, generator_for(spec.seed, "evaluate x_0"), spec.w2_points)
         result.rows.append(
-            _row(
-                context, spec, solver, steps, nfe=nfe, **shared,
-                **fidelity(features, context.test_features),
-                authenticity=authenticity(features, context.train_features, context.train_neighbours),
+            row(
+                split="test", n_samples=spec.n_samples, **shared,
+                **context.floor(spec.n_samples), **fidelity(features, test),
+                **fid_at_infinity(features, test, generator_for(spec.seed, "halves")),
+                authenticity=authenticity(features, train, among),
+                neighbour_ratio=neighbour_ratio(features, train, test),
                 **{f"{name}_x0": value for name, value in at_0.items()},
+                amplification=at_0["sw2"] * marginal.alpha_bar**0.5 / max(at_t["sw2"], 1e-12),
                 denoise_seconds=seconds, images_per_second=1 / (prior_seconds + seconds),
                 **_plugged_metrics(
                     spec,
                     Measured(
-                        images, context.dataset.test, context.dataset.train, features, context.test_features,
-                        context.train_features, x_t.cpu(), x_t_test.cpu(), spec.t_trunc,
-                        generator_for(spec.seed, "metrics"),
+                        images, context.dataset.test, context.dataset.train, features, test, train,
+                        x_t.cpu(), x_t_test.cpu(), spec.t_trunc, generator_for(spec.seed, "metrics"),
                     ),
                 ),
             )
         )  # fmt: skip
+        if choosing is not None:
+            generator = generator_for(spec.seed, f"denoise {chosen_on}")
+            chunks = choosing.split(spec.batch_size)
+            x_0 = torch.cat([context.diffusion.denoise(x, spec.t_trunc, solver, steps, generator) for x in chunks])
+            score = fid(features_of(to_bytes(x_0), context.extractor), context.features(chosen_on))
+            result.rows.append(row(split=chosen_on, n_samples=n_choosing, fid=score, denoise_seconds=seconds, **about))
+
+
+def fit_run(spec: CellSpec, progress: Progress, log: Callable[[str], None]) -> FitRun:
+    """What a fit is given: its generator, and its budget from now on."""
+    seconds, steps = read_budget(spec.fit_budget)
+    deadline = None if seconds is None else time.monotonic() + seconds
+    return FitRun(generator_for(spec.seed, "fit"), deadline, progress, log, steps)
 
 
 def _plugged_metrics(spec: CellSpec, measured: Measured) -> dict[str, float]:
@@ -182,12 +212,12 @@ def _plugged_metrics(spec: CellSpec, measured: Measured) -> dict[str, float]:
     return found
 
 
-def _sample(prior: TruncPrior, context: Context, spec: CellSpec) -> tuple[Tensor, float]:
-    """``n_samples`` draws of x_{t_trunc}, and the prior's median seconds an image (diffusing a clean guess
+def _sample(prior: TruncPrior, context: Context, spec: CellSpec, count: int, stream: str = "") -> tuple[Tensor, float]:
+    """``count`` draws of x_{t_trunc}, and the prior's median seconds an image (diffusing a clean guess
     included).
     """
     device = context.diffusion.device
-    noise = generator_for(spec.seed, "diffuse")
+    noise = generator_for(spec.seed, f"diffuse{stream}")
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
         x = prior.sample(n, generator)
@@ -200,19 +230,31 @@ def _sample(prior: TruncPrior, context: Context, spec: CellSpec) -> tuple[Tensor
         x = x.to(device, torch.float32)
         return context.diffusion.diffuse(x, spec.t_trunc, noise) if prior.emits == "x_0" else x
 
-    draw(min(spec.batch_size, spec.n_samples), generator_for(spec.seed, "warm up"))
-    return _timed(draw, generator_for(spec.seed, "sample"), spec, device)
+    draw(min(spec.batch_size, count), generator_for(spec.seed, "warm up"))
+    return _timed(draw, generator_for(spec.seed, f"sample{stream}"), count, spec.batch_size, device)
+
+
+def _judge(prior: TruncPrior, context: Context, spec: CellSpec) -> dict[str, float]:
+    """What gives a prior away before the frozen model has its say: see :mod:`priorbench.metrics.storage`."""
+    generator, sizes = generator_for(spec.seed, "judged"), torch.arange(JUDGED).split(spec.batch_size)
+    emitted = torch.cat([prior.sample(len(chunk), generator) for chunk in sizes]).to(context.diffusion.device)
+    clean = prior.emits == "x_0"
+    x_t = context.diffusion.diffuse(emitted, spec.t_trunc, generator_for(spec.seed, "diffuse judged"))
+    return context.emitted(None if clean else spec.t_trunc).judge(emitted.cpu()) | context.noise_level(
+        spec.t_trunc
+    ).judge((x_t if clean else emitted).cpu())
 
 
 def _timed(
     draw: Callable[[int, torch.Generator], Tensor],
     generator: torch.Generator,
-    spec: CellSpec,
+    count: int,
+    batch_size: int,
     device: torch.device,
 ) -> tuple[Tensor, float]:
     """All batches of ``draw``, and the median seconds an image over the full ones, timed at least ``TIMINGS`` times."""
     batches, seconds = [], []
-    sizes = [len(chunk) for chunk in torch.arange(spec.n_samples).split(spec.batch_size)]
+    sizes = [len(chunk) for chunk in torch.arange(count).split(batch_size)]
     for size in sizes:
         started = clock(device)
         batches.append(draw(size, generator))
@@ -243,7 +285,8 @@ def _denoise(
         used = (diffusion.evaluations - before) // calls
         return x_0
 
-    x_0, seconds = _timed(denoise, generator_for(spec.seed, "denoise"), spec, diffusion.device)
+    generator = generator_for(spec.seed, "denoise")
+    x_0, seconds = _timed(denoise, generator, spec.n_samples, spec.batch_size, diffusion.device)
     return x_0, seconds, used
 
 
@@ -252,7 +295,9 @@ def _row(context: Context, spec: CellSpec, solver: str, steps: int | None, **val
     versions = spec.versions
     return {
         "dataset": context.dataset.name,
+        "dataset_sha256": spec.digests["dataset"][:8],
         "backbone": spec.backbone,
+        "backbone_sha256": spec.digests["backbone"][:8],
         "prior": spec.prior,
         "params": spec.settings,
         "control": spec.control,
@@ -261,10 +306,9 @@ def _row(context: Context, spec: CellSpec, solver: str, steps: int | None, **val
         "solver": solver,
         "steps": spec.t_trunc if steps is None else steps,
         "seed": spec.seed,
-        "split": "test",
-        "n_samples": spec.n_samples,
         "extractor": context.extractor.get_name(),
-        **context.floor(spec.n_samples),
+        "model_precision": spec.precision,
+        "fit_budget": spec.fit_budget or "",
         "device": str(context.diffusion.device),
         "threads": torch.get_num_threads(),
         "concurrency": 1,

@@ -29,6 +29,17 @@ def as_number(value: Any) -> Any:
     return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
 
 
+def read_budget(text: str | None) -> tuple[float | None, int | None]:
+    """``60s`` or ``2min`` as seconds, ``500 steps`` as steps."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(s|min|h|steps)\s*", text or "")
+    if text is None:
+        return None, None
+    number = float(match[1]) if match else 0.0
+    if match is None or number <= 0 or (match[2] == "steps" and number % 1):
+        raise ValueError("must be seconds (60s, 2min, 1h) or steps (500steps), more than 0")
+    return (None, int(number)) if match[2] == "steps" else (number * {"s": 1, "min": 60, "h": 3600}[match[2]], None)
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -86,7 +97,8 @@ class RunConfig(_Strict):
     n_samples: int = Field(1000, ge=8)
     batch_size: int = Field(250, ge=1)
     w2_points: int = Field(360, ge=2)
-    fit_budget: float | None = Field(None, gt=0)
+    n_validation: int | None = Field(None, ge=0)
+    fit_budget: str | None = None
     device: str = "auto"
     precision: str = Field("fp32", pattern="^(fp32|bf16|fp16)$")
     compile: bool = False
@@ -99,6 +111,15 @@ class RunConfig(_Strict):
         if not _SAFE_NAME.fullmatch(value):
             raise ValueError("must be of letters, digits, '.', '_' and '-' (it names a folder)")
         return value
+
+    @field_validator("fit_budget", mode="before")
+    @classmethod
+    def _budget(cls, value: Any) -> Any:
+        if value is None or (isinstance(value, str) and value.strip() == "none"):
+            return None
+        text = f"{value:g}s" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+        seconds, steps = read_budget(text)
+        return f"{seconds:g}s" if seconds is not None else f"{steps} steps"
 
     @field_validator("dataset", "extractor", mode="before")
     @classmethod

@@ -13,13 +13,17 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from ..data.dataset import Dataset, to_float
 from ..data.sources import load_dataset
 from ..diffusion.frozen import FrozenDiffusion
+from ..diffusion.process import generator_for
 from ..diffusion.sources import load_backbone
 from ..errors import UserError
 from ..marginal import TruncatedMarginal
 from ..metrics.fidelity import features_of, floor
-from ..metrics.memorisation import authenticity, neighbour_distances
+from ..metrics.memorisation import authenticity, neighbour_distances, neighbour_ratio
 from ..metrics.sources import load_extractor, weights_digest
+from ..metrics.storage import NoiseLevel, Stored
 from ..plugin_manager import load_plugins
+
+JUDGED = 2000  # samples of a prior that are looked up among the images of every split
 
 
 @dataclass(frozen=True)
@@ -47,29 +51,49 @@ class Context:
         """The same law over the test split, for measuring."""
         return TruncatedMarginal(to_float(self.dataset.test), self.diffusion, t_trunc)
 
-    @cached_property
-    def train_features(self) -> Tensor:
-        return features_of(self.dataset.train, self.extractor)
-
-    @cached_property
-    def test_features(self) -> Tensor:
-        return features_of(self.dataset.test, self.extractor)
+    @lru_cache(maxsize=8)  # noqa: B019 - contexts live as long as the process
+    def features(self, split: str) -> Tensor:
+        """Features (N, F) of the images of a split."""
+        return features_of(getattr(self.dataset, split), self.extractor)
 
     @cached_property
     def train_neighbours(self) -> Tensor:
-        return neighbour_distances(self.train_features)
+        return neighbour_distances(self.features("train"))
 
-    @lru_cache(maxsize=8)  # noqa: B019 - contexts live as long as the process
+    @lru_cache(maxsize=8)  # noqa: B019
     def floor(self, n_samples: int) -> dict[str, float]:
-        """The FID that as many training images score, and the authenticity of the test images themselves."""
+        """What images that no prior made score: FID of as many training images, and how far held-out images are from
+        being copies."""
+        train, validation, test = (self.features(split) for split in ("train", "validation", "test"))
         return {
-            "fid_floor": floor(self.train_features, self.test_features, n_samples)["fid"],
-            "authenticity_test": authenticity(self.test_features, self.train_features, self.train_neighbours),
+            "fid_floor": floor(train, test, n_samples)["fid"],
+            "authenticity_test": authenticity(test, train, self.train_neighbours),
+            "neighbour_ratio_validation": neighbour_ratio(validation, train, test),
         }
+
+    @lru_cache(maxsize=4)  # noqa: B019
+    def emitted(self, t_trunc: int | None) -> Stored:
+        """The judge of what is emitted: x_{t_trunc}, or clean images where that is None."""
+        clean = {split: to_float(getattr(self.dataset, split)) for split in ("train", "validation", "test")}
+        if t_trunc is None:
+            return Stored(clean, clean)
+        signal = float(self.diffusion.process.alpha_bar[t_trunc]) ** 0.5
+        draws = {split: self._draws(images, t_trunc, split) for split, images in clean.items()}
+        return Stored({split: signal * images for split, images in clean.items()}, draws)
+
+    @lru_cache(maxsize=4)  # noqa: B019
+    def noise_level(self, t_trunc: int) -> NoiseLevel:
+        """The judge of the noise in x_{t_trunc}."""
+        draws = self._draws(to_float(self.dataset.test), t_trunc, "test")
+        return NoiseLevel(to_float(self.dataset.train), draws)
+
+    def _draws(self, images: Tensor, t_trunc: int, split: str) -> Tensor:
+        marginal = TruncatedMarginal(images, self.diffusion, t_trunc)
+        return marginal.draw(JUDGED, generator_for(0, f"judged {split}")).cpu()
 
     def warning(self, n_samples: int) -> str:
         """What a reader of a row of ``n_samples`` should know before believing it; mostly nothing."""
-        features = self.test_features.shape[1]
+        features = self.features("test").shape[1]
         few = {"samples": n_samples, "test images": len(self.dataset.test)}
         return "; ".join(
             f"{n} {what} for {features} features: their covariance is singular and FID far too high"

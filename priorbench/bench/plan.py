@@ -34,9 +34,10 @@ class CellSpec:
     seed: int
     solvers: tuple[tuple[str, int | None], ...]
     n_samples: int
+    splits: tuple[tuple[str, int], ...]
     batch_size: int
     w2_points: int
-    fit_budget: float | None
+    fit_budget: str | None
     device: str
     precision: str
     compile: bool
@@ -67,7 +68,7 @@ class Plan:
 
     @property
     def rows(self) -> int:
-        return sum(len(c.solvers) for c in self.cells)
+        return sum(len(c.solvers) * len(c.splits) for c in self.cells)
 
 
 def make_plan(config: RunConfig) -> Plan:
@@ -79,6 +80,8 @@ def make_plan(config: RunConfig) -> Plan:
         try:
             registration = plugins.find("prior", given.name)
             check_params(given, registration)
+            if registration.load().chosen_on != "validation" and not registration.control:
+                raise UserError(f"prior {given.name!r} is no control, so its settings are chosen on 'validation'")
             if all(given.label != p.label for p, _ in priors):
                 priors.append((given, registration))
         except UserError as error:
@@ -156,10 +159,12 @@ def make_plan(config: RunConfig) -> Plan:
             digests=digests,
             versions=versions | metrics | {found.distribution: found.version},
             metrics=tuple(config.metrics),
+            splits=(("test", config.n_samples), *(((found.load().chosen_on, choosing),) if choosing else ())),
             **sources,
             **{name: getattr(config, name) for name in _COPIED},
         )
 
+    choosing = config.n_samples // 2 if config.n_validation is None else config.n_validation
     noise = (Choice(name="noise"), plugins.find("prior", "noise"))
     cells = []
     for seed in range(config.seed, config.seed + config.seeds):

@@ -18,11 +18,12 @@ from ..files import write_atomically
 from ..plugin_manager import load_plugins
 from ..prior import FitRun, make_prior
 from .cell import CellResult, run_cell
-from .config import RunConfig, make_config
+from .config import RunConfig, make_config, read_budget
 from .context import load_context
 from .plan import CellSpec, Plan, make_plan
 from .store import Store
 from .table import comparison, summary
+from .verdict import best
 
 
 class Observer:
@@ -147,7 +148,9 @@ def execute(plan: Plan, store: Store, fresh: bool = False, observer: Observer | 
         rows += failed[spec.cell].rows if spec.cell in failed else store.rows([spec])
     table = comparison(rows, plan.config.full_chain.solver, plan.config.full_chain.steps)
     write_atomically(store.folder / "comparison.csv", table.to_csv(index=False).encode())
-    write_atomically(store.folder / "summary.csv", summary(table).to_csv(index=False).encode())
+    means = summary(table)
+    write_atomically(store.folder / "summary.csv", means.to_csv(index=False).encode())
+    write_atomically(store.folder / "best.csv", best(table, means).to_csv(index=False).encode())
     write_grids(plan, store)
     about["seconds"] = round(time.monotonic() - started, 1)
     write_atomically(store.folder / "run.json", json.dumps(about, indent=2, default=str).encode() + b"\n")
@@ -171,19 +174,24 @@ def estimate(plan: Plan, specs: Iterable[CellSpec], patience: float = 1.5) -> fl
     context = load_context(first.dataset, first.backbone, first.extractor, first.device, first.precision, first.compile)
     per_evaluation = _seconds_per_evaluation(context.diffusion, config.batch_size)
     fits: dict[str, float] = {}
+    learned: set[str] = set()
     for spec in specs:
         if spec.label not in fits:
             prior = make_prior(load_plugins().find("prior", spec.prior).load(), spec.label, spec.params)
             started, share = time.monotonic(), 1.0
 
-            def taste(step: int, total: int, loss: float, started: float = started) -> None:
+            def taste(step: int, total: int, loss: float, started: float = started, label: str = spec.label) -> None:
                 nonlocal share
+                learned.add(label)
                 if time.monotonic() - started > patience:
                     share = step / total
                     raise _Enough
 
             try:
-                prior.fit(context.marginal(spec.t_trunc), FitRun(generator_for(0, "estimate"), progress=taste))
+                steps = read_budget(spec.fit_budget)[1]
+                prior.fit(
+                    context.marginal(spec.t_trunc), FitRun(generator_for(0, "estimate"), None, taste, budget=steps)
+                )
             except _Enough:
                 pass
             except Exception:  # a prior that fails does so in its cell, where it is reported
@@ -191,9 +199,10 @@ def estimate(plan: Plan, specs: Iterable[CellSpec], patience: float = 1.5) -> fl
             fits[spec.label] = (time.monotonic() - started) / share
     total = 0.0
     for spec in specs:
-        images = spec.n_samples + spec.batch_size
+        images = sum(n for _, n in spec.splits) + spec.batch_size
         evaluations = sum(spec.t_trunc if k is None else k for _, k in spec.solvers)
-        total += min(fits[spec.label], spec.fit_budget or float("inf"))
+        seconds, _ = read_budget(spec.fit_budget)
+        total += seconds if seconds and spec.label in learned else fits[spec.label]
         total += images * evaluations * per_evaluation + 1.5 * len(spec.solvers)
     return total
 

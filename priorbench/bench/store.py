@@ -30,7 +30,7 @@ class Store:
         """What is kept of a cell, or None where it has to be computed. Failures are never reused."""
         try:
             kept = json.loads(self.path(spec).read_text())
-            every = len(kept["rows"]) == len(spec.solvers)
+            every = len(kept["rows"]) == len(spec.solvers) * len(spec.splits)
             complete = every and kept["cell"] == spec.cell and all(r["status"] == "ok" for r in kept["rows"])
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -1,40 +1,58 @@
-"""The table: a fold over the rows of the cells into comparison.csv and summary.csv."""
+"""The tables: a fold over the rows of the cells into comparison.csv and summary.csv."""
 
 from typing import Any
 
 import pandas as pd
 from scipy import stats
 
+from .verdict import judged
+
 COLUMNS = [
-    "dataset", "backbone", "prior", "params", "emits", "control", "t_trunc", "T", "solver", "steps", "nfe",
-    "seed", "split",
-    "n_samples", "extractor", "fid", "fid_floor", "kid", "precision", "recall", "authenticity", "authenticity_test",
-    "sw2_xt", "w2_xt", "w2_gaussian_xt", "sw2_x0", "w2_x0", "w2_gaussian_x0",
-    "fit_seconds", "prior_seconds", "denoise_seconds", "images_per_second", "speedup",
-    "parameters", "peak_memory_mb", "device", "threads", "concurrency",
+    "dataset", "dataset_sha256", "backbone", "backbone_sha256", "prior", "params", "emits", "control",
+    "t_trunc", "T", "alpha_bar", "solver", "steps", "nfe", "seed", "split", "n_samples", "extractor",
+    "fid", "fid_se", "fid_floor", "fid_inf", "fid_inf_se", "kid", "precision", "recall",
+    "excess", "relative_nfe", "relative_time",
+    "authenticity", "authenticity_test", "neighbour_ratio", "neighbour_ratio_validation",
+    "stored_train", "stored_validation", "stored_test", "distinct", "noise_xt", "noise_se", "flag",
+    "sw2_xt", "w2_xt", "w2_gaussian_xt", "sw2_x0", "w2_x0", "w2_gaussian_x0", "amplification",
+    "fit_budget", "fit_steps", "fit_seconds", "prior_seconds", "denoise_seconds", "images_per_second", "speedup",
+    "break_even", "parameters", "peak_memory_mb", "device", "threads", "concurrency", "model_precision",
     "warning", "status", "error", "priorbench_version", "torch_version", "cell",
 ]  # fmt: skip
 
 # What differs from run to run on the same machine; all other columns are reproduced.
 MEASURED_IN_TIME = [
     "fit_seconds", "prior_seconds", "denoise_seconds", "images_per_second", "speedup", "peak_memory_mb",
+    "relative_time", "break_even",
 ]  # fmt: skip
 
 # The columns whose mean and interval over seeds stand in summary.csv.
 AVERAGED = [
-    "fid", "fid_floor", "kid", "precision", "recall", "authenticity", "authenticity_test",
-    "sw2_xt", "w2_xt", "w2_gaussian_xt", "sw2_x0", "w2_x0", "w2_gaussian_x0",
-    "fit_seconds", "prior_seconds", "denoise_seconds", "images_per_second", "speedup", "peak_memory_mb",
+    "fid", "fid_floor", "fid_inf", "kid", "precision", "recall", "excess", "relative_nfe", "relative_time",
+    "authenticity", "authenticity_test", "neighbour_ratio", "neighbour_ratio_validation",
+    "stored_train", "stored_validation", "stored_test", "distinct", "noise_xt",
+    "sw2_xt", "w2_xt", "w2_gaussian_xt", "sw2_x0", "w2_x0", "w2_gaussian_x0", "amplification",
+    "fit_steps", "fit_seconds", "prior_seconds", "denoise_seconds", "images_per_second", "speedup", "break_even",
+    "peak_memory_mb",
 ]  # fmt: skip
 
-_SETTING = ["dataset", "backbone", "prior", "params", "emits", "control", "t_trunc", "T", "solver", "steps",
-"nfe", "split",
-            "n_samples", "extractor", "device", "threads", "concurrency", "warning"]  # fmt: skip
+# Where one seed has an interval all the same: the column of its standard error over samples.
+STANDARD_ERROR = {"fid": "fid_se", "fid_inf": "fid_inf_se"}
+
+SETTING = [
+    "dataset", "dataset_sha256", "backbone", "backbone_sha256", "prior", "params", "emits", "control", "t_trunc", "T",
+    "solver", "steps", "nfe", "split", "n_samples", "extractor", "fit_budget", "device", "threads", "concurrency",
+    "model_precision", "warning",
+]  # fmt: skip
 
 
 def comparison(rows: list[dict[str, Any]], full_solver: str, full_steps: int | None) -> pd.DataFrame:
-    """One row a cell and solver setting. ``speedup`` is the full chain's seconds an image over the row's, of the same
-    seed and machine: the row of ``noise`` at t_trunc = T by ``full_solver`` in ``full_steps`` steps."""
+    """One row a cell, solver setting and split.
+
+    ``speedup`` is the full chain's seconds an image over the row's, of the same seed and machine: the row of ``noise``
+    at t_trunc = T by ``full_solver`` in ``full_steps`` steps. The columns that need other rows besides: see
+    :mod:`priorbench.bench.verdict`.
+    """
     added = list(dict.fromkeys(key for row in rows for key in row if key not in COLUMNS))  # by metrics of plugins
     table = pd.DataFrame(rows).reindex(columns=COLUMNS + added)
     full = table[
@@ -42,27 +60,41 @@ def comparison(rows: list[dict[str, Any]], full_solver: str, full_steps: int | N
         & (table.t_trunc == table["T"])
         & (table.solver == full_solver)
         & (table.steps == (full_steps or table["T"]))
+        & (table.split == "test")
         & (table.status == "ok")
     ]
     reference = (full.prior_seconds + full.denoise_seconds).groupby(full.seed).first()
     table["speedup"] = table.seed.map(reference) / (table.prior_seconds + table.denoise_seconds)
-    return table
+    return judged(table)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean over seeds and the ends of the 95 % interval (Student's t) of each measured column, a row a setting.
+    """Mean over seeds and the ends of the 95 % interval of each measured column, a row a setting and split.
 
-    With one seed there is no interval: its ends are empty.
+    The interval is Student's t over seeds: where other seeds would put the mean, on the same test images. One seed has
+    an interval over samples for FID, and nothing for the rest. That of ``fid_inf`` counts the finite test set too.
     """
     found = []
-    for keys, group in table[table.status == "ok"].groupby(_SETTING, dropna=False, sort=False):
-        row: dict[str, Any] = dict(zip(_SETTING, keys, strict=True)) | {"seeds": len(group)}
-        for name in [*AVERAGED, *(c for c in table.columns if c not in COLUMNS)]:
-            values = group[name].astype(float)
-            row[name] = values.mean()
-            counted = int(values.count())  # a seed whose full chain failed has no speed-up
-            error = float(values.sem()) if counted > 1 else float("nan")
-            half = float(stats.t.ppf(0.975, max(counted - 1, 1))) * error
-            row[f"{name}_low"], row[f"{name}_high"] = row[name] - half, row[name] + half
+    columns = [*AVERAGED, *(c for c in table.columns if c not in COLUMNS)]
+    for keys, group in table[table.status == "ok"].groupby(SETTING, dropna=False, sort=False):
+        row: dict[str, Any] = dict(zip(SETTING, keys, strict=True)) | {"seeds": len(group)}
+        for name in columns:
+            row[name], row[f"{name}_low"], row[f"{name}_high"] = interval(group, name)
+        row["flag"] = "; ".join(dict.fromkeys(f for flags in group.flag.dropna() for f in flags.split("; ") if f))
         found.append(row)
-    return pd.DataFrame(found, columns=None if found else [*_SETTING, "seeds"])
+    return pd.DataFrame(found, columns=None if found else [*SETTING, "seeds"])
+
+
+def interval(group: pd.DataFrame, name: str) -> tuple[float, float, float]:
+    """Mean of a column over the rows of one setting, and the ends of its 95 % interval (NaN where there is none)."""
+    values = group[name].astype(float)
+    mean, counted = float(values.mean()), int(values.count())  # a seed whose full chain failed has no speed-up
+    half = float("nan")
+    if counted > 1:
+        half = float(stats.t.ppf(0.975, counted - 1) * values.sem())
+        if name == "fid_inf":  # the test images are the same for all seeds, and would be others another time
+            of_reference = (group.fid_inf_se**2 - group.fid_se**2).astype(float).clip(lower=0).mean()
+            half = float((half**2 + stats.norm.ppf(0.975) ** 2 * of_reference) ** 0.5)
+    elif name in STANDARD_ERROR and STANDARD_ERROR[name] in group:
+        half = float(stats.norm.ppf(0.975) * group[STANDARD_ERROR[name]].astype(float).mean())
+    return mean, mean - half, mean + half

@@ -52,6 +52,12 @@ def floor(train: Tensor, test: Tensor, n_samples: int) -> dict[str, float]:
     return fidelity(train[chosen], test)
 
 
+def fid(generated: Tensor, reference: Tensor) -> float:
+    """FID (Heusel et al., 2017) of features (N, F) against (M, F), in squared units of the features."""
+    statistics = [metric_fid.fid_features_to_statistics(f) for f in (generated, reference)]
+    return float(metric_fid.fid_statistics_to_metric(*statistics, verbose=False)[metric_fid.KEY_METRIC_FID])
+
+
 def fidelity(generated: Tensor, reference: Tensor) -> dict[str, float]:
     """fid, kid, precision and recall of features (N, F) against reference features (M, F).
 
@@ -59,13 +65,11 @@ def fidelity(generated: Tensor, reference: Tensor) -> dict[str, float]:
     are squared
     distances in units of the features; precision and recall (Kynkäänniemi et al., 2019; k = 3) are shares.
     """
-    statistics = [metric_fid.fid_features_to_statistics(f) for f in (generated, reference)]
-    fid = metric_fid.fid_statistics_to_metric(*statistics, verbose=False)
     size = min(KID_SUBSET, len(generated), len(reference))
     kid = metric_kid.kid_features_to_metric(generated, reference, kid_subset_size=size, verbose=False)
     prc = metric_prc.prc_features_to_metric(generated, reference, verbose=False)
     return {
-        "fid": fid[metric_fid.KEY_METRIC_FID],
+        "fid": fid(generated, reference),
         "kid": kid[metric_kid.KEY_METRIC_KID_MEAN],
         "precision": prc[metric_prc.KEY_METRIC_PRECISION],
         "recall": prc[metric_prc.KEY_METRIC_RECALL],

@@ -33,3 +33,18 @@ def authenticity(features: Tensor, training: Tensor, among: Tensor | None = None
         distance, nearest = torch.cdist(chunk, training).min(1)
         authentic += int((distance > among[nearest]).sum())
     return authentic / len(features)
+
+
+def nearest_distances(points: Tensor, among: Tensor) -> Tensor:
+    """How far each of ``points`` (N, ...) is from the nearest of ``among`` (M, ...): (N,), float64."""
+    points, among = points.flatten(1).double(), among.flatten(1).double()
+    return torch.cat([torch.cdist(chunk, among).amin(1) for chunk in points.split(CHUNK)])
+
+
+def neighbour_ratio(features: Tensor, training: Tensor, test: Tensor) -> float:
+    """The median over samples of (distance to the nearest training image) / (distance to the nearest test image).
+
+    Below the ratio of held-out images in the middle, samples lie nearer to what was trained on than unseen images do.
+    """
+    to_train, to_test = nearest_distances(features, training), nearest_distances(features, test)
+    return float((to_train / to_test.clamp(min=1e-12)).median())

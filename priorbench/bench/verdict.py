@@ -1,0 +1,183 @@
+"""What needs other rows: rivals at equal cost, the distance to the oracle, flags, best settings, the verdict in words.
+
+Whatever is chosen (the rival's solver, the oracle's t_trunc, a prior's best setting) is chosen by the mean FID of the
+rows of another split than the test split, and reported by its test rows.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+LABEL = ["prior", "params"]
+WHERE = ["t_trunc", "solver", "steps"]
+PLACE = [*LABEL, *WHERE]
+SAME_TIME = 1.05  # a rival may take so many times the row's seconds
+STORED = 0.5  # an index of stored images from which on a prior is flagged
+COPIES = 0.1  # by so much authenticity has to fall short of unseen images'
+NOISE = 0.05  # by so much the noise level of x_t has to be off
+
+
+class Chosen:
+    """The settings of a table with their means over seeds: FID on the choosing split, seconds an image, NFE."""
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        table = table.assign(params=table.params.fillna(""))
+        table = table[table.status == "ok"]
+        test = table[table.split == "test"]
+        self.seconds = (test.prior_seconds + test.denoise_seconds).groupby([test[c] for c in PLACE]).mean()
+        self.settings = test.groupby(PLACE)[["nfe", "T"]].first()
+        self.settings["control"] = test.groupby(PLACE).control.first().astype(bool)
+        self.score = table[table.split != "test"].groupby(PLACE).fid.mean()
+        self.fid = {place: group.set_index("seed").fid for place, group in test.groupby(PLACE)}
+        noise = self.settings[self.settings.index.get_level_values("prior") == "noise"]
+        self.rivals = list(noise[noise.index.get_level_values("t_trunc") == noise["T"]].index)
+        self.oracles = list(self.settings[self.settings.index.get_level_values("prior") == "oracle"].index)
+
+    def nfe(self, place: Any) -> int:
+        return int(self.settings.nfe[place])
+
+    def best(self, places: Iterable[Any]) -> Any:
+        """The place with the least FID on the choosing split, None where that is not known; one alone is no choice."""
+        candidates = list(places)
+        if len(candidates) < 2:
+            return candidates[0] if candidates else None
+        scored = [(self.score[p], p) for p in candidates if p in self.score.index]
+        return min(scored)[1] if len(scored) == len(candidates) else None
+
+
+def judged(table: pd.DataFrame) -> pd.DataFrame:
+    """``table`` with excess, relative_nfe, relative_time, break_even and flag."""
+    known = Chosen(table)
+    oracle, rival, in_time, price = ({} for _ in range(4))
+    for place in known.settings.index:
+        nfe, seconds = known.nfe(place), known.seconds[place]
+        oracle[place] = known.best(p for p in known.oracles if known.nfe(p) == nfe)
+        rival[place] = known.best(p for p in known.rivals if known.nfe(p) == nfe)
+        quick = [p for p in known.rivals if known.seconds[p] <= SAME_TIME * seconds]
+        in_time[place] = known.best(quick or sorted(known.rivals, key=known.seconds.get)[:1])
+        as_good = [p for p in known.rivals if known.score.get(p, float("nan")) <= known.score.get(place, float("nan"))]
+        price[place] = min((known.seconds[p] - seconds for p in as_good), default=None)
+
+    table = table.copy()
+    columns: dict[str, list[Any]] = {n: [] for n in ("excess", "relative_nfe", "relative_time", "break_even", "flag")}
+    authentic = _oracles_authenticity(table)
+    for row in table.itertuples():
+        place = tuple("" if value != value else value for value in (getattr(row, c) for c in PLACE))
+        judge = row.status == "ok" and row.split == "test"
+
+        def against(other: dict[Any, Any], row: Any = row, place: Any = place, judge: bool = judge) -> float:
+            chosen = other.get(place) if judge else None
+            return float("nan") if chosen is None else float(known.fid[chosen].get(row.seed, float("nan")))
+
+        columns["excess"].append(row.fid - against(oracle))
+        columns["relative_nfe"].append(row.fid / against(rival))
+        columns["relative_time"].append(row.fid / against(in_time))
+        columns["break_even"].append(_break_even(row, price.get(place)) if judge else float("nan"))
+        columns["flag"].append(_flag(row, authentic) if judge else "")
+    for name, values in columns.items():
+        table[name] = pd.Series(values, index=table.index, dtype=object if name == "flag" else float)
+    return table
+
+
+def _break_even(row: Any, saved: float | None) -> float:
+    """Samples after which fitting has paid, by the seconds saved an image; inf: never; NaN: no rival is as good."""
+    if row.control or saved is None:
+        return float("nan")
+    return float(row.fit_seconds / saved) if saved > 0 else float("inf")
+
+
+def _oracles_authenticity(table: pd.DataFrame) -> dict[Any, float]:
+    """What the frozen model makes of unseen images, by t_trunc, solver and steps."""
+    good = table[(table.status == "ok") & (table.split == "test") & (table.prior == "oracle")]
+    return dict(good.groupby(WHERE).authenticity.mean())
+
+
+def _flag(row: Any, authentic: dict[Any, float]) -> str:
+    """What a prior is caught at; mostly nothing. Comparisons with NaN are false, as they should be."""
+    found = []
+    unseen = min(row.authenticity_test, authentic.get((row.t_trunc, row.solver, row.steps), 1.0))
+    copies = row.authenticity < unseen - COPIES - 1.5 / row.n_samples**0.5
+    noisy = abs(row.noise_xt - 1) > max(NOISE, 4 * row.noise_se)
+    # far from every image the indices of x_t compare nothing but the sizes of the splits
+    held = [s for s in ("train", "validation", "test") if getattr(row, f"stored_{s}") > STORED and not noisy]
+    if copies or "train" in held:
+        found.append("memorises training images")
+    found += [f"holds {split} images" for split in held if split != "train"]
+    if row.distinct < 0.99:
+        found.append("repeats samples")
+    if noisy:
+        found.append(f"{'more' if row.noise_xt > 1 else 'less'} noise than x_{row.t_trunc}")
+    return "; ".join(found)
+
+
+BEST = [
+    "nfe", "prior", "params", "control", "rank", "beats_noise", "beats_noise_in_time",
+    "t_trunc", "solver", "steps", "seeds",
+    *(f"{name}{end}" for name in ("fid", "excess", "relative_nfe", "relative_time", "fid_inf")
+      for end in ("", "_low", "_high")),
+    "kid", "speedup", "break_even", "fit_seconds", "n_samples", "split", "chosen_on", "extractor", "flag",
+]  # fmt: skip
+
+
+def best(table: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
+    """For every NFE and prior, the setting that did best on the choosing split, with its test figures.
+
+    ``rank`` counts, among contenders, those whose interval lies wholly below, so that overlapping ones share a rank.
+    ``beats_noise`` is yes or no where the intervals of the prior and of the best solver from pure noise at the same NFE
+    are apart, else undecided; ``beats_noise_in_time`` is by the interval of ``relative_time``.
+    """
+    known = Chosen(table)
+    means = summary.assign(params=summary.params.fillna(""))
+    means = means[means.split == "test"].set_index(PLACE)
+    splits = table[table.split != "test"].groupby("prior").split.first()
+    found = []
+    for nfe in sorted(set(known.settings.nfe.astype(int))):
+        here = [p for p in known.settings.index if known.nfe(p) == nfe and (p[0] != "noise" or p in known.rivals)]
+        for label in dict.fromkeys(p[:2] for p in here):
+            place = known.best(p for p in here if p[:2] == label)
+            if place is None:
+                continue
+            row = means.loc[[place]].iloc[0]
+            found.append(
+                {c: row[c] for c in BEST if c in means.columns}
+                | dict(zip(PLACE, place, strict=True))
+                | {"chosen_on": splits.get(label[0], ""), "nfe": nfe}
+            )
+    for row in found:
+        here = [r for r in found if r["nfe"] == row["nfe"]]
+        noise = next((r for r in here if r["prior"] == "noise"), None)
+        if not row["control"]:
+            row["rank"] = 1 + sum(r["fid_high"] < row["fid_low"] for r in here if not r["control"])
+            row["beats_noise"] = _answer(row, "fid", noise and noise["fid_low"], noise and noise["fid_high"])
+            row["beats_noise_in_time"] = _answer(row, "relative_time", 1.0, 1.0)
+    return pd.DataFrame(found).reindex(columns=BEST)
+
+
+def _answer(row: dict[str, Any], column: str, low: float | None, high: float | None) -> str:
+    """Whether the row's interval lies below ``low``, above ``high`` or cannot be told from what lies between."""
+    if low is None or high is None:
+        return ""
+    return "yes" if row[f"{column}_high"] < low else "no" if row[f"{column}_low"] > high else "undecided"
+
+
+def in_words(best: pd.DataFrame) -> list[str]:
+    """A sentence a contender: where it beats the best fast solver from pure noise, and where it does not."""
+    contenders = best[~best.control.astype(bool)]
+    sentences = []
+    for (prior, params), rows in contenders.groupby(LABEL, sort=False):
+        name = f"{prior}[{params}]" if params else str(prior)
+        parts = []
+        for column, cost in (("beats_noise", "equal NFE"), ("beats_noise_in_time", "equal wall-clock")):
+            said = [
+                f"{word} at NFE {', '.join(str(n) for n in rows[rows[column] == answer].nfe)}"
+                for answer, word in (("yes", "wins"), ("no", "loses"), ("undecided", "is undecided"))
+                if (rows[column] == answer).any()
+            ]
+            parts.append(f"at {cost} it {'; '.join(said)}")
+        sentences.append(f"{name} against the best solver from pure noise: {'. '.join(parts)}.".replace(". at", ". At"))
+    for nfe, rows in contenders.groupby("nfe"):
+        names = [f"{r.prior}[{r.params}]" if r.params else str(r.prior) for r in rows[rows["rank"] == 1].itertuples()]
+        tie = " (their intervals overlap)" if len(names) > 1 else ""
+        sentences.append(f"First at NFE {nfe}: {', '.join(names)}{tie}.")
+    return sentences

@@ -1,0 +1,86 @@
+r"""FID with infinitely many images, and how far off the estimate may be.
+
+FID is biased upward by the finite number of images, by a / n + b / m to first order (Chong and Forsyth, CVPR 2020,
+https://arxiv.org/abs/1911.07023). Halving both sets doubles that, so the line through the FIDs of the whole sets and of
+their halves meets infinity at
+
+.. math:: \mathrm{FID}_\infty = 2 \, \mathrm{FID}(x, y) - \overline{\mathrm{FID}(\text{half of } x, \text{half of } y)},
+
+the mean taken over several ways of halving, each half used. It is unbiased up to second order, so that for perfect
+samples it falls below 0 as often as above.
+
+**Spread.** With T the optimal transport map between the Gaussians of the two sets, FID moves with one feature vector
+x by its influence function (the gradient of the squared Bures distance is :math:`I - T`; Bhatia et al., 2019,
+https://arxiv.org/abs/1712.01504)
+
+.. math:: \psi(x) = 2 (\mu_x - \mu_y)^\top (x - \mu_x) + (x - \mu_x)^\top (I - T) (x - \mu_x),
+
+so that its variance is var psi(x) / n + var psi(y) / m: what a bootstrap of the influence values converges to. Drawing
+whole images anew with replacement instead doubles the bias, since every duplicate is a missing image;
+``benchmarks/coverage.py`` counts how often either interval is right.
+"""
+
+import torch
+from torch import Tensor
+
+HALVINGS = 4
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (F,) and covariance (F, F) of features (N, F), float64."""
+    x = x.double()
+    return x.mean(0), torch.cov(x.T)
+
+
+def root(matrix: Tensor, power: float = 0.5) -> Tensor:
+    """A power of a symmetric positive semi-definite matrix, on the span of the directions that have variance."""
+    values, vectors = torch.linalg.eigh(matrix)
+    least = values[-1] * 1e-12
+    powers = torch.where(values > least, values.clamp(min=least) ** power, 0.0)
+    return (vectors * powers) @ vectors.T
+
+
+def frechet(x: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor]) -> float:
+    """The Fréchet distance, squared as FID is, between Gaussians of the given moments."""
+    (mean_x, cov_x), (mean_y, cov_y) = x, y
+    half = root(cov_x)
+    cross = torch.linalg.eigvalsh(half @ cov_y @ half).clamp(min=0).sqrt().sum()
+    return float((mean_x - mean_y).square().sum() + cov_x.trace() + cov_y.trace() - 2 * cross)
+
+
+def influence(x: Tensor, of: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
+    """psi(x) of features (N, F) with the moments ``of``, for the distance to ``other``: (N,), up to a constant."""
+    (mean, cov), (mean_other, cov_other) = of, other
+    half, inverse = root(cov), root(cov, -0.5)
+    transport = inverse @ root(half @ cov_other @ half) @ inverse
+    centred = x.double() - mean
+    return 2 * centred @ (mean - mean_other) + centred.square().sum(1) - ((centred @ transport) * centred).sum(1)
+
+
+def fid_at_infinity(x: Tensor, y: Tensor, generator: torch.Generator) -> dict[str, float]:
+    """FID between features (N, F) of samples and (M, F) of real images, freed of its bias.
+
+    Returns:
+        ``fid_inf``; its standard error over new samples and new real images, ``fid_inf_se``; and that over new samples
+        alone, ``fid_se``, which is the plain FID's on one set of real images. All NaN where half of a set has no more
+        images than features, since nothing can be extrapolated from singular covariances.
+    """
+    if min(len(x), len(y)) // 2 <= x.shape[1]:
+        return dict.fromkeys(("fid_inf", "fid_inf_se", "fid_se"), float("nan"))
+    of_x, of_y = moments(x), moments(y)
+    halves = []
+    for _ in range(HALVINGS):
+        parts = zip(*(_halves(s, generator) for s in (x, y)), strict=True)
+        halves += [frechet(moments(a), moments(b)) for a, b in parts]
+    by_samples = float(influence(x, of_x, of_y).var()) / len(x)
+    by_reference = float(influence(y, of_y, of_x).var()) / len(y)
+    return {
+        "fid_inf": 2 * frechet(of_x, of_y) - sum(halves) / len(halves),
+        "fid_inf_se": (by_samples + by_reference) ** 0.5,
+        "fid_se": by_samples**0.5,
+    }
+
+
+def _halves(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    order = torch.randperm(len(x), generator=generator)
+    return x[order[: len(x) // 2]], x[order[len(x) // 2 : 2 * (len(x) // 2)]]
