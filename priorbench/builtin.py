@@ -38,6 +38,7 @@ def register_executors(register: Register) -> None:
 def register_commands(register: Register) -> None:
     for name, summary in {
         "run": "Compare priors; without arguments, on the digits default.",
+        "compare": "Fold runs, from several machines perhaps, into one table.",
         "plugins": "List what is registered, and by which distribution.",
         "new": "Write a small distribution with a prior in it, to start from.",
         "check": "See whether a prior keeps the contract that every prior must keep.",

@@ -33,8 +33,10 @@ def halvings(height: int, width: int) -> list[tuple[int, int]]:
     return sizes
 
 
-def cosine(optimizer: torch.optim.Optimizer, run: FitRun) -> torch.optim.lr_scheduler.LRScheduler:
-    """The learning rate falls to 0 along half a cosine over the fit, be its length in steps or in seconds."""
+def cosine(optimizer: torch.optim.Optimizer, run: FitRun, own: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """The learning rate falls to 0 along half a cosine over the fit: over ``own`` steps, or what the budget gives."""
+    if run.deadline is None:
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, run.budget or own)
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: (1 + math.cos(math.pi * run.share)) / 2)
 
 

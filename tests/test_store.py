@@ -34,8 +34,10 @@ SPEC = CellSpec(
     dataset=Source("digits"), backbone="digits", extractor=Source("digits"), prior="ot",
     params={"projections": 64, "width": 8}, metrics=(),
     settings="projections=64", control=False, t_trunc=100, seed=3, solvers=(("dpm++", 5), ("ddim", None)),
-    n_samples=40, batch_size=16, w2_points=30, fit_budget=None, device="cpu", precision="fp32", compile=False,
-    save_samples=False, digests={"dataset": "d", "backbone": "b", "extractor": "e"}, versions={"torch": "2"},
+    n_samples=40, splits=(("test", 40),), batch_size=16, w2_points=30, fit_budget=None, device="cpu",
+    precision="fp32", compile=False, save_samples=False,
+    digests={"dataset": "d", "backbone": "b", "extractor": "e"},
+    versions={"torch": "2"},
 )  # fmt: skip
 
 
@@ -267,7 +269,8 @@ CHANGES = {
     "dataset": Source("x"), "backbone": "x", "extractor": Source("x"), "metrics": ("x",), "prior": "x",
     "params": {"projections": 65, "width": 8},
     "settings": "x", "control": True, "t_trunc": 101, "seed": 4, "solvers": (("dpm++", 5),), "n_samples": 41,
-    "batch_size": 17, "w2_points": 31, "fit_budget": 1.0, "device": "cuda", "precision": "bf16", "compile": True,
+    "batch_size": 17, "w2_points": 31, "fit_budget": "1s",
+    "splits": (("test", 40), ("validation", 20)), "device": "cuda", "precision": "bf16", "compile": True,
     "save_samples": True, "digests": {"dataset": "d", "backbone": "b", "extractor": "f"}, "versions": {"torch": "3"},
 }  # fmt: skip
 

@@ -81,7 +81,7 @@ class GANPrior(TruncPrior):
         critic = encoder(marginal.shape, 1, self.width, self.depth).to(marginal.device)
         make = torch.optim.Adam(self.parameters(), lr=self.learning_rate, betas=(0.0, 0.99))
         judge = torch.optim.Adam(critic.parameters(), lr=self.learning_rate, betas=(0.0, 0.99))
-        schedules = [cosine(o, run) for o in (make, judge)]
+        schedules = [cosine(o, run, self.iterations) for o in (make, judge)]
         average = EMA(self.parameters(), self.ema)
         for step in run.steps(self.iterations):
             with torch.no_grad():

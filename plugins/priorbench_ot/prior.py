@@ -117,7 +117,7 @@ class OTPrior(TruncPrior):
     def fit(self, marginal: TruncatedMarginal, run: FitRun) -> None:
         self.start(marginal)
         optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate, betas=(0.9, 0.99))
-        schedule = cosine(optimizer, run)
+        schedule = cosine(optimizer, run, self.iterations)
         average = EMA(self.parameters(), self.ema)
         for step in run.steps(self.iterations):
             with torch.no_grad():

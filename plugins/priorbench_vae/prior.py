@@ -71,11 +71,11 @@ class VAEPrior(TruncPrior):
 
     def fit(self, marginal: TruncatedMarginal, run: FitRun) -> None:
         optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)
-        schedule = cosine(optimizer, run)
+        schedule = cosine(optimizer, run, self.iterations)
         average = EMA(self.parameters(), self.ema)
         draw = marginal.draw if self.emits == "x_t" else marginal.draw_clean
         for step in run.steps(self.iterations):
-            beta = self.beta * min(1.0, (run.share + 1 / run.total) / max(1e-9, self.warmup))
+            beta = self.beta * min(1.0, (step + 1) / max(1.0, self.warmup * run.total))
             loss = self.negative_elbo(draw(self.batch_size, run.generator), beta, run.generator)
             optimizer.zero_grad()
             loss.backward()

@@ -212,32 +212,36 @@ def _plugged_metrics(spec: CellSpec, measured: Measured) -> dict[str, float]:
     return found
 
 
+def _emit(prior: TruncPrior, context: Context, n: int, generator: torch.Generator) -> Tensor:
+    """What the prior's ``sample`` returns, if that is n finite images."""
+    x = prior.sample(n, generator)
+    wanted = (n, *context.dataset.shape)
+    if not isinstance(x, Tensor) or tuple(x.shape) != wanted:
+        got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise BadSample(f"sample({n}) must return a tensor of shape {wanted}, got {got}")
+    if not bool(x.isfinite().all()):
+        raise BadSample(f"sample({n}) returned values that are not finite")
+    return x.to(context.diffusion.device, torch.float32)
+
+
 def _sample(prior: TruncPrior, context: Context, spec: CellSpec, count: int, stream: str = "") -> tuple[Tensor, float]:
     """``count`` draws of x_{t_trunc}, and the prior's median seconds an image (diffusing a clean guess
     included).
     """
-    device = context.diffusion.device
     noise = generator_for(spec.seed, f"diffuse{stream}")
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
-        x = prior.sample(n, generator)
-        wanted = (n, *context.dataset.shape)
-        if not isinstance(x, Tensor) or tuple(x.shape) != wanted:
-            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            raise BadSample(f"sample({n}) must return a tensor of shape {wanted}, got {got}")
-        if not bool(x.isfinite().all()):
-            raise BadSample(f"sample({n}) returned values that are not finite")
-        x = x.to(device, torch.float32)
+        x = _emit(prior, context, n, generator)
         return context.diffusion.diffuse(x, spec.t_trunc, noise) if prior.emits == "x_0" else x
 
     draw(min(spec.batch_size, count), generator_for(spec.seed, "warm up"))
-    return _timed(draw, generator_for(spec.seed, f"sample{stream}"), count, spec.batch_size, device)
+    return _timed(draw, generator_for(spec.seed, f"sample{stream}"), count, spec.batch_size, context.diffusion.device)
 
 
 def _judge(prior: TruncPrior, context: Context, spec: CellSpec) -> dict[str, float]:
     """What gives a prior away before the frozen model has its say: see :mod:`priorbench.metrics.storage`."""
     generator, sizes = generator_for(spec.seed, "judged"), torch.arange(JUDGED).split(spec.batch_size)
-    emitted = torch.cat([prior.sample(len(chunk), generator) for chunk in sizes]).to(context.diffusion.device)
+    emitted = torch.cat([_emit(prior, context, len(chunk), generator) for chunk in sizes])
     clean = prior.emits == "x_0"
     x_t = context.diffusion.diffuse(emitted, spec.t_trunc, generator_for(spec.seed, "diffuse judged"))
     return context.emitted(None if clean else spec.t_trunc).judge(emitted.cpu()) | context.noise_level(

@@ -91,6 +91,7 @@ class RunConfig(_Strict):
     t_trunc: list[int] = [100, 200, 400]
     solver: list[str] = ["dpm++"]
     steps: list[int | None] = [5]
+    rivals: list[str] = ["dpm++", "dpm++sde", "unipc"]
     full_chain: FullChain = FullChain()
     seed: int = Field(0, ge=0, lt=2**31)
     seeds: int = Field(1, ge=1, le=1000)
@@ -135,7 +136,7 @@ class RunConfig(_Strict):
             return [p for v in value for p in (parse_choices(v) if isinstance(v, str) else [v])]
         return value
 
-    @field_validator("metrics", mode="before")
+    @field_validator("metrics", "rivals", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
         return [v.strip() for v in value.split(",") if v.strip()] if isinstance(value, str) else value
@@ -151,7 +152,7 @@ class RunConfig(_Strict):
             raise ValueError("must have at least one value")
         return values
 
-    @field_validator("t_trunc", "solver", "steps", "metrics", mode="after")
+    @field_validator("t_trunc", "solver", "rivals", "steps", "metrics", mode="after")
     @classmethod
     def _once(cls, value: list[Any]) -> list[Any]:
         return list(dict.fromkeys(value))

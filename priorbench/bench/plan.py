@@ -108,7 +108,7 @@ def make_plan(config: RunConfig) -> Plan:
         context = load_context(**sources, **{k: getattr(config, k) for k in ("device", "precision", "compile")})
     except UserError as error:
         problems.append(str(error))
-    for solver in dict.fromkeys([*config.solver, config.full_chain.solver]):
+    for solver in dict.fromkeys([*config.solver, *config.rivals, config.full_chain.solver]):
         try:
             solver_class(solver)
         except UserError as error:
@@ -131,10 +131,12 @@ def make_plan(config: RunConfig) -> Plan:
 
     T = context.diffusion.T
 
-    def settings(t: int, first: tuple[tuple[str, int | None], ...] = ()) -> tuple[tuple[str, int | None], ...]:
+    def settings(
+        t: int, solvers: list[str], first: tuple[tuple[str, int | None], ...] = ()
+    ) -> tuple[tuple[str, int | None], ...]:
         """Each (solver, steps) once; ``all`` and t_trunc steps are the same chain."""
         chains: dict[tuple[str, int], tuple[str, int | None]] = {}
-        for solver, steps in (*first, *((s, k) for s in config.solver for k in config.steps)):
+        for solver, steps in (*first, *((s, k) for s in solvers for k in config.steps)):
             chains.setdefault((solver, steps or t), (solver, steps))
         return tuple(chains.values())
 
@@ -168,10 +170,15 @@ def make_plan(config: RunConfig) -> Plan:
     noise = (Choice(name="noise"), plugins.find("prior", "noise"))
     cells = []
     for seed in range(config.seed, config.seed + config.seeds):
-        # The full chain comes first: every speed-up is measured against it. With it, pure noise by the grid's solvers.
-        cells.append(cell(*noise, T, seed, settings(T, (full,))))
+        # The full chain comes first: every speed-up is measured against it. With it, pure noise by
+        # the solvers of the grid and by those that anybody would run instead.
+        cells.append(cell(*noise, T, seed, settings(T, [*config.solver, *config.rivals], (full,))))
         for t in config.t_trunc:
-            cells += [cell(p, r, t, seed, settings(t)) for p, r in priors if not (p.label == "noise" and t == T)]
+            cells += [
+                cell(p, r, t, seed, settings(t, config.solver))
+                for p, r in priors
+                if not (p.label == "noise" and t == T)
+            ]
     return Plan(config, cells, T)
 
 

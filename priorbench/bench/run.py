@@ -52,6 +52,7 @@ def run(
     t_trunc: int | Sequence[int] | None = None,
     solver: str | Sequence[str] | None = None,
     steps: int | Sequence[int | None] | None = None,
+    fit_budget: str | float | None = None,
     seeds: int | None = None,
     seed: int | None = None,
     n_samples: int | None = None,
@@ -71,6 +72,7 @@ def run(
         config: a YAML file or the name of a preset; None is the digits default.
         priors: ``["ot", "vae"]``, ``"ot[projections=64],vae"`` or ``[{"name": "ot", "params": {...}}]``.
         t_trunc, solver, steps: the axes of the grid; a step count of None takes every timestep.
+        fit_budget: seconds (``60``, ``"60s"``, ``"2min"``) or steps (``"500 steps"``) of every learned prior's fit.
         seeds: how many, from ``seed`` on.
         dataset, backbone, extractor: by name or path; the first and the last may have options, ``"NAME[key=value]"``.
         metrics: of plugins.
@@ -84,6 +86,7 @@ def run(
     """
     overrides = {
         "priors": priors, "t_trunc": t_trunc, "solver": solver, "steps": steps, "seeds": seeds, "seed": seed,
+        "fit_budget": fit_budget,
         "n_samples": n_samples, "dataset": dataset, "backbone": backbone, "extractor": extractor,
         "metrics": metrics, "device": device,
     }  # fmt: skip

@@ -1,5 +1,6 @@
 """The tables: a fold over the rows of the cells into comparison.csv and summary.csv."""
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -90,6 +91,8 @@ def interval(group: pd.DataFrame, name: str) -> tuple[float, float, float]:
     values = group[name].astype(float)
     mean, counted = float(values.mean()), int(values.count())  # a seed whose full chain failed has no speed-up
     half = float("nan")
+    if not -math.inf < mean < math.inf:  # a break-even that is never reached
+        return mean, half, half
     if counted > 1:
         half = float(stats.t.ppf(0.975, counted - 1) * values.sem())
         if name == "fid_inf":  # the test images are the same for all seeds, and would be others another time

@@ -26,8 +26,8 @@ class Chosen:
         table = table[table.status == "ok"]
         test = table[table.split == "test"]
         self.seconds = (test.prior_seconds + test.denoise_seconds).groupby([test[c] for c in PLACE]).mean()
-        self.settings = test.groupby(PLACE)[["nfe", "T"]].first()
-        self.settings["control"] = test.groupby(PLACE).control.first().astype(bool)
+        self.settings = test.groupby(PLACE, sort=False)[["nfe", "T"]].first()
+        self.settings["control"] = test.groupby(PLACE, sort=False).control.first().astype(bool)
         self.score = table[table.split != "test"].groupby(PLACE).fid.mean()
         self.fid = {place: group.set_index("seed").fid for place, group in test.groupby(PLACE)}
         noise = self.settings[self.settings.index.get_level_values("prior") == "noise"]
@@ -168,14 +168,15 @@ def in_words(best: pd.DataFrame) -> list[str]:
     for (prior, params), rows in contenders.groupby(LABEL, sort=False):
         name = f"{prior}[{params}]" if params else str(prior)
         parts = []
-        for column, cost in (("beats_noise", "equal NFE"), ("beats_noise_in_time", "equal wall-clock")):
+        for column, cost in (("beats_noise", "at equal NFE"), ("beats_noise_in_time", "in equal time")):
             said = [
                 f"{word} at NFE {', '.join(str(n) for n in rows[rows[column] == answer].nfe)}"
-                for answer, word in (("yes", "wins"), ("no", "loses"), ("undecided", "is undecided"))
+                for answer, word in (("yes", "wins"), ("no", "loses"), ("undecided", "undecided"))
                 if (rows[column] == answer).any()
             ]
-            parts.append(f"at {cost} it {'; '.join(said)}")
-        sentences.append(f"{name} against the best solver from pure noise: {'. '.join(parts)}.".replace(". at", ". At"))
+            parts += [f"{cost} {', '.join(said)}"] if said else []
+        if parts:
+            sentences.append(f"{name} against the best solver from pure noise: {'; '.join(parts)}.")
     for nfe, rows in contenders.groupby("nfe"):
         names = [f"{r.prior}[{r.params}]" if r.params else str(r.prior) for r in rows[rows["rank"] == 1].itertuples()]
         tie = " (their intervals overlap)" if len(names) > 1 else ""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     help="ddpm, ddim, dpm++, dpm++sde, unipc, or a diffusers scheduler's class; several by commas.",
 )
 @click.option("--steps", help="Steps of the truncated chain, several by commas; 'all' takes every timestep.")
+@click.option("--fit-budget", help="The same for every learned prior: 60s, 2min or '500 steps'.")
 @click.option("--seeds", type=int, help="How many seeds.")
 @click.option("--seed", type=int, help="The first of them.")
 @click.option("--n-samples", type=int, help="Samples drawn for each measurement.")
@@ -51,6 +52,8 @@ def run(
     from ..bench.plan import make_plan
     from ..bench.run import estimate, execute, output_folder
     from ..bench.store import Store
+    from ..bench.table import summary
+    from ..bench.verdict import best
     from ..report.terminal import show
     from .bars import Bars
 
@@ -64,10 +67,11 @@ def run(
         _print_plan(plan, missing, estimate(plan, missing), console, str(store.folder))
         return 0
     table = execute(plan, store, fresh=fresh, observer=Bars())
-    show(table, console)
+    means = summary(table)
+    show(table, means, best(table, means), console)
     failed = int((table.status != "ok").sum())
     console.print(
-        f"{escape(str(store.folder))}: comparison.csv, summary.csv, grids/, priors/"
+        f"{escape(str(store.folder))}: comparison.csv, summary.csv, best.csv, grids/, priors/"
         + (f"; [bold red]{failed} failed[/] {'row' if failed == 1 else 'rows'}, see logs/ there" if failed else ""),
         highlight=False,
     )

@@ -6,8 +6,8 @@ r"""What a prior supplies, looked at where it supplies it, before the frozen mod
           \mathrm{stored}_s = \frac{E[D_s(\text{unseen})] - E[D_s(\text{samples})]}{E[D_s(\text{unseen})] - E[D_s(s)]}
 
 where o is another split, "unseen" is the third, which is in neither, and the last term is of split s itself; each as
-the prior would emit it, x_{t_trunc} or clean. So 0 is what images have that were never seen, and 1 what those of split s
-have: a prior that stores the training set has stored_train = 1, one that hands out the images it is measured against
+the prior would emit it, x_{t_trunc} or clean. So 0 is what images have that were never seen, and 1 what those of split
+s have: a prior that stores the training set has stored_train = 1, one that hands out the images it is measured against
 stored_test = 1. Blurred or typical images are near to both splits, which cancels. It works where x_0 no longer tells
 anything, because the chain has forgotten where it came from.
 

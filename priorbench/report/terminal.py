@@ -9,6 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ..bench.verdict import in_words
+
 
 @dataclass(frozen=True)
 class Column:
@@ -37,56 +39,106 @@ SHOWN = [
 ]
 
 
-def show(table: pd.DataFrame, console: Console) -> None:
-    """Print the means over seeds, one line a setting; of the contenders the best value of each column is marked."""
-    good = table[table.status == "ok"].copy()
-    good["milliseconds"] = 1000 * (good.prior_seconds + good.denoise_seconds)
-    keys = ["t_trunc", "solver", "nfe", "prior", "params", "control"]
-    means = good.groupby(keys, sort=False, as_index=False)[[c.name for c in SHOWN]].mean()
+ROOM = 60  # settings that a terminal is worth filling with; more are left to the files
+
+
+def show(table: pd.DataFrame, means: pd.DataFrame, best: pd.DataFrame, console: Console) -> None:
+    """Print what a run found: its settings, the best of them at every NFE, the verdict, warnings and failures.
+
+    Arguments:
+        table, means, best: comparison.csv, summary.csv and best.csv.
+    """
+    means = means[means.split == "test"].assign(params=means.params.fillna("")) if len(means) else means
+    if len(means) > ROOM:
+        console.print(f"{len(means)} settings, all of them in summary.csv; the best of each prior at every NFE:")
+    elif len(means):
+        _settings(means, console)
+    if len(best):
+        _best(best, console)
+    good = table[(table.status == "ok") & (table.split == "test")]
+    if len(good):
+        floor, reference = good.fid_floor.mean(), good.authenticity_test.mean()
+        console.print(
+            f"FID in features of {escape(str(good.extractor.iloc[0]))}, {good.n_samples.iloc[0]} samples against the "
+            f"test split; less is better. Floor (training images): FID {floor:.2f}; held-out images' authenticity: "
+            f"{reference:.2f}. Dim rows are controls, never ranked."
+        )
+    for sentence in in_words(best):
+        console.print(sentence, highlight=False, markup=False)
+    flagged = good[good.flag.fillna("") != ""].fillna({"params": ""})
+    for (prior, params, flag, control), rows in flagged.groupby(["prior", "params", "flag", "control"], sort=False):
+        where = ", ".join(str(t) for t in rows.t_trunc.unique())
+        kind = "dim" if control else "bold yellow"
+        console.print(f"[{kind}]flagged[/] {escape(_label(prior, params))} at t_trunc {where}: {escape(flag)}")
+    for warning in good.warning[good.warning != ""].unique():
+        console.print(f"[bold yellow]warning[/] {escape(warning)}")
+    bad = table[table.status != "ok"].fillna({"params": ""})
+    for (prior, params, error), rows in bad.groupby(["prior", "params", "error"], sort=False):
+        where = ", ".join(str(t) for t in rows.t_trunc.unique())
+        console.print(f"[bold red]failed[/] {escape(_label(prior, params))} at t_trunc {where}: {escape(error)}")
+
+
+def _label(prior: object, params: object) -> str:
+    return f"{prior}[{params}]" if params else str(prior)
+
+
+def _table(*headings: str) -> Table:
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    for heading in headings:
+        text = heading in ("prior", "solver", "flag")
+        drawn.add_column(
+            heading, justify="left" if text else "right", no_wrap=heading not in ("prior", "flag"), overflow="fold"
+        )
+    return drawn
+
+
+def _settings(means: pd.DataFrame, console: Console) -> None:
+    """One line a setting; of the contenders the best value of each column is marked, and every FID that overlaps it."""
+    means = means.assign(milliseconds=1000 * (means.prior_seconds + means.denoise_seconds))
     shown = [c for c in SHOWN if console.width >= c.room]
     contenders = means[~means.control.astype(bool)]
     best = {c.name: (contenders[c.name] * c.better).max() * c.better for c in shown if c.better}
-
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    drawn.add_column("t_trunc", justify="right", no_wrap=True)
-    drawn.add_column("solver", no_wrap=True)
-    drawn.add_column("NFE", justify="right", no_wrap=True)
-    drawn.add_column("prior", overflow="fold")
-    for column in shown:
-        drawn.add_column(column.heading, justify="right", no_wrap=True)
+    reach = contenders[contenders.fid == best["fid"]].fid_high.max()
+    drawn = _table("t_trunc", "solver", "NFE", "prior", *(c.heading for c in shown))
     last = None
     for row in means.itertuples():
         if last is not None and row.t_trunc != last:
             drawn.add_section()
         last = row.t_trunc
-        control = bool(row.control)
-        label = f"{row.prior}[{row.params}]" if row.params else str(row.prior)
         cells = []
         for column in shown:
             value = float(getattr(row, column.name))
             text = column.form.format(value) if value == value else ""
-            marked = not control and column.better and value == best[column.name]
+            marked = not row.control and column.better and value == best[column.name]
+            marked = marked or (not row.control and column.name == "fid" and row.fid_low <= reach)
             cells.append(Text(text + ("*" if marked else " "), style="bold green" if marked else ""))
-        drawn.add_row(
-            str(row.t_trunc),
-            str(row.solver),
-            str(int(row.nfe)),
-            Text(label),
-            *cells,
-            style="dim" if control else "",
-        )
+        first = (str(row.t_trunc), str(row.solver), str(int(row.nfe)), Text(_label(row.prior, row.params)))
+        drawn.add_row(*first, *cells, style="dim" if row.control else "")
     console.print(drawn)
-    if len(good):
-        floor, reference = good.fid_floor.mean(), good.authenticity_test.mean()
-        console.print(
-            f"FID in features of {escape(str(good.extractor.iloc[0]))}, {good.n_samples.iloc[0]} samples against the "
-            f"{good.split.iloc[0]} split. Floor (training images): FID {floor:.2f}; held-out images' authenticity: "
-            f"{reference:.2f}.\n* best of all contenders' rows; dim rows are controls. FID, KID, W2: less is better."
-        )
-    for warning in good.warning[good.warning != ""].unique():
-        console.print(f"[bold yellow]warning[/] {escape(warning)}")
-    bad = table[table.status != "ok"].fillna({"params": ""})
-    for (prior, params, error), rows in bad.groupby(["prior", "params", "error"], sort=False):
-        label = f"{prior}[{params}]" if params else str(prior)
-        where = ", ".join(str(t) for t in rows.t_trunc.unique())
-        console.print(f"[bold red]failed[/] {escape(label)} at t_trunc {where}: {escape(error)}")
+    console.print("* best of all contenders' rows, and every FID whose interval reaches it.")
+
+
+def _best(best: pd.DataFrame, console: Console) -> None:
+    """One line a prior and NFE, by the setting that did best on the validation split."""
+    drawn = _table(
+        "NFE", "rank", "prior", "t_trunc", "solver", "FID", "95 %", "excess", "x noise", "x noise, time", "pays from"
+    )
+    last = None
+    for row in best.fillna({"params": ""}).sort_values(["nfe", "control", "fid"]).itertuples():
+        if last is not None and row.nfe != last:
+            drawn.add_section()
+        last = row.nfe
+        interval = "" if row.fid_low != row.fid_low else f"{row.fid_low:.2f}..{row.fid_high:.2f}"
+        pays = "" if row.break_even != row.break_even else "never" if row.break_even > 1e12 else f"{row.break_even:.0f}"
+        drawn.add_row(
+            str(row.nfe), "" if row.control else f"{row.rank:.0f}", Text(_label(row.prior, row.params)),
+            str(row.t_trunc), str(row.solver), f"{row.fid:.2f}", interval,
+            *("" if v != v else f"{v:.2f}" for v in (row.excess, row.relative_nfe, row.relative_time)), pays,
+            style="dim" if row.control else "",
+        )  # fmt: skip
+    console.print(drawn)
+    console.print(
+        "Settings chosen on the validation split, figures of the test split. excess: FID above the oracle's.\n"
+        "x noise: FID over that of the best solver from pure noise at the same NFE, and in the same time. pays from: "
+        "samples after which the fit is earned back."
+    )

@@ -1,0 +1,68 @@
+"""Runs from several machines folded into one table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ..errors import UserError
+from .table import COLUMNS, summary
+from .verdict import best, judged
+
+# Figures are comparable only where all of these agree.
+SAME = [
+    "dataset", "dataset_sha256", "backbone_sha256", "T", "extractor", "n_samples", "concurrency", "model_precision",
+]  # fmt: skip
+MACHINE = ["device", "threads"]
+SECONDS = ["fit_seconds", "prior_seconds", "denoise_seconds", "images_per_second", "peak_memory_mb"]
+_ROW = ["cell", "solver", "steps", "split"]
+
+
+def read_run(path: str | Path) -> pd.DataFrame:
+    """The comparison.csv of a results folder, or the file itself."""
+    file = Path(path)
+    file = file / "comparison.csv" if file.is_dir() else file
+    try:
+        table = pd.read_csv(file, dtype={"params": str, "error": str, "warning": str, "flag": str, "fit_budget": str})
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} holds no comparison.csv that can be read: {' '.join(str(error).split())}") from error
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise UserError(
+            f"{file} lacks the columns {', '.join(missing[:3])}: it was not written by this version's 'run'"
+        )
+    empty = dict.fromkeys(("params", "error", "warning", "flag", "fit_budget"), "")
+    return table.fillna(empty)
+
+
+def differences(tables: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:
+    """What keeps the runs from being ranked in one table, a sentence a column; empty if nothing does."""
+    found = []
+    for column in SAME:
+        chosen = [(name, t[t.split == "test"] if column == "n_samples" else t) for name, t in tables]
+        values = {name: ", ".join(str(v) for v in sorted(t[column].unique(), key=str)) for name, t in chosen}
+        if len({v for _, t in chosen for v in t[column].unique()}) > 1:
+            found.append(f"column {column!r} differs: " + "; ".join(f"{v} in {name}" for name, v in values.items()))
+    splits = {name: ", ".join(sorted(t.split.unique())) for name, t in tables}
+    if any("test" not in t.split.unique() for _, t in tables):
+        found.append("column 'split' differs: " + "; ".join(f"{v} in {name}" for name, v in splits.items()))
+    return found
+
+
+def fold(tables: Sequence[tuple[str, pd.DataFrame]]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """One comparison of all rows, its summary and its best settings.
+
+    A cell that several runs have counts once, as it stands in the first of them. speedup, relative_time and break_even
+    stay what each run measured by its own rivals on its own machine; excess and relative_nfe, which know no clock, are
+    taken over all rows. Seconds of unlike devices have no mean: they are left out of the summary then.
+    """
+    table = pd.concat([t.assign(run=name) for name, t in tables], ignore_index=True)
+    table = table[~table.duplicated(_ROW) | (table.status != "ok")].reset_index(drop=True)
+    timed = table[["relative_time", "break_even"]]
+    table = judged(table)
+    table[["relative_time", "break_even"]] = timed
+    averaged = table.drop(columns="run")
+    if len(table[MACHINE].drop_duplicates()) > 1:
+        averaged = averaged.assign(**dict.fromkeys(MACHINE, "several"), **dict.fromkeys(SECONDS, float("nan")))
+    means = summary(averaged)
+    return table, means, best(table, means)

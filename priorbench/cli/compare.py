@@ -1,0 +1,37 @@
+"""``priorbench compare``."""
+
+import click
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--output", type=click.Path(file_okay=False), help="Where to write the three tables. [default: nowhere]")
+def compare(runs: tuple[str, ...], output: str | None) -> int:
+    """Fold RUNS (results folders, or their comparison.csv) into one table.
+
+    Runs whose data set, backbone, extractor, sample count, split, precision or concurrency differ are not ranked: the
+    error names the column. Other priors, seeds, t_trunc, solvers and machines are what it is for.
+    """
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from ..bench.compare import differences, fold, read_run
+    from ..errors import UserError
+    from ..files import write_atomically
+    from ..report.terminal import show
+
+    names = list(dict.fromkeys(runs))
+    tables = [(name, read_run(name)) for name in names]
+    if found := differences(tables):
+        raise UserError(f"these runs cannot be ranked in one table: {'. '.join(found)}")
+    table, means, chosen = fold(tables)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 140
+    show(table, means, chosen, console)
+    if output:
+        for file, frame in {"comparison": table, "summary": means, "best": chosen}.items():
+            write_atomically(Path(output) / f"{file}.csv", frame.to_csv(index=False).encode())
+        console.print(f"{output}: comparison.csv, summary.csv, best.csv", highlight=False)
+    return 0

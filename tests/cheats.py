@@ -1,0 +1,114 @@
+"""Eight priors that cheat, as plugins: what must not get past the table. docs/cheats.md goes through them."""
+
+import time
+
+import torch
+
+from priorbench import TruncPrior, hookimpl, randn
+from priorbench.data.dataset import to_float
+from priorbench.data.digits import load
+
+
+class Base(TruncPrior):
+    """Remembers the marginal it was fitted to; the worst of manners, and nothing stops it."""
+
+    emits = "x_t"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def fit(self, marginal, run):
+        self.marginal = marginal
+
+    def pick(self, images, n, generator):
+        return images[torch.randint(len(images), (n,), generator=generator)]
+
+    def sample(self, n, generator):
+        return self.marginal.draw(n, generator)
+
+
+class Stored(Base):
+    """Stored training images, diffused by itself so that nobody sees clean copies."""
+
+    def sample(self, n, generator):
+        return self.marginal.diffuse(self.pick(self.marginal.images, n, generator), generator)
+
+
+class OneClass(Base):
+    """Knows a single digit."""
+
+    emits = "x_0"
+
+    def sample(self, n, generator):
+        data = load()
+        ones = to_float(data.train[data.labels["train"] == 1])
+        return self.pick(ones, n, generator)
+
+
+class TooEarly(Base):
+    """Returns x at t_trunc - 20: less noise than it says."""
+
+    def sample(self, n, generator):
+        clean = self.pick(self.marginal.images, n, generator)
+        return self.marginal.diffusion.diffuse(clean, self.marginal.t_trunc - 20, generator)
+
+
+class Reconstructs(Base):
+    """Hands out the very images that it is measured against, in the order of the file, a little blurred by noise."""
+
+    emits = "x_0"
+
+    def sample(self, n, generator):
+        test = to_float(load().test)
+        return test[torch.arange(n) % len(test)] + 0.05 * randn((n, 1, 8, 8), generator)
+
+
+class Sleeps(Base):
+    """Computes for long where it hopes that nobody looks: in ``sample``."""
+
+    def sample(self, n, generator):
+        time.sleep(0.003 * n)
+        return self.marginal.draw(n, generator)
+
+
+class TrainsTheModel(Base):
+    """Tunes the frozen model instead of itself."""
+
+    def fit(self, marginal, run):
+        self.marginal = marginal
+        parameter = next(marginal.diffusion.network.parameters())
+        parameter.data.mul_(0.9)
+
+
+class ReadsTheTestSplit(Base):
+    """Fits to the test images: here, a mixture with a narrow Gaussian at each."""
+
+    def sample(self, n, generator):
+        clean = self.pick(to_float(load().test), n, generator)
+        return self.marginal.diffuse(clean + 0.1 * randn(clean.shape, generator), generator)
+
+
+class Fewer(Base):
+    """Returns fewer samples than asked for."""
+
+    def sample(self, n, generator):
+        return self.marginal.draw(max(1, n - 1), generator)
+
+
+class Repeats(Base):
+    """Makes ten good samples and returns them again and again."""
+
+    def sample(self, n, generator):
+        return self.marginal.draw(10, generator).repeat(-(-n // 10), 1, 1, 1)[:n]
+
+
+CHEATS = {
+    "stored": Stored, "one-class": OneClass, "too-early": TooEarly, "reconstructs": Reconstructs, "sleeps": Sleeps,
+    "trains-the-model": TrainsTheModel, "reads-the-test-split": ReadsTheTestSplit, "fewer": Fewer, "repeats": Repeats,
+}  # fmt: skip
+
+
+@hookimpl
+def register_priors(register):
+    for name, cls in CHEATS.items():
+        register(name, f"{__name__}:{cls.__name__}", summary="a cheat")

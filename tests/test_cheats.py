@@ -1,0 +1,93 @@
+"""Priors that cheat are refused with a reason, or shown up by a named column."""
+
+from pathlib import Path
+
+import pytest
+
+import priorbench
+from priorbench.plugin_manager import load_plugins
+
+CHEATS = [
+    "stored", "one-class", "too-early", "reconstructs", "sleeps", "reads-the-test-split", "fewer", "repeats",
+    "trains-the-model",  # last: after it the model is loaded again
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """One run with every cheat, and two priors that play fair, on the digits default."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PRIORBENCH_PLUGINS", "")
+        priorbench.add_plugin(Path(__file__).with_name("cheats.py"))
+        table = priorbench.run(
+            priors=["gaussian", "ot[iterations=60,slices=pixels]", *CHEATS],
+            t_trunc=[200], solver="dpm++sde", steps=[3], n_samples=400, output=tmp_path_factory.mktemp("cheats"),
+            settings={"controls": ["oracle"], "full_chain.steps": 5, "n_validation": 0},
+        )  # fmt: skip
+    load_plugins.cache_clear()
+    return table[table.t_trunc == 200].set_index("prior")
+
+
+def test_priors_that_play_fair_are_not_flagged(found):
+    for name in ("gaussian", "ot"):
+        assert found.loc[name, "status"] == "ok"
+        assert found.loc[name, "flag"] == ""
+        assert abs(found.loc[name, ["stored_train", "stored_validation", "stored_test"]].astype(float)).max() < 0.3
+        assert found.loc[name, "noise_xt"] == pytest.approx(1, abs=0.06)
+        assert found.loc[name, "distinct"] == 1
+
+
+def test_stored_training_images(found):
+    assert found.loc["stored", "stored_train"] > 0.8
+    assert "memorises training images" in found.loc["stored", "flag"]
+
+
+def test_a_single_class(found):
+    """Its precision is no worse than anybody's; recall, FID and what the frozen model adds tell."""
+    row, fair = found.loc["one-class"], found.loc["oracle"]
+    assert row.recall < 0.7 * fair.recall
+    assert row.excess > 5 * fair.fid
+    assert row.precision > fair.precision - 0.1
+
+
+def test_less_noise_than_at_t_trunc(found):
+    assert found.loc["too-early", "noise_xt"] < 0.9
+    assert "less noise than x_200" in found.loc["too-early", "flag"]
+
+
+@pytest.mark.parametrize("name", ["reconstructs", "reads-the-test-split"])
+def test_the_images_that_it_is_measured_against(found, name):
+    assert found.loc[name, "stored_test"] > 0.8
+    assert "holds test images" in found.loc[name, "flag"]
+
+
+def test_time_in_sample_is_the_priors_own(found):
+    row = found.loc["sleeps"]
+    assert row.prior_seconds > 0.0029
+    assert row.speedup < found.loc["gaussian", "speedup"]
+    assert row.speedup == pytest.approx(
+        found.loc["gaussian", "speedup"]
+        * (found.loc["gaussian", "prior_seconds"] + found.loc["gaussian", "denoise_seconds"])
+        / (row.prior_seconds + row.denoise_seconds)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("trains-the-model", "changed the frozen model's weights"), ("fewer", "must return a tensor of shape")],
+)
+def test_what_is_refused_has_a_reason_and_no_number(found, name, reason):
+    row = found.loc[name]
+    assert row.status == "failed"
+    assert reason in row.error
+    assert row[["fid", "kid", "speedup", "excess"]].isna().all()
+
+
+def test_repeated_samples(found):
+    assert found.loc["repeats", "distinct"] < 0.1
+    assert "repeats samples" in found.loc["repeats", "flag"]
+
+
+def test_the_controls_are_known_for_what_they_are(found):
+    assert found.loc["oracle", "stored_validation"] > 0.9
+    assert "holds validation images" in found.loc["oracle", "flag"]

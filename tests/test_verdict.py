@@ -1,0 +1,223 @@
+"""Rivals at equal cost, excess, break-even, choices on another split, ranks, flags: by hand, on rows made up for it."""
+
+import pandas as pd
+import pytest
+
+from priorbench.bench import table
+from priorbench.bench.verdict import best, in_words, judged
+
+
+def row(prior, fid, t_trunc=100, solver="dpm++", steps=3, seed=0, split="test", ms=3.0, **changes):
+    """A row as a cell yields it; ``ms`` an image, a tenth of them the prior's."""
+    return {
+        "dataset": "d", "backbone": "b", "prior": prior, "params": "", "emits": "x_t",
+        "control": prior in ("noise", "oracle", "memoriser"), "t_trunc": t_trunc, "T": 1000, "solver": solver,
+        "steps": steps, "nfe": steps, "seed": seed, "split": split, "n_samples": 1000, "extractor": "lenet",
+        "fid": fid, "fid_se": 0.1, "fid_inf_se": 0.2, "fid_inf": fid - 0.1, "fit_seconds": 10.0, "fit_budget": "",
+        "prior_seconds": 0.1 * ms / 1000, "denoise_seconds": 0.9 * ms / 1000, "device": "cpu", "threads": 2,
+        "concurrency": 1, "model_precision": "fp32", "warning": "", "authenticity": 0.6, "authenticity_test": 0.6,
+        "stored_train": 0.0, "stored_validation": 0.0, "stored_test": 0.0, "distinct": 1.0, "noise_xt": 1.0,
+        "noise_se": 0.01, "status": "ok", "error": "", "cell": f"{prior}{t_trunc}{seed}",
+    } | changes  # fmt: skip
+
+
+def both(prior, test, validation, **changes):
+    """A setting's rows on both splits."""
+    split = "train" if prior == "oracle" else "validation"
+    return [row(prior, test, **changes), row(prior, validation, split=split, **changes)]
+
+
+def noise(test, validation, **changes):
+    return both("noise", test, validation, **{"t_trunc": 1000, **changes})
+
+
+def folded(*groups):
+    return table.comparison([r for g in groups for r in g], "dpm++", 3)
+
+
+def only(found, **where):
+    for name, value in where.items():
+        found = found[found[name] == value]
+    (index,) = found.index
+    return found.loc[index]
+
+
+# --- at equal cost -----------------------------------------------------------------------------------------
+
+
+def test_the_rival_is_chosen_on_validation_and_reported_on_test():
+    """dpm++ looks better on the test split, dpm++sde on the validation split: the second is the rival."""
+    found = folded(noise(10, 30), noise(20, 15, solver="dpm++sde"), both("ot", 5, 5))
+    assert only(found, prior="ot", split="test").relative_nfe == pytest.approx(5 / 20)
+
+
+def test_the_rival_has_as_many_evaluations_and_starts_from_pure_noise():
+    found = folded(
+        noise(40, 40),
+        noise(8, 8, steps=5),
+        both("noise", 1, 1, t_trunc=100),
+        both("ot", 10, 10),
+        both("ot", 4, 4, steps=5),
+    )
+    assert only(found, prior="ot", steps=3, split="test").relative_nfe == pytest.approx(10 / 40)
+    assert only(found, prior="ot", steps=5, split="test").relative_nfe == pytest.approx(4 / 8)
+
+
+def test_without_a_rival_at_that_nfe_there_is_no_ratio():
+    found = folded(noise(40, 40, steps=5), both("ot", 10, 10))
+    assert pd.isna(only(found, prior="ot", split="test").relative_nfe)
+
+
+def test_what_cannot_be_chosen_without_peeking_is_not():
+    """Two solvers from pure noise and no validation rows: no rival; a single one needs no choice."""
+    test = [row("ot", 10), row("noise", 40, t_trunc=1000)]
+    assert folded(test).relative_nfe[0] == pytest.approx(10 / 40)
+    two = [*test, row("noise", 30, t_trunc=1000, solver="unipc")]
+    assert pd.isna(folded(two).relative_nfe[0])
+
+
+def test_in_equal_time_a_quick_prior_meets_a_rival_with_more_steps():
+    """6 ms of prior: the rival may take 6.3, so 5 steps in 6.2 ms count and 10 steps in 9 ms do not."""
+    found = folded(
+        noise(40, 40, ms=4), noise(8, 8, steps=5, ms=6.2), noise(1, 1, steps=10, ms=9), both("ot", 10, 10, ms=6)
+    )
+    mine = only(found, prior="ot", split="test")
+    assert mine.relative_nfe == pytest.approx(10 / 40)
+    assert mine.relative_time == pytest.approx(10 / 8)
+
+
+def test_in_equal_time_the_priors_own_time_counts():
+    slow = both("ot", 10, 10, ms=6) + both("ot", 9, 9, ms=6, params="deep=True", prior_seconds=0.02)
+    found = folded(noise(40, 40, ms=4), noise(1, 1, steps=10, ms=9), slow)
+    assert only(found, params="", prior="ot", split="test").relative_time == pytest.approx(10 / 40)
+    assert only(found, params="deep=True", split="test").relative_time == pytest.approx(9 / 1)
+
+
+def test_every_seed_is_compared_with_the_rival_of_its_own():
+    found = folded(*(noise(f, 9, seed=s) for s, f in enumerate((10, 20))), *(both("ot", 5, 5, seed=s) for s in (0, 1)))
+    mine = found[(found.prior == "ot") & (found.split == "test")]
+    assert mine.relative_nfe.tolist() == pytest.approx([0.5, 0.25])
+
+
+# --- the oracle --------------------------------------------------------------------------------------------
+
+
+def test_excess_is_over_the_oracle_at_its_best_of_all_starts_at_that_nfe():
+    found = folded(
+        both("oracle", 2.5, 9, t_trunc=100), both("oracle", 3.0, 8, t_trunc=200), both("oracle", 1.0, 1, steps=5),
+        both("ot", 4.5, 4),
+    )  # fmt: skip
+    assert only(found, prior="ot", split="test").excess == pytest.approx(4.5 - 3.0)
+    assert only(found, prior="oracle", t_trunc=100, steps=3, split="test").excess == pytest.approx(2.5 - 3.0)
+    assert found[found.split != "test"].excess.isna().all()
+
+
+def test_without_an_oracle_there_is_no_excess():
+    assert folded(noise(40, 40), both("ot", 4, 4)).excess.isna().all()
+
+
+# --- break-even --------------------------------------------------------------------------------------------
+
+
+def test_a_fit_is_earned_back_by_the_time_saved_against_a_rival_as_good():
+    """10 s of fit; 3 ms an image against 9 ms of the rival that is as good: 10 / 0.006 samples."""
+    found = folded(noise(40, 40), noise(8, 8, steps=10, ms=9), noise(4, 4, steps=20, ms=18), both("ot", 8.5, 8.5))
+    assert only(found, prior="ot", split="test").break_even == pytest.approx(10 / 0.006)
+
+
+def test_a_fit_is_never_earned_back_where_a_rival_is_as_good_and_as_quick():
+    found = folded(noise(5, 5), both("ot", 8, 8))
+    assert only(found, prior="ot", split="test").break_even == float("inf")
+
+
+def test_nothing_is_earned_back_where_no_rival_is_as_good():
+    found = folded(noise(40, 40), both("ot", 8, 8))
+    assert pd.isna(only(found, prior="ot", split="test").break_even)
+
+
+# --- flags -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "flag"),
+    [
+        ({}, ""),
+        ({"stored_train": 0.9}, "memorises training images"),
+        ({"authenticity": 0.3}, "memorises training images"),
+        ({"stored_test": 0.9}, "holds test images"),
+        ({"stored_validation": 0.9}, "holds validation images"),
+        ({"stored_train": float("nan")}, ""),
+        ({"distinct": 0.4}, "repeats samples"),
+        ({"noise_xt": 0.85}, "less noise than x_100"),
+        ({"noise_xt": 1.2}, "more noise than x_100"),
+        ({"noise_xt": 1.2, "noise_se": 0.1}, ""),
+        ({"noise_xt": 1.2, "stored_train": 0.9}, "more noise than x_100"),
+        ({"noise_xt": 1.2, "authenticity": 0.1}, "memorises training images; more noise than x_100"),
+    ],
+)
+def test_flags(changes, flag):
+    assert only(folded([row("ot", 1, **changes)]), prior="ot").flag == flag
+
+
+def test_copies_that_the_frozen_model_makes_are_not_the_priors():
+    """Where even unseen images come out as near to training images, authenticity says nothing about the prior."""
+    rows = [row("ot", 1, authenticity=0.3), row("oracle", 1, authenticity=0.32)]
+    assert only(folded(rows), prior="ot").flag == ""
+
+
+def test_a_failed_row_is_judged_by_nothing():
+    found = judged(table.comparison([row("ot", float("nan"), status="failed", error="no")], "dpm++", 3))
+    assert found.flag[0] == ""
+    assert found[["excess", "relative_nfe", "relative_time", "break_even"]].isna().all(axis=None)
+
+
+# --- the best setting of each ------------------------------------------------------------------------------
+
+
+def three_seeds(prior, values, validation, **changes):
+    return [r for s, v in enumerate(values) for r in both(prior, v, validation, seed=s, **changes)]
+
+
+def chosen(*groups):
+    found = folded(*groups)
+    return best(found, table.summary(found))
+
+
+def test_the_best_setting_is_chosen_on_validation_and_reported_on_test():
+    found = chosen(both("ot", 1, 9, t_trunc=100), both("ot", 7, 2, t_trunc=200), noise(40, 40))
+    mine = only(found, prior="ot")
+    assert (mine.t_trunc, mine.fid, mine.split, mine.chosen_on) == (200, 7, "test", "validation")
+
+
+def test_the_oracle_is_chosen_on_the_training_split():
+    found = chosen(both("oracle", 1, 9, t_trunc=100), both("oracle", 7, 2, t_trunc=200))
+    assert (only(found, prior="oracle").t_trunc, only(found, prior="oracle").chosen_on) == (200, "train")
+
+
+def test_overlapping_intervals_share_a_rank():
+    """Half-widths of three seeds v - 0.1, v, v + 0.1: 4.30 * 0.1 / sqrt(3) = 0.25."""
+    seeds = {p: three_seeds(p, (v - 0.1, v, v + 0.1), v) for p, v in {"ot": 1.0, "vae": 1.4, "gan": 1.8}.items()}
+    found = chosen(*seeds.values(), three_seeds("oracle", (0.1, 0.2, 0.3), 1))
+    ranks = {p: only(found, prior=p)["rank"] for p in seeds}
+    assert ranks == {"ot": 1, "vae": 1, "gan": 2}
+    assert pd.isna(only(found, prior="oracle")["rank"])
+
+
+def test_the_verdict_is_undecided_where_intervals_overlap():
+    found = chosen(
+        three_seeds("noise", (9, 10, 11), 10, t_trunc=1000), three_seeds("ot", (1, 1.1, 1.2), 1),
+        three_seeds("vae", (8, 9, 10), 9), three_seeds("gan", (30, 31, 32), 30),
+    )  # fmt: skip
+    assert {p: only(found, prior=p).beats_noise for p in ("ot", "vae", "gan")} == {
+        "ot": "yes", "vae": "undecided", "gan": "no",
+    }  # fmt: skip
+    words = in_words(found)
+    assert words[0].startswith("ot against the best solver from pure noise: at equal NFE wins at NFE 3")
+    assert "First at NFE 3: ot." in words
+    assert any("gan" in w and "at equal NFE loses at NFE 3" in w for w in words)
+
+
+def test_a_run_in_which_nothing_can_be_chosen_says_nothing():
+    found = chosen([row("ot", 1), row("ot", 2, t_trunc=200)])
+    assert len(found) == 0
+    assert in_words(found) == []
