@@ -33,11 +33,20 @@ status, error, priorbench_version, torch_version, cell""".replace("\n", " ").spl
 
 SMALL = {
     "full_chain.steps": 4,
+    "rivals": [],
+    "n_validation": 0,
     "batch_size": 16,
     "controls": ["noise", "oracle"],
     "w2_points": 30,
     "save_samples": True,
 }
+
+
+# What 40 samples, one solver step more in the full chain and no choice leave open.
+UNKNOWN = {
+    "kid", "fid_inf", "excess", "relative_nfe", "relative_time", "break_even", "stored_train", "stored_validation",
+    "stored_test",
+}  # fmt: skip
 
 
 def small_run(output, **options):
@@ -75,7 +84,7 @@ def test_the_table_has_the_contracts_columns_and_a_row_a_cell_and_setting(done):
         ("gaussian", "covariance=diagonal", 100, 2, False), ("vae", "iterations=5,width=16", 100, 2, False),
         ("noise", "", 100, 2, True), ("oracle", "", 100, 2, True),
     ]  # fmt: skip
-    measured = found[[c for c in table.AVERAGED if c != "kid"]]
+    measured = found[[c for c in table.AVERAGED if c not in UNKNOWN]]
     assert np.isfinite(measured.to_numpy(float)).all()
     on_disk = pd.read_csv(folder / "comparison.csv", keep_default_na=False)
     assert on_disk.shape == found.shape
@@ -253,9 +262,44 @@ def test_a_prior_that_fails_has_a_row_with_the_reason_and_the_others_go_on(plant
 
 
 def test_the_deadline_is_handed_on(tmp_path):
-    """A fit of hours ends, because the budget became its deadline."""
-    found = small_run(tmp_path, priors="vae[iterations=10000000]", settings=SMALL | {"fit_budget": 1.0})
-    assert (found.status == "ok").all()
+    """A fit of hours ends, because the budget became its deadline; one of an instant goes on until then."""
+    priors = "vae[iterations=10000000],gan[iterations=1,width=16]"
+    found = small_run(tmp_path, priors=priors, fit_budget=1.0, settings=SMALL | {"controls": []})
+    learned = found[~found.control.astype(bool)]
+    assert (learned.status == "ok").all()
+    assert learned.fit_seconds.between(1.0, 6.0).all()
+    assert (learned.fit_steps > 1).all()
+    assert (learned.fit_budget == "1s").all()
+
+
+def test_a_budget_of_steps_is_the_same_for_every_learned_prior(tmp_path):
+    priors = "vae[iterations=10000000,width=16],gan[iterations=1,width=16],gaussian"
+    found = small_run(tmp_path, priors=priors, fit_budget="7 steps", settings=SMALL | {"controls": []})
+    assert found.set_index("prior").fit_steps.to_dict() == {"noise": 0, "vae": 7, "gan": 7, "gaussian": 0}
+
+
+def test_settings_are_chosen_on_other_samples_and_other_images(tmp_path):
+    """Each setting has a row on the choosing split, with its own samples; figures that are no choice are the test's."""
+    settings = SMALL | {"n_validation": 24, "controls": ["oracle"], "rivals": ["unipc"]}
+    found = small_run(tmp_path, t_trunc=[100, 300], settings=settings)
+    choosing = found[found.split != "test"]
+    assert len(choosing) == len(found) / 2
+    assert set(choosing[choosing.prior != "oracle"].split) == {"validation"}
+    assert set(choosing[choosing.prior == "oracle"].split) == {"train"}
+    assert (choosing.n_samples == 24).all()
+    assert choosing.fid.notna().all()
+    assert choosing[["kid", "excess", "relative_nfe", "authenticity", "sw2_xt"]].isna().all(axis=None)
+    assert set(found[(found.prior == "noise") & (found.t_trunc == 1000)].solver) == {"ddim", "dpm++", "unipc"}
+    best = pd.read_csv(tmp_path / "best.csv")
+    assert (best.split == "test").all()
+    mine = best[best.prior == "gaussian"].iloc[0]
+    scores = choosing[(choosing.prior == "gaussian") & (choosing.nfe == 2)].set_index("t_trunc").fid
+    assert mine.t_trunc == scores.idxmin()
+    test = found[(found.prior == "gaussian") & (found.t_trunc == mine.t_trunc) & (found.split == "test")]
+    assert mine.fid == pytest.approx(test.fid.iloc[0])
+    bare = small_run(tmp_path / "bare", t_trunc=[100, 300], settings=settings | {"n_validation": 0})
+    again = found[found.split == "test"].reset_index(drop=True)
+    assert bare.fid.tolist() == again.fid.tolist()  # the choosing samples take nothing from the reported ones
 
 
 def test_three_colours_go_through_the_whole_harness(planted, tmp_path, pipeline, monkeypatch):
@@ -388,10 +432,10 @@ def test_help_and_version_without_torch(tmp_path):
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path):
-    sets = ["--set=full_chain.steps=4", "--set=controls=[]"]
+    sets = ["--set=full_chain.steps=4", "--set=controls=[]", "--set=rivals=[]"]
     result = command("run", "--dry-run", "--priors", "gaussian", "--n-samples", "40", *sets, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "4 cells (0 done), 5 rows" in result.stdout
+    assert "4 cells (0 done), 10 rows" in result.stdout
     assert "on this machine" in result.stdout
     assert not list(tmp_path.iterdir())
 
@@ -399,11 +443,11 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path):
 def test_the_estimate_counts_images_times_evaluations(monkeypatch):
     """At a pretended 10 s an evaluation of an image everything else is small change."""
     monkeypatch.setattr("priorbench.bench.run._seconds_per_evaluation", lambda *_: 10.0)
-    sets = ["full_chain.steps=4", "controls=[]", "batch_size=16"]
+    sets = ["full_chain.steps=4", "controls=[]", "batch_size=16", "rivals=[]", "n_validation=24"]
     config = make_config(overrides={"priors": "gaussian", "t_trunc": [100], "steps": 2, "n_samples": 40}, sets=sets)
     plan = make_plan(config)
     assert estimate(plan, []) == 0
-    assert estimate(plan, plan.cells) == pytest.approx((40 + 16) * (4 + 2 + 2) * 10.0, rel=0.05)
+    assert estimate(plan, plan.cells) == pytest.approx((40 + 24 + 16) * (4 + 2 + 2) * 10.0, rel=0.05)
 
 
 def test_training_commands_write_what_loads(tmp_path):

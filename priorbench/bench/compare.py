@@ -15,6 +15,8 @@ SAME = [
 ]  # fmt: skip
 MACHINE = ["device", "threads"]
 SECONDS = ["fit_seconds", "prior_seconds", "denoise_seconds", "images_per_second", "peak_memory_mb"]
+TEXT = ["params", "error", "warning", "flag", "fit_budget"]
+DIGESTS = ["dataset_sha256", "backbone_sha256", "cell"]
 _ROW = ["cell", "solver", "steps", "split"]
 
 
@@ -23,7 +25,9 @@ def read_run(path: str | Path) -> pd.DataFrame:
     file = Path(path)
     file = file / "comparison.csv" if file.is_dir() else file
     try:
-        table = pd.read_csv(file, dtype={"params": str, "error": str, "warning": str, "flag": str, "fit_budget": str})
+        table = pd.read_csv(
+            file, dtype=dict.fromkeys([*TEXT, *DIGESTS], str)
+        )  # else 12345678 is a number, 123e4567 too
     except (OSError, ValueError) as error:
         raise UserError(f"{path} holds no comparison.csv that can be read: {' '.join(str(error).split())}") from error
     missing = [name for name in COLUMNS if name not in table]
@@ -31,8 +35,7 @@ def read_run(path: str | Path) -> pd.DataFrame:
         raise UserError(
             f"{file} lacks the columns {', '.join(missing[:3])}: it was not written by this version's 'run'"
         )
-    empty = dict.fromkeys(("params", "error", "warning", "flag", "fit_budget"), "")
-    return table.fillna(empty)
+    return table.fillna(dict.fromkeys(TEXT, ""))
 
 
 def differences(tables: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:

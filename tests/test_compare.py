@@ -1,0 +1,108 @@
+"""``priorbench compare``: runs of several machines in one table, or the column that forbids it."""
+
+import pandas as pd
+import pytest
+from test_run import command
+from test_verdict import noise, row, three_seeds
+
+from priorbench import UserError
+from priorbench.bench import table
+from priorbench.bench.compare import differences, fold, read_run
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two runs: ot on one machine, seed 0 and 1 of vae and the rivals on another."""
+
+    def write(name, *groups, **changes):
+        rows = [r | changes for g in groups for r in g]
+        found = table.comparison(rows, "dpm++", 3)
+        (tmp_path / name).mkdir()
+        found.to_csv(tmp_path / name / "comparison.csv", index=False)
+        return str(tmp_path / name)
+
+    return write
+
+
+def both(*names):
+    return [(name, read_run(name)) for name in names]
+
+
+def test_runs_of_two_machines_become_one_table(runs):
+    a = runs("a", noise(40, 40), three_seeds("ot", (1.0, 1.1, 1.2), 1))
+    b = runs("b", noise(40, 40), three_seeds("vae", (5.0, 5.1, 5.2), 5), device="cuda:0")
+    tables = both(a, b)
+    assert differences(tables) == []
+    found, means, best = fold(tables)
+    assert set(found.run) == {a, b}
+    assert len(found[(found.prior == "noise") & (found.split == "test")]) == 1  # the same cell in both counts once
+    ranks = best.dropna(subset="rank").set_index("prior")["rank"].to_dict()
+    assert ranks == {"ot": 1, "vae": 2}
+    assert means[["fit_seconds", "prior_seconds"]].isna().all(axis=None)
+    assert means.speedup.notna().any()
+
+
+def test_seeds_from_two_machines_are_averaged(runs):
+    a = runs("a", [row("ot", 1.0, seed=0), row("ot", 2.0, seed=1)])
+    b = runs("b", [row("ot", 6.0, seed=2)], threads=8)
+    _, means, _ = fold(both(a, b))
+    (mean,) = means.itertuples()
+    assert (mean.seeds, mean.fid) == (3, 3.0)
+
+
+def test_excess_is_over_the_oracle_of_all_runs_and_time_stays_at_home(runs):
+    a = runs("a", [row("ot", 4.0)], noise(40, 40, ms=1))
+    b = runs("b", [row("oracle", 1.0)])
+    found, *_ = fold(both(a, b))
+    mine = found[found.prior == "ot"].iloc[0]
+    assert mine.excess == pytest.approx(3.0)
+    assert mine.relative_time == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("extractor", "inception"), ("n_samples", 500), ("backbone_sha256", "0123abcd"), ("concurrency", 4),
+        ("dataset_sha256", "0123abcd"), ("T", 500), ("model_precision", "bf16"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_compared_is_not_ranked(runs, column, value):
+    a, b = runs("a", [row("ot", 1.0)]), runs("b", [row("vae", 1.0)], **{column: value})
+    (found,) = differences(both(a, b))
+    assert found.startswith(f"column {column!r} differs: ")
+    assert f"{value} in {b}" in found
+    result = command("compare", a, b)
+    assert result.returncode == 2
+    assert f"column {column!r} differs" in result.stderr
+    assert result.stdout == ""
+
+
+def test_without_test_rows_there_is_nothing_to_rank(runs):
+    a, b = runs("a", [row("ot", 1.0)]), runs("b", [row("vae", 1.0, split="validation")])
+    assert any("'split' differs" in found for found in differences(both(a, b)))
+
+
+def test_the_command_writes_what_it_prints(runs, tmp_path):
+    a = runs("a", noise(40, 40), three_seeds("ot", (1.0, 1.1, 1.2), 1))
+    b = runs("b", three_seeds("vae", (5.0, 5.1, 5.2), 5))
+    result = command("compare", a, b, "--output", str(tmp_path / "out"))
+    assert result.returncode == 0, result.stderr
+    assert "First at NFE 3: ot." in result.stdout
+    assert "ot against the best solver from pure noise: at equal NFE" in result.stdout
+    assert set(pd.read_csv(tmp_path / "out" / "best.csv").prior) == {"noise", "ot", "vae"}
+    assert len(pd.read_csv(tmp_path / "out" / "comparison.csv")) == 14
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no comparison.csv that can be read"),
+        ("", "no comparison.csv"),
+        ("a,b\n1,2\n", "lacks the columns dataset"),
+    ],
+)
+def test_what_is_no_run_is_one_line(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "comparison.csv").write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_run(tmp_path)
