@@ -10,7 +10,8 @@ from priorbench.bench.verdict import best, in_words, judged
 def row(prior, fid, t_trunc=100, solver="dpm++", steps=3, seed=0, split="test", ms=3.0, **changes):
     """A row as a cell yields it; ``ms`` an image, a tenth of them the prior's."""
     return {
-        "dataset": "d", "backbone": "b", "dataset_sha256": "12345678", "backbone_sha256": "123e4567", "prior": prior, "params": "", "emits": "x_t",
+        "dataset": "d", "backbone": "b", "dataset_sha256": "12345678", "backbone_sha256": "123e4567",
+        "prior": prior, "params": "", "emits": "x_t",
         "control": prior in ("noise", "oracle", "memoriser"), "t_trunc": t_trunc, "T": 1000, "solver": solver,
         "steps": steps, "nfe": steps, "seed": seed, "split": split, "n_samples": 1000, "extractor": "lenet",
         "fid": fid, "fid_se": 0.1, "fid_inf_se": 0.2, "fid_inf": fid - 0.1, "fit_seconds": 10.0, "fit_budget": "",
