@@ -8,13 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from priorbench_ot import sliced_wasserstein
-from priorbench_ot.loss import random_directions, sliced_power
+from priorbench_ot.directions import ascend, convolution_directions, make_directions
+from priorbench_ot.loss import sliced_power
+from priorbench_ot.sorting import sort_rows
 
 
 def clouds(n=40, m=40, d=6, seed=0):
     generator = torch.Generator().manual_seed(seed)
     x, y = (torch.randn(k, d, generator=generator, dtype=torch.float64) for k in (n, m))
-    return x, 0.5 * y + 1, random_directions(30, d, generator).double()
+    return x, 0.5 * y + 1, make_directions("gaussian", 30, d, generator).double()
 
 
 @pytest.mark.parametrize("p", [1, 1.5, 2, 3])
@@ -184,7 +186,7 @@ def test_the_inputs_are_not_changed():
 
 
 def test_directions_are_uniform_on_the_sphere():
-    theta = random_directions(40_000, 3, torch.Generator().manual_seed(0))
+    theta = make_directions("gaussian", 40_000, 3, torch.Generator().manual_seed(0))
     assert theta.shape == (40_000, 3)
     assert theta.norm(dim=1).sub(1).abs().max() < 1e-6
     assert theta.mean(0).abs().max() < 0.02
@@ -195,11 +197,11 @@ def test_directions_are_uniform_on_the_sphere():
 
 def test_left_out_directions_are_512_from_the_generator():
     x, y, _ = clouds()
-    drawn = random_directions(512, 6, torch.Generator().manual_seed(3))
+    drawn = make_directions("gaussian", 512, 6, torch.Generator().manual_seed(3))
     wanted = sliced_wasserstein(x, y, directions=drawn)
     assert torch.equal(sliced_wasserstein(x, y, generator=torch.Generator().manual_seed(3)), wanted)
     few = sliced_wasserstein(x, y, generator=torch.Generator().manual_seed(3), n_projections=5)
-    five = random_directions(5, 6, torch.Generator().manual_seed(3))
+    five = make_directions("gaussian", 5, 6, torch.Generator().manual_seed(3))
     assert torch.equal(few, sliced_wasserstein(x, y, directions=five))
 
 
@@ -261,3 +263,132 @@ def test_whole_numbers_are_refused_or_measured(p):
     except (ValueError, TypeError, RuntimeError):
         return
     assert found == pytest.approx(wanted, rel=1e-5)
+
+
+def test_orthogonal_directions_are_orthogonal_in_blocks_and_uniform():
+    theta = make_directions("orthogonal", 7, 5, torch.Generator().manual_seed(0)).double()
+    assert (theta[:5] @ theta[:5].T - torch.eye(5)).abs().max() < 1e-6
+    assert (theta[5:] @ theta[5:].T - torch.eye(2)).abs().max() < 1e-6
+    few = make_directions("orthogonal", 2, 5, torch.Generator().manual_seed(0))
+    assert few.shape == (2, 5)
+    many = torch.cat([make_directions("orthogonal", 3, 3, torch.Generator().manual_seed(s)) for s in range(3000)])
+    assert torch.histc(many[:, 0], 4, -1, 1).div(len(many)).sub(0.25).abs().max() < 0.02
+
+
+def test_orthogonal_directions_are_a_way_to_draw_them():
+    x, y, _ = clouds()
+    given = make_directions("orthogonal", 12, 6, torch.Generator().manual_seed(4))
+    found = sliced_wasserstein(
+        x, y, directions="orthogonal", n_projections=12, generator=torch.Generator().manual_seed(4)
+    )
+    assert torch.equal(found, sliced_wasserstein(x, y, directions=given))
+    with pytest.raises(ValueError, match="'gaussian' or 'orthogonal', got 'sideways'"):
+        sliced_wasserstein(x, y, directions="sideways", generator=torch.Generator())
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 12, 6), (1, 28, 28), (2, 5, 7)])
+def test_a_convolution_slice_is_what_the_stack_of_convolutions_makes_of_an_image(shape):
+    """The same kernels, drawn in the same order, as a network: one convolution of what is left, then 2 x 2 ones."""
+    channels, height, width = shape
+    found = convolution_directions(6, shape, torch.Generator().manual_seed(0))
+    assert found.shape == (6, math.prod(shape))
+    assert found.norm(dim=1).sub(1).abs().max() < 1e-5
+    generator, sizes = torch.Generator().manual_seed(0), [(height, width)]
+    while sizes[-1][0] % 2 == 0 and sizes[-1][1] % 2 == 0:
+        sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
+    last = torch.randn(1, 6, *sizes[-1], generator=generator)
+    kernels = [torch.randn(6, 1, 2, 2, generator=generator) for _ in sizes[1:]]
+    mix = torch.randn(6, channels, 1, 1, generator=generator)
+    x = torch.randn(10, *shape, generator=torch.Generator().manual_seed(1))
+    out = torch.nn.functional.conv2d(x, mix)
+    for kernel in reversed(kernels):
+        out = torch.nn.functional.conv2d(out, kernel, stride=2, groups=6)
+    out = (out * last).sum((2, 3))
+    ours = x.flatten(1) @ found.T
+    assert torch.nn.functional.cosine_similarity(out, ours, dim=0).min() > 1 - 1e-5
+
+
+def test_ascent_finds_the_direction_that_tells_the_batches_apart():
+    """Two clouds that differ along one axis of twenty: the max-sliced distance is the shift."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 20, generator=generator)
+    y = x + 3 * torch.eye(20)[4]
+    start = make_directions("gaussian", 8, 20, generator)
+    found = ascend(x, y, start, steps=20)
+    assert found.norm(dim=1).sub(1).abs().max() < 1e-5
+    assert found[:, 4].abs().min() > 0.95
+    assert sliced_wasserstein(x, y, directions=found) > 2.5 * sliced_wasserstein(x, y, directions=start)
+
+
+# --- chunks, precision, sorting ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("m", [40, 23])
+@pytest.mark.parametrize("chunk", [1, 7, 30, 100])
+def test_chunks_change_memory_and_nothing_else(m, chunk):
+    x, y, directions = clouds(40, m)
+    results = []
+    for size in (None, chunk):
+        a, b, theta = (z.clone().requires_grad_() for z in (x, y, directions))
+        value = sliced_wasserstein(a, b, directions=theta, chunk=size)
+        value.backward()
+        results.append([value.detach(), a.grad, b.grad, theta.grad])
+    for whole, pieces in zip(*results, strict=True):
+        assert torch.allclose(whole, pieces, rtol=1e-12, atol=1e-14)
+
+
+def test_gradients_in_the_directions():
+    x, y, directions = clouds(6, 9, 3)
+    theta = directions[:4].clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda t: sliced_power(x, y, t, 2), (theta,))
+
+
+def test_nothing_of_the_size_of_the_projections_is_kept():
+    """What the graph holds after the forward pass is the gradient, not 2,000 projections of every point."""
+    x = torch.randn(50, 4).requires_grad_()
+    value = sliced_power(x, torch.randn(60, 4), make_directions("gaussian", 2000, 4, torch.Generator()), chunk=16)
+    kept = [g for g in value.grad_fn.gradients if g is not None]
+    assert [tuple(g.shape) for g in kept] == [(50, 4)]
+
+
+def test_projections_in_half_precision_are_near():
+    x, y, directions = (z.float() for z in clouds(200, 150, 16))
+    x.requires_grad_()
+    exact = sliced_wasserstein(x, y, directions=directions)
+    (wanted,) = torch.autograd.grad(exact, x)
+    half = sliced_wasserstein(x, y, directions=directions, dtype=torch.bfloat16)
+    (found,) = torch.autograd.grad(half, x)
+    assert half.dtype == found.dtype == torch.float32
+    assert half.item() == pytest.approx(exact.item(), rel=2e-2)
+    assert torch.nn.functional.cosine_similarity(found.flatten(), wanted.flatten(), dim=0) > 0.99
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=40),
+    st.integers(1, 5),
+    st.booleans(),
+)
+def test_rows_are_sorted_as_torch_sorts_them(values, rows, order):
+    """Infinities, subnormal numbers, zeros of both signs and ties included."""
+    x = torch.tensor([values] * rows)
+    x = torch.stack([row.roll(i) for i, row in enumerate(x)])
+    found, places = sort_rows(x, order)
+    assert torch.equal(found, x.sort(dim=1).values)
+    assert (places is None) is not order
+    if order:
+        assert torch.equal(x.gather(1, places), found)
+        assert torch.equal(places.sort(dim=1).values, torch.arange(len(values)).expand(rows, -1))
+
+
+def test_many_rows_are_sorted_by_threads():
+    x = torch.randn(300, 700, generator=torch.Generator().manual_seed(0))
+    found, places = sort_rows(x, True)
+    assert torch.equal(found, x.sort(dim=1).values)
+    assert torch.equal(x.gather(1, places), found)
+
+
+def test_a_value_that_is_no_number_makes_the_distance_none():
+    x, y, directions = (z.float() for z in clouds())
+    x[3, 2] = float("nan")
+    assert sliced_wasserstein(x, y, directions=directions).isnan()

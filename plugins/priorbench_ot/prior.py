@@ -29,7 +29,8 @@ from torch import Tensor
 
 from priorbench import EMA, FitRun, TruncatedMarginal, TruncPrior, cosine, decoder, randn
 
-from .loss import random_directions, sliced_power
+from .directions import make_directions
+from .loss import sliced_power
 
 SLICES = ("pixels", "backbone")
 
@@ -127,7 +128,7 @@ class OTPrior(TruncPrior):
                 made = marginal.diffuse(made, run.generator)
             loss = torch.zeros((), device=marginal.device)
             for x, y in zip(self.sliced(made, marginal), wanted, strict=True):
-                theta = random_directions(self.projections, x.shape[1], run.generator, x.device)
+                theta = make_directions("gaussian", self.projections, x.shape[1], run.generator, x.device)
                 # d x the mean over unit directions is the squared length per image, whatever d is
                 loss = loss + math.prod(y.shape[1:]) * sliced_power(x, y, theta) / y.var(0).sum()
             optimizer.zero_grad()
