@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint reference reference-mnist reference-gls reference-nfe coverage clean
+.PHONY: run test lint reference reference-mnist reference-gls reference-nfe coverage benchmark-sliced clean
 
 run: $(VENV)/installed
 	$(BIN)/priorbench run
@@ -34,6 +34,10 @@ reference-nfe: $(VENV)/installed
 # How often the intervals contain the true FID: about a quarter of an hour.
 coverage: $(VENV)/installed
 	$(BIN)/python benchmarks/coverage.py
+
+# The sliced loss against POT's: a minute.
+benchmark-sliced: $(VENV)/installed
+	$(BIN)/python benchmarks/sliced.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

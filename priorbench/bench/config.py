@@ -141,6 +141,13 @@ class RunConfig(_Strict):
     def _names(cls, value: Any) -> Any:
         return [v.strip() for v in value.split(",") if v.strip()] if isinstance(value, str) else value
 
+    @field_validator("n_validation")
+    @classmethod
+    def _none_or_enough(cls, value: int | None) -> int | None:
+        if value is not None and 0 < value < 8:
+            raise ValueError("must be 0 (nothing is chosen) or at least 8")
+        return value
+
     @field_validator("t_trunc", "solver", "steps", mode="before")
     @classmethod
     def _axes(cls, value: Any) -> Any:
