@@ -166,7 +166,7 @@ def make_plan(config: RunConfig) -> Plan:
             **{name: getattr(config, name) for name in _COPIED},
         )
 
-    choosing = config.n_samples // 2 if config.n_validation is None else config.n_validation
+    choosing = config.n_samples // 2 if config.n_validation is None else min(config.n_validation, config.n_samples)
     noise = (Choice(name="noise"), plugins.find("prior", "noise"))
     cells = []
     for seed in range(config.seed, config.seed + config.seeds):

@@ -40,13 +40,15 @@ class Stored:
 
     def __init__(self, images: Mapping[str, Tensor], draws: Mapping[str, Tensor]) -> None:
         self.images = images
-        self.unseen = {s: self._difference(draws[third], s, other) for s, (other, third) in OTHERS.items()}
-        self.own = {s: float(self._difference(draws[s], s, other).mean()) for s, (other, _) in OTHERS.items()}
+        looked_up = {split: self._differences(x) for split, x in draws.items()}
+        self.unseen = {s: looked_up[third][s] for s, (_, third) in OTHERS.items()}
+        self.own = {s: float(looked_up[s][s].mean()) for s in OTHERS}
         self.apart = float(neighbour_distances(draws["test"].flatten(1)).min())
 
-    def _difference(self, x: Tensor, split: str, other: str) -> Tensor:
-        to_split, to_other = (nearest_distances(x, self.images[s]) for s in (split, other))
-        return to_split.square() - to_other.square()
+    def _differences(self, x: Tensor) -> dict[str, Tensor]:
+        """D_s of each split s, (N,)."""
+        square = {s: nearest_distances(x, images).square() for s, images in self.images.items()}
+        return {s: square[s] - square[other] for s, (other, _) in OTHERS.items()}
 
     def judge(self, x: Tensor) -> dict[str, float]:
         """stored_train, stored_validation, stored_test and distinct of (N, C, H, W).
@@ -54,8 +56,8 @@ class Stored:
         An index is NaN where too little of the images is left to tell its split from unseen ones, as near T.
         """
         found = {}
-        for split, (other, _) in OTHERS.items():
-            made, unseen = self._difference(x, split, other), self.unseen[split]
+        for split, made in self._differences(x).items():
+            unseen = self.unseen[split]
             span = float(unseen.mean()) - self.own[split]
             spread = float((made.var() / len(made) + unseen.var() / len(unseen)).sqrt())
             index = (float(unseen.mean()) - float(made.mean())) / span if span > 0 else float("nan")
