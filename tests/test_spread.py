@@ -10,7 +10,7 @@ from priorbench.bench import table
 from priorbench.metrics.fidelity import fid, fidelity
 from priorbench.metrics.memorisation import authenticity, nearest_distances, neighbour_ratio
 from priorbench.metrics.spread import fid_at_infinity, frechet, influence, moments
-from priorbench.metrics.storage import NoiseLevel, Stored
+from priorbench.metrics.storage import NoiseLevel, Stored, quiet_directions
 
 
 def normal(n, d, seed, scale=1.0, shift=0.0):
@@ -169,7 +169,7 @@ def test_the_noise_level_is_a_ratio_of_variances(level):
     flat = torch.zeros(500, 36)
     flat[:, :27] = normal(500, 27, 0).float()
     draws = 0.8 * flat + 0.6 * normal(500, 36, 1).float()
-    judge = NoiseLevel(flat.view(-1, 1, 6, 6), draws.view(-1, 1, 6, 6))
+    judge = NoiseLevel(quiet_directions(flat.view(-1, 1, 6, 6)), draws.view(-1, 1, 6, 6))
     found = judge.judge((0.8 * flat + 0.6 * level**0.5 * normal(500, 36, 2).float()).view(-1, 1, 6, 6))
     assert found["noise_xt"] == pytest.approx(level, abs=5 * found["noise_se"] * level)
     assert found["noise_se"] == pytest.approx((2 / 9 * (2 / 500)) ** 0.5)

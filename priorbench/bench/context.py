@@ -20,7 +20,7 @@ from ..marginal import TruncatedMarginal
 from ..metrics.fidelity import features_of, floor
 from ..metrics.memorisation import authenticity, neighbour_distances, neighbour_ratio
 from ..metrics.sources import load_extractor, weights_digest
-from ..metrics.storage import NoiseLevel, Stored
+from ..metrics.storage import NoiseLevel, Stored, quiet_directions
 from ..plugin_manager import load_plugins
 
 JUDGED = 2000  # samples of a prior that are looked up among the images of every split
@@ -84,8 +84,11 @@ class Context:
     @lru_cache(maxsize=4)  # noqa: B019
     def noise_level(self, t_trunc: int) -> NoiseLevel:
         """The judge of the noise in x_{t_trunc}."""
-        draws = self._draws(to_float(self.dataset.test), t_trunc, "test")
-        return NoiseLevel(to_float(self.dataset.train), draws)
+        return NoiseLevel(self.quiet_directions, self._draws(to_float(self.dataset.test), t_trunc, "test"))
+
+    @cached_property
+    def quiet_directions(self) -> Tensor:
+        return quiet_directions(to_float(self.dataset.train))
 
     def _draws(self, images: Tensor, t_trunc: int, split: str) -> Tensor:
         marginal = TruncatedMarginal(images, self.diffusion, t_trunc)

@@ -36,8 +36,8 @@ def authenticity(features: Tensor, training: Tensor, among: Tensor | None = None
 
 
 def nearest_distances(points: Tensor, among: Tensor) -> Tensor:
-    """How far each of ``points`` (N, ...) is from the nearest of ``among`` (M, ...): (N,), float64."""
-    points, among = points.flatten(1).double(), among.flatten(1).double()
+    """How far each of ``points`` (N, ...) is from the nearest of ``among`` (M, ...): (N,), in their precision."""
+    points, among = points.flatten(1), among.flatten(1)
     return torch.cat([torch.cdist(chunk, among).amin(1) for chunk in points.split(CHUNK)])
 
 
@@ -46,5 +46,5 @@ def neighbour_ratio(features: Tensor, training: Tensor, test: Tensor) -> float:
 
     Below the ratio of held-out images in the middle, samples lie nearer to what was trained on than unseen images do.
     """
-    to_train, to_test = nearest_distances(features, training), nearest_distances(features, test)
+    to_train, to_test = (nearest_distances(features.double(), among.double()) for among in (training, test))
     return float((to_train / to_test.clamp(min=1e-12)).median())

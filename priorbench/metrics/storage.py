@@ -27,6 +27,7 @@ from .memorisation import nearest_distances, neighbour_distances
 
 OTHERS = {"train": ("test", "validation"), "validation": ("test", "train"), "test": ("validation", "train")}
 QUIET = 0.25  # of the directions, those with the least variance
+PIXELS = 1024  # more than so many need not be looked at
 TOLD = 8  # standard errors between split s and unseen images from which on the index says something
 
 
@@ -47,7 +48,7 @@ class Stored:
 
     def _differences(self, x: Tensor) -> dict[str, Tensor]:
         """D_s of each split s, (N,)."""
-        square = {s: nearest_distances(x, images).square() for s, images in self.images.items()}
+        square = {s: nearest_distances(x, images).double().square() for s, images in self.images.items()}
         return {s: square[s] - square[other] for s, (other, _) in OTHERS.items()}
 
     def judge(self, x: Tensor) -> dict[str, float]:
@@ -66,17 +67,26 @@ class Stored:
         return found | {"distinct": float(distinct.double().mean())}
 
 
-class NoiseLevel:
-    """Compares the noise in samples of x_{t_trunc} with that in held-out draws (n, C, H, W); ``clean`` are x_0."""
+def quiet_directions(clean: Tensor) -> Tensor:
+    """The directions (d, q) in which images x_0 (N, C, H, W) vary least: a quarter of all, of 1,024 pixels at most."""
+    x = clean.flatten(1)
+    chosen = torch.linspace(0, x.shape[1] - 1, min(x.shape[1], PIXELS)).round().long()
+    _, vectors = torch.linalg.eigh(torch.cov(x[:, chosen].T))
+    found = x.new_zeros(x.shape[1], max(1, int(QUIET * len(chosen))))
+    found[chosen] = vectors[:, : found.shape[1]]
+    return found
 
-    def __init__(self, clean: Tensor, draws: Tensor) -> None:
-        values, vectors = torch.linalg.eigh(torch.cov(clean.flatten(1).double().T))
-        self.quiet = vectors[:, : max(1, int(QUIET * len(values)))]
+
+class NoiseLevel:
+    """Compares the noise in samples of x_{t_trunc} with that in held-out draws (n, C, H, W), along quiet directions."""
+
+    def __init__(self, quiet: Tensor, draws: Tensor) -> None:
+        self.quiet = quiet
         self.draws = len(draws)
         self.variance = self._variance(draws)
 
     def _variance(self, x: Tensor) -> float:
-        return float((x.flatten(1).double() @ self.quiet).var(0).mean())
+        return float((x.flatten(1) @ self.quiet).double().var(0).mean())
 
     def judge(self, x_t: Tensor) -> dict[str, float]:
         """noise_xt, and the standard error that it has for the right amount of Gaussian noise."""
