@@ -200,7 +200,8 @@ def test_a_pipeline_of_other_settings_runs_without_a_line_of_code(tmp_path):
         t_trunc=[100],
         settings={
             "dataset": str(tmp_path / "x.npz"), "backbone": str(tmp_path / "model"),
-            "extractor": str(tmp_path / "reader"), "n_samples": 16, "steps": [2], "batch_size": 16, "w2_points": 8, "rivals": [],
+            "extractor": str(tmp_path / "reader"), "n_samples": 16, "steps": [2], "batch_size": 16, "w2_points": 8,
+            "rivals": [],
             "full_chain": {"solver": "ddim", "steps": 4}, "device": "cpu",
         },
     )  # fmt: skip
@@ -224,7 +225,8 @@ def test_a_folder_of_png_and_an_npz_give_identical_results(tmp_path, pipeline):
             t_trunc=[10],
             settings={
                 "dataset": str(tmp_path / source), "backbone": model, "extractor": "digits",
-                "n_samples": 100, "steps": [2], "full_chain": {"solver": "ddim", "steps": 4}, "device": "cpu", "rivals": [],
+                "n_samples": 100, "steps": [2], "full_chain": {"solver": "ddim", "steps": 4}, "device": "cpu",
+                "rivals": [],
             },
         )
         for source in ("png", "x.npz")

@@ -240,13 +240,13 @@ def _sample(prior: TruncPrior, context: Context, spec: CellSpec, count: int, str
 
 def _judge(prior: TruncPrior, context: Context, spec: CellSpec) -> dict[str, float]:
     """What gives a prior away before the frozen model has its say: see :mod:`priorbench.metrics.storage`."""
-    generator, sizes = generator_for(spec.seed, "judged"), torch.arange(JUDGED).split(spec.batch_size)
+    count = min(JUDGED, 4 * spec.n_samples)
+    generator, sizes = generator_for(spec.seed, "judged"), torch.arange(count).split(spec.batch_size)
     emitted = torch.cat([_emit(prior, context, len(chunk), generator) for chunk in sizes])
     clean = prior.emits == "x_0"
     x_t = context.diffusion.diffuse(emitted, spec.t_trunc, generator_for(spec.seed, "diffuse judged"))
-    return context.emitted(None if clean else spec.t_trunc).judge(emitted.cpu()) | context.noise_level(
-        spec.t_trunc
-    ).judge((x_t if clean else emitted).cpu())
+    judge, noise = context.emitted(None if clean else spec.t_trunc, count), context.noise_level(spec.t_trunc, count)
+    return judge.judge(emitted.cpu()) | noise.judge((x_t if clean else emitted).cpu())
 
 
 def _timed(

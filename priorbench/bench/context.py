@@ -23,7 +23,7 @@ from ..metrics.sources import load_extractor, weights_digest
 from ..metrics.storage import NoiseLevel, Stored, quiet_directions
 from ..plugin_manager import load_plugins
 
-JUDGED = 2000  # samples of a prior that are looked up among the images of every split
+JUDGED = 2000  # samples of a prior, at most, that are looked up among the images of every split
 
 
 @dataclass(frozen=True)
@@ -72,27 +72,27 @@ class Context:
         }
 
     @lru_cache(maxsize=4)  # noqa: B019
-    def emitted(self, t_trunc: int | None) -> Stored:
-        """The judge of what is emitted: x_{t_trunc}, or clean images where that is None."""
+    def emitted(self, t_trunc: int | None, count: int) -> Stored:
+        """The judge of what is emitted: x_{t_trunc}, by ``count`` draws, or clean images where that is None."""
         clean = {split: to_float(getattr(self.dataset, split)) for split in ("train", "validation", "test")}
         if t_trunc is None:
             return Stored(clean, clean)
         signal = float(self.diffusion.process.alpha_bar[t_trunc]) ** 0.5
-        draws = {split: self._draws(images, t_trunc, split) for split, images in clean.items()}
+        draws = {split: self._draws(images, t_trunc, split, count) for split, images in clean.items()}
         return Stored({split: signal * images for split, images in clean.items()}, draws)
 
     @lru_cache(maxsize=4)  # noqa: B019
-    def noise_level(self, t_trunc: int) -> NoiseLevel:
-        """The judge of the noise in x_{t_trunc}."""
-        return NoiseLevel(self.quiet_directions, self._draws(to_float(self.dataset.test), t_trunc, "test"))
+    def noise_level(self, t_trunc: int, count: int) -> NoiseLevel:
+        """The judge of the noise in x_{t_trunc}, by ``count`` draws."""
+        return NoiseLevel(self.quiet_directions, self._draws(to_float(self.dataset.test), t_trunc, "test", count))
 
     @cached_property
     def quiet_directions(self) -> Tensor:
         return quiet_directions(to_float(self.dataset.train))
 
-    def _draws(self, images: Tensor, t_trunc: int, split: str) -> Tensor:
+    def _draws(self, images: Tensor, t_trunc: int, split: str, count: int) -> Tensor:
         marginal = TruncatedMarginal(images, self.diffusion, t_trunc)
-        return marginal.draw(JUDGED, generator_for(0, f"judged {split}")).cpu()
+        return marginal.draw(count, generator_for(0, f"judged {split}")).cpu()
 
     def warning(self, n_samples: int) -> str:
         """What a reader of a row of ``n_samples`` should know before believing it; mostly nothing."""
