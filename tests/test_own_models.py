@@ -201,13 +201,13 @@ def test_a_pipeline_of_other_settings_runs_without_a_line_of_code(tmp_path):
         settings={
             "dataset": str(tmp_path / "x.npz"), "backbone": str(tmp_path / "model"),
             "extractor": str(tmp_path / "reader"), "n_samples": 16, "steps": [2], "batch_size": 16, "w2_points": 8,
-            "rivals": [],
+            "rivals": [], "controls": ["oracle"],
             "full_chain": {"solver": "ddim", "steps": 4}, "device": "cpu",
         },
     )  # fmt: skip
     assert (table.status == "ok").all()
     assert set(table["T"]) == {500}
-    assert set(table.prior) == {"vae", "gan", "noise", "oracle", "memoriser"}
+    assert set(table.prior) == {"vae", "gan", "noise", "oracle"}
 
 
 def test_a_folder_of_png_and_an_npz_give_identical_results(tmp_path, pipeline):

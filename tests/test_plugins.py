@@ -639,7 +639,14 @@ def tiny_run(monkeypatch, tmp_path):
         for kind, name in (("metric", "measure"), ("metric", "clash")):
             found = Registration(kind, name, f"{__name__}:{name}", "", False, "metrics", "1.0")
             monkeypatch.setitem(plugins.registrations, (kind, name), found)
-        small = {"controls": [], "n_samples": 16, "steps": [1], "full_chain": {"steps": 2}, "t_trunc": [100]}
+        small = {
+            "controls": [],
+            "n_validation": 0,
+            "n_samples": 16,
+            "steps": [1],
+            "full_chain": {"steps": 2},
+            "t_trunc": [100],
+        }
         return priorbench.run(priors=["gaussian"], output=tmp_path / "out", settings=small | settings)
 
     return run

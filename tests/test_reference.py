@@ -10,7 +10,15 @@ import pytest
 import priorbench
 
 ROOT = Path(priorbench.__file__).parents[1]
-RUNS = {name: pd.read_csv(ROOT / f"results/reference/{name}/comparison.csv") for name in ("digits", "mnist", "gls")}
+
+
+def reported(name):
+    """The rows of a reference run that are reported, not those that settings are chosen by."""
+    table = pd.read_csv(ROOT / f"results/reference/{name}/comparison.csv")
+    return table[table.split == "test"]
+
+
+RUNS = {name: reported(name) for name in ("digits", "mnist", "gls")}
 
 
 def tables(page):
