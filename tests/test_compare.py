@@ -50,6 +50,18 @@ def test_seeds_from_two_machines_are_averaged(runs):
     assert (mean.seeds, mean.fid) == (3, 3.0)
 
 
+def test_the_same_seed_from_two_versions_counts_once_and_a_failure_never_hides_it(runs):
+    """Another version gives a cell another name; one seed twice is no second seed."""
+    a = runs("a", [row("ot", float("nan"), status="failed", error="no"), row("oracle", 1.0), row("vae", 5.0)])
+    b = runs("b", [row("ot", 4.0, cell="x"), row("oracle", 1.5, cell="y"), row("vae", 6.0, cell="z")])
+    found, means, _ = fold(both(a, b))
+    assert means.set_index("prior")[["seeds", "fid"]].to_dict("index") == {
+        "oracle": {"seeds": 1, "fid": 1.0}, "vae": {"seeds": 1, "fid": 5.0}, "ot": {"seeds": 1, "fid": 4.0},
+    }  # fmt: skip
+    assert found[(found.prior == "ot") & (found.status == "ok")].excess.tolist() == [3.0]
+    assert (found.status == "failed").sum() == 1
+
+
 def test_excess_is_over_the_oracle_of_all_runs_and_time_stays_at_home(runs):
     a = runs("a", [row("ot", 4.0)], noise(40, 40, ms=1))
     b = runs("b", [row("oracle", 1.0)])
@@ -64,6 +76,7 @@ def test_excess_is_over_the_oracle_of_all_runs_and_time_stays_at_home(runs):
     [
         ("extractor", "inception"), ("n_samples", 500), ("backbone_sha256", "0123abcd"), ("concurrency", 4),
         ("dataset_sha256", "0123abcd"), ("T", 500), ("model_precision", "bf16"),
+        ("fit_budget", "60s"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_compared_is_not_ranked(runs, column, value):

@@ -161,6 +161,9 @@ def test_repeated_samples_are_not_distinct(world):
     once = noised(images["train"][:10], 5)
     assert at_t.judge(once.repeat(30, 1, 1, 1))["distinct"] == 0
     assert at_t.judge(torch.cat([once, noised(images["train"], 6)]))["distinct"] == 1
+    near = once[:1] + torch.linspace(0, 1, 5).view(-1, 1, 1, 1) * at_t.apart * torch.eye(36)[0].view(1, 1, 6, 6)
+    assert at_t.judge(near)["distinct"] == 1  # a quarter of the least distance apart
+    assert at_t.judge(once[:1] + 0.3 * (near - once[:1]))["distinct"] == 0
 
 
 @pytest.mark.parametrize("level", [0.8, 1.0, 1.25])

@@ -152,7 +152,9 @@ def test_nothing_is_earned_back_where_no_rival_is_as_good():
         ({"noise_xt": 0.85}, "less noise than x_100"),
         ({"noise_xt": 1.2}, "more noise than x_100"),
         ({"noise_xt": 1.2, "noise_se": 0.1}, ""),
-        ({"noise_xt": 1.2, "stored_train": 0.9}, "more noise than x_100"),
+        ({"noise_xt": 1.3, "stored_train": 0.9}, "more noise than x_100"),
+        ({"noise_xt": 1.1, "stored_train": 0.9}, "memorises training images; more noise than x_100"),
+        ({"noise_xt": 1.3, "stored_test": 0.9, "emits": "x_0"}, "holds test images; more noise than x_100"),
         ({"noise_xt": 1.2, "authenticity": 0.1}, "memorises training images; more noise than x_100"),
     ],
 )

@@ -34,6 +34,7 @@ PREVIEW = 40  # images kept of x_{t_trunc}, and of x_0 unless samples are saved
 TIMINGS = 3  # at least so many timed batches, of which the median counts
 
 Progress = Callable[[int, int, float], None]
+Draw = Callable[[int, torch.Generator], Tensor]
 
 
 @dataclass
@@ -134,7 +135,9 @@ def _compute(context: Context, spec: CellSpec, result: CellResult, progress: Pro
     result.weights = save({k: v.contiguous().cpu() for k, v in prior.state_dict().items()})
     result.about = {"params": prior.params(), "emits": prior.emits, "shape": list(marginal.shape)}
 
-    x_t, prior_seconds = _sample(prior, context, spec, spec.n_samples)
+    draw = _sampler(prior, context, spec)
+    draw(min(spec.batch_size, spec.n_samples), generator_for(spec.seed, "warm up"))
+    x_t, prior_seconds = _timed(draw, generator_for(spec.seed, "sample"), spec, device)
     result.images["x_t"] = to_bytes(x_t[:PREVIEW]).numpy()
     evaluation = generator_for(spec.seed, "evaluate")
     x_t_test = context.held_out(spec.t_trunc).draw(spec.n_samples, evaluation)
@@ -151,7 +154,13 @@ def _compute(context: Context, spec: CellSpec, result: CellResult, progress: Pro
 
     # Settings are chosen by samples that the reported figures never see, against images that they are not reported on.
     *_, (chosen_on, n_choosing) = spec.splits
-    choosing = _sample(prior, context, spec, n_choosing, f" {chosen_on}")[0] if len(spec.splits) > 1 else None
+    choosing = None
+    if len(spec.splits) > 1:
+        draw, generator = (
+            _sampler(prior, context, spec, f" {chosen_on}"),
+            generator_for(spec.seed, f"sample {chosen_on}"),
+        )
+        choosing = _in_batches(draw, generator, n_choosing, spec.batch_size)
 
     for solver, steps in spec.solvers:
         x_0, seconds, nfe = _denoise(x_t, context, spec, solver, steps)
@@ -224,41 +233,36 @@ def _emit(prior: TruncPrior, context: Context, n: int, generator: torch.Generato
     return x.to(context.diffusion.device, torch.float32)
 
 
-def _sample(prior: TruncPrior, context: Context, spec: CellSpec, count: int, stream: str = "") -> tuple[Tensor, float]:
-    """``count`` draws of x_{t_trunc}, and the prior's median seconds an image (diffusing a clean guess
-    included).
-    """
+def _sampler(prior: TruncPrior, context: Context, spec: CellSpec, stream: str = "") -> Draw:
+    """Draws x_{t_trunc}: what the prior emits, diffused where that is a clean guess."""
     noise = generator_for(spec.seed, f"diffuse{stream}")
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
         x = _emit(prior, context, n, generator)
         return context.diffusion.diffuse(x, spec.t_trunc, noise) if prior.emits == "x_0" else x
 
-    draw(min(spec.batch_size, count), generator_for(spec.seed, "warm up"))
-    return _timed(draw, generator_for(spec.seed, f"sample{stream}"), count, spec.batch_size, context.diffusion.device)
+    return draw
+
+
+def _in_batches(draw: Draw, generator: torch.Generator, count: int, batch_size: int) -> Tensor:
+    """``count`` draws, where nobody looks at the clock."""
+    return torch.cat([draw(len(chunk), generator) for chunk in torch.arange(count).split(batch_size)])
 
 
 def _judge(prior: TruncPrior, context: Context, spec: CellSpec) -> dict[str, float]:
     """What gives a prior away before the frozen model has its say: see :mod:`priorbench.metrics.storage`."""
     count = min(JUDGED, 4 * spec.n_samples)
-    generator, sizes = generator_for(spec.seed, "judged"), torch.arange(count).split(spec.batch_size)
-    emitted = torch.cat([_emit(prior, context, len(chunk), generator) for chunk in sizes])
+    emitted = _in_batches(partial(_emit, prior, context), generator_for(spec.seed, "judged"), count, spec.batch_size)
     clean = prior.emits == "x_0"
     x_t = context.diffusion.diffuse(emitted, spec.t_trunc, generator_for(spec.seed, "diffuse judged"))
     judge, noise = context.emitted(None if clean else spec.t_trunc, count), context.noise_level(spec.t_trunc, count)
     return judge.judge(emitted.cpu()) | noise.judge((x_t if clean else emitted).cpu())
 
 
-def _timed(
-    draw: Callable[[int, torch.Generator], Tensor],
-    generator: torch.Generator,
-    count: int,
-    batch_size: int,
-    device: torch.device,
-) -> tuple[Tensor, float]:
+def _timed(draw: Draw, generator: torch.Generator, spec: CellSpec, device: torch.device) -> tuple[Tensor, float]:
     """All batches of ``draw``, and the median seconds an image over the full ones, timed at least ``TIMINGS`` times."""
     batches, seconds = [], []
-    sizes = [len(chunk) for chunk in torch.arange(count).split(batch_size)]
+    sizes = [len(chunk) for chunk in torch.arange(spec.n_samples).split(spec.batch_size)]
     for size in sizes:
         started = clock(device)
         batches.append(draw(size, generator))
@@ -289,8 +293,7 @@ def _denoise(
         used = (diffusion.evaluations - before) // calls
         return x_0
 
-    generator = generator_for(spec.seed, "denoise")
-    x_0, seconds = _timed(denoise, generator, spec.n_samples, spec.batch_size, diffusion.device)
+    x_0, seconds = _timed(denoise, generator_for(spec.seed, "denoise"), spec, diffusion.device)
     return x_0, seconds, used
 
 

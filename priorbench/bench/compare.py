@@ -7,17 +7,18 @@ import pandas as pd
 
 from ..errors import UserError
 from .table import COLUMNS, summary
-from .verdict import best, judged
+from .verdict import PLACE, best, judged
 
 # Figures are comparable only where all of these agree.
 SAME = [
     "dataset", "dataset_sha256", "backbone_sha256", "T", "extractor", "n_samples", "concurrency", "model_precision",
+    "fit_budget",
 ]  # fmt: skip
 MACHINE = ["device", "threads"]
 SECONDS = ["fit_seconds", "prior_seconds", "denoise_seconds", "images_per_second", "peak_memory_mb"]
 TEXT = ["params", "error", "warning", "flag", "fit_budget"]
 DIGESTS = ["dataset_sha256", "backbone_sha256", "cell"]
-_ROW = ["cell", "solver", "steps", "split"]
+_ROW = [*PLACE, "seed", "split"]
 
 
 def read_run(path: str | Path) -> pd.DataFrame:
@@ -55,12 +56,14 @@ def differences(tables: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:
 def fold(tables: Sequence[tuple[str, pd.DataFrame]]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """One comparison of all rows, its summary and its best settings.
 
-    A cell that several runs have counts once, as it stands in the first of them. speedup, relative_time and break_even
-    stay what each run measured by its own rivals on its own machine; excess and relative_nfe, which know no clock, are
-    taken over all rows. Seconds of unlike devices have no mean: they are left out of the summary then.
+    A setting and seed that several runs have count once, as they stand in the first run in which they did not fail.
+    speedup, relative_time and break_even stay what each run measured by its own rivals on its own machine; excess and
+    relative_nfe, which know no clock, are taken over all rows. Seconds of unlike devices have no mean: they are left
+    out of the summary then.
     """
     table = pd.concat([t.assign(run=name) for name, t in tables], ignore_index=True)
-    table = table[~table.duplicated(_ROW) | (table.status != "ok")].reset_index(drop=True)
+    good = table[table.status == "ok"]
+    table = table.drop(good.index[good.duplicated(_ROW)]).reset_index(drop=True)
     timed = table[["relative_time", "break_even"]]
     table = judged(table)
     table[["relative_time", "break_even"]] = timed

@@ -73,10 +73,11 @@ class Context:
 
     @lru_cache(maxsize=4)  # noqa: B019
     def emitted(self, t_trunc: int | None, count: int) -> Stored:
-        """The judge of what is emitted: x_{t_trunc}, by ``count`` draws, or clean images where that is None."""
+        """The judge of what is emitted: x_{t_trunc}, or clean images where that is None, by ``count`` of
+        each split."""
         clean = {split: to_float(getattr(self.dataset, split)) for split in ("train", "validation", "test")}
         if t_trunc is None:
-            return Stored(clean, clean)
+            return Stored(clean, {split: images[:count] for split, images in clean.items()})
         signal = float(self.diffusion.process.alpha_bar[t_trunc]) ** 0.5
         draws = {split: self._draws(images, t_trunc, split, count) for split, images in clean.items()}
         return Stored({split: signal * images for split, images in clean.items()}, draws)

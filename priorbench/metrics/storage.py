@@ -28,6 +28,7 @@ from .memorisation import nearest_distances, neighbour_distances
 OTHERS = {"train": ("test", "validation"), "validation": ("test", "train"), "test": ("validation", "train")}
 QUIET = 0.25  # of the directions, those with the least variance
 PIXELS = 1024  # more than so many need not be looked at
+REPEATED = 0.1  # of the least distance between two real images: nearer samples are one sample twice
 TOLD = 8  # standard errors between split s and unseen images from which on the index says something
 
 
@@ -63,7 +64,7 @@ class Stored:
             spread = float((made.var() / len(made) + unseen.var() / len(unseen)).sqrt())
             index = (float(unseen.mean()) - float(made.mean())) / span if span > 0 else float("nan")
             found[f"stored_{split}"] = index if span > TOLD * spread else float("nan")
-        distinct = neighbour_distances(x.flatten(1)) > self.apart / 2
+        distinct = neighbour_distances(x.flatten(1)) > REPEATED * self.apart
         return found | {"distinct": float(distinct.double().mean())}
 
 
