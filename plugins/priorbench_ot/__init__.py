@@ -9,7 +9,10 @@ __all__ = ["sliced_wasserstein"]
 
 @hookimpl
 def register_priors(register):  # type: ignore[no-untyped-def]
-    register("ot", "priorbench_ot.prior:OTPrior", summary="transport map trained by sliced Wasserstein distances")
+    register(
+        "ot", "priorbench_ot.prior:OTPrior", summary="transport map: closed form, then sliced Wasserstein distances"
+    )
+    register("sinf", "priorbench_ot.sinf:SINFPrior", summary="sliced iterative transport, no network")
 
 
 def __getattr__(name: str) -> Any:

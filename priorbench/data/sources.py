@@ -2,9 +2,11 @@
 
 import inspect
 import re
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -95,8 +97,9 @@ def _file(path: Path, name: str, options: dict[str, Any], common: dict[str, Any]
     try:
         loaded = np.load(path, allow_pickle=False)
         arrays = {"images": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"data set {name!r} cannot be read: {' '.join(str(error).split())}") from error
+    except (OSError, ValueError, EOFError, MemoryError, BadZipFile, zlib.error) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"data set {name!r} cannot be read: {reason}") from error
     parts = [split for split in SPLITS if split in arrays]
     if {"train", "test"} <= set(parts):
         images = {split: converted(as_bytes(arrays[split], f"{name}[{split}]"), **common) for split in parts}

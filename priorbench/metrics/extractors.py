@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor, nn
 from torch_fidelity import register_feature_extractor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
@@ -113,7 +114,10 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise UserError(f"{folder / 'extractor.json'} does not state {', '.join(sorted(missing))}")
     if hashlib.sha256(blob).hexdigest() != about["sha256"]:
         raise UserError(f"{folder / 'model.safetensors'} is not the file whose sha256 extractor.json states")
-    return about, load_file(folder / "model.safetensors")
+    try:
+        return about, load(blob)
+    except SafetensorError as error:
+        raise UserError(f"{folder / 'model.safetensors'} cannot be read: {error}") from error
 
 
 def from_folder(folder: Path, shipped: bool = True) -> FolderExtractor:

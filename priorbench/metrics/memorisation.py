@@ -41,6 +41,12 @@ def nearest_distances(points: Tensor, among: Tensor) -> Tensor:
     return torch.cat([torch.cdist(chunk, among).amin(1) for chunk in points.split(CHUNK)])
 
 
+def nearest(features: Tensor, training: Tensor) -> Tensor:
+    """Which of the training features (M, F) is nearest to each of ``features`` (N, F): N indices."""
+    chunks = features.double().split(CHUNK)
+    return torch.cat([torch.cdist(chunk, training.double()).argmin(1) for chunk in chunks]).cpu()
+
+
 def neighbour_ratio(features: Tensor, training: Tensor, test: Tensor) -> float:
     """The median over samples of (distance to the nearest training image) / (distance to the nearest test image).
 
