@@ -32,6 +32,7 @@ def register_extractors(register: Register) -> None:
 @hookimpl
 def register_executors(register: Register) -> None:
     register("serial", "priorbench.bench.executors:serial", summary="one cell after the other, in this process")
+    register("process", "priorbench.bench.executors:process", summary="several cells at once (--workers), in processes")
 
 
 @hookimpl
@@ -39,6 +40,7 @@ def register_commands(register: Register) -> None:
     for name, summary in {
         "run": "Compare priors; without arguments, on the digits default.",
         "compare": "Fold runs, from several machines perhaps, into one table.",
+        "report": "Write a page to look at: the verdict, figures, samples, the whole table.",
         "plugins": "List what is registered, and by which distribution.",
         "new": "Write a small distribution with a prior in it, to start from.",
         "check": "See whether a prior keeps the contract that every prior must keep.",

@@ -8,6 +8,11 @@ class UserError(Exception):
     """Bad input. The message says what was wrong, where, and what would be right, in one line."""
 
 
+def printable(text: str) -> str:
+    """``text`` with what a terminal would obey (control characters, escapes, changes of direction) written out."""
+    return "".join(c if c.isprintable() or c in " \n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def unknown(kind: str, name: str, known: Iterable[str], of: str = "") -> UserError:
     """The error for a name that does not exist (in ``of``), with the nearest one that does (or all of them)."""
     missing = f"{of} has no {kind} {name!r}" if of else f"there is no {kind} {name!r}"

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -140,6 +141,17 @@ class TruncPrior(nn.Module, ABC):
         self.load_state_dict(tensors)
 
 
+@runtime_checkable
+class HasLatents(Protocol):
+    """What a prior may offer besides, where it is a map of latents, so that z can be shown beside f(z)."""
+
+    def latents(self, n: int, generator: torch.Generator) -> Tensor:
+        """``n`` draws of z, (n, ...)."""
+
+    def from_latents(self, z: Tensor) -> Tensor:
+        """f(z): what ``sample`` returns for these z, (n, C, H, W)."""
+
+
 def _seed(generator: torch.Generator) -> int:
     return int(torch.randint(2**62, (), generator=generator, device=generator.device))
 
@@ -197,6 +209,6 @@ def load_prior(folder: str | Path, device: str | torch.device = "auto") -> Trunc
         with seeded(0):
             prior.build(tuple(about["shape"]))
         prior.load_weights(folder / "prior.safetensors")
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder} holds no fitted prior that can be read: {error}") from error
     return prior.to(resolve_device(device)).eval()

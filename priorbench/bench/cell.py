@@ -1,23 +1,21 @@
 """One cell: fit a prior, sample it once, denoise by every (solver, steps), measure. A pure function of its spec."""
 
-import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from statistics import median
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from .. import __version__
 from ..data.dataset import to_bytes, to_float
 from ..diffusion.process import generator_for
+from ..errors import printable
+from ..files import CannotWrite
 from ..metrics.fidelity import features_of, fid, fidelity
 from ..metrics.measured import Measured
 from ..metrics.memorisation import authenticity, neighbour_ratio
@@ -27,26 +25,26 @@ from ..plugin_manager import load_plugins
 from ..prior import FitRun, TruncPrior, make_prior
 from .config import read_budget
 from .context import JUDGED, Context, load_context
+from .fits import Fits, Kept
 from .plan import CellSpec
+from .preview import preview
 from .table import COLUMNS
+from .timing import Draw, PeakMemory, clock, timed
 
 PREVIEW = 40  # images kept of x_{t_trunc}, and of x_0 unless samples are saved
-TIMINGS = 3  # at least so many timed batches, of which the median counts
 
 Progress = Callable[[int, int, float], None]
-Draw = Callable[[int, torch.Generator], Tensor]
 
 
 @dataclass
 class CellResult:
-    """What a cell yields: rows for the table, images for the grids, the fitted prior's weights, the log."""
+    """What a cell yields: rows for the table, images for the grids, the log, and notes that the user should see."""
 
     spec: CellSpec
     rows: list[dict[str, Any]]
     images: dict[str, np.ndarray] = field(default_factory=dict)
-    weights: bytes = b""
-    about: dict[str, Any] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -57,87 +55,82 @@ class BadSample(Exception):
     """A prior returned something other than n finite images."""
 
 
-def clock(device: torch.device) -> float:
-    """Seconds, read once all that was queued on ``device`` is done."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
-    return time.perf_counter()
+def run_cell(spec: CellSpec, progress: Progress | None = None, fits: Fits | None = None) -> CellResult:
+    """Compute a cell. Whatever a prior does wrong is in the rows, not raised.
 
+    Arguments:
+        fits: where fitted priors are kept, and taken from; None keeps nothing.
 
-class PeakMemory:
-    """The most memory in use while inside, in MB: allocated on a CUDA device, else resident in this process."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.cuda = device.type == "cuda"
-        self.device = device
-        self.megabytes = 0.0
-
-    def _watch(self) -> None:
-        process = psutil.Process()
-        while not self._done.wait(0.05):
-            self.megabytes = max(self.megabytes, process.memory_info().rss / 2**20)
-
-    def __enter__(self) -> "PeakMemory":
-        if self.cuda:
-            torch.cuda.reset_peak_memory_stats(self.device)
-        else:
-            self._done = threading.Event()
-            self.megabytes = psutil.Process().memory_info().rss / 2**20
-            self._thread = threading.Thread(target=self._watch, daemon=True)
-            self._thread.start()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        if self.cuda:
-            self.megabytes = torch.cuda.max_memory_allocated(self.device) / 2**20
-        else:
-            self._done.set()
-            self._thread.join()
-
-
-def run_cell(spec: CellSpec, progress: Progress | None = None) -> CellResult:
-    """Compute a cell. Whatever a prior does wrong is in the rows, not raised."""
-    context = load_context(spec.dataset, spec.backbone, spec.extractor, spec.device, spec.precision, spec.compile)
+    Raises:
+        CannotWrite: if the fitted prior cannot be kept.
+    """
+    context = context_of(spec)
     result = CellResult(spec, [])
     try:
         with PeakMemory(context.diffusion.device) as memory:
-            _compute(context, spec, result, progress or (lambda step, total, loss: None))
+            _compute(context, spec, result, progress or (lambda step, total, loss: None), fits)
         for row in result.rows:
             row["peak_memory_mb"] = round(memory.megabytes, 1)
-    except Exception as error:
+    except CannotWrite:
+        raise
+    except (Exception, SystemExit) as error:  # a prior that calls sys.exit ends itself alone
         result.log.append(traceback.format_exc())
-        _fail(context, result, f"{type(error).__name__}: {' '.join(str(error).split())}")
+        reason = " ".join(str(error).split()) or (
+            "out of memory" if isinstance(error, MemoryError) else "no reason given"
+        )
+        result.rows = failure(spec, f"{type(error).__name__}: {reason}").rows
     if context.diffusion.digest() != context.backbone_digest:
         load_context.cache_clear()  # later cells get the model as it was
-        _fail(context, result, f"prior {spec.label!r} changed the frozen model's weights")
+        result.rows = failure(spec, _changed(spec)).rows
     return result
 
 
-def _fail(context: Context, result: CellResult, reason: str) -> None:
-    """Every row says why, and none keeps a number."""
-    spec = result.spec
-    result.rows = [
-        _row(context, spec, *setting, split=split, n_samples=n, status="failed", error=reason)
+def failure(spec: CellSpec, reason: str) -> CellResult:
+    """A cell of which every row says why it failed, and none has a number."""
+    context, said = context_of(spec), printable(reason)
+    rows = [
+        _row(context, spec, *setting, split=split, n_samples=n, status="failed", error=said)
         for setting in spec.solvers
         for split, n in spec.splits
     ]
+    return CellResult(spec, rows)
 
 
-def _compute(context: Context, spec: CellSpec, result: CellResult, progress: Progress) -> None:
-    device = context.diffusion.device
-    marginal = context.marginal(spec.t_trunc)
+def context_of(spec: CellSpec) -> Context:
+    """What the cell is about, loaded once a process."""
+    return load_context(spec.dataset, spec.backbone, spec.extractor, spec.device, spec.precision, spec.compile)
 
+
+def _changed(spec: CellSpec) -> str:
+    return f"prior {spec.label!r} changed the frozen model's weights"
+
+
+def _fit(
+    context: Context, spec: CellSpec, result: CellResult, progress: Progress, fits: Fits | None
+) -> tuple[Kept, TruncPrior]:
+    """The fitted prior and what its fit took: from ``fits`` if it is there, else fitted now."""
+    device, marginal = context.diffusion.device, context.marginal(spec.t_trunc)
+    kept = fits.load(spec, marginal.shape, device) if fits else Kept()
+    result.notes += [kept.note] if kept.note else []
+    result.log += kept.log
+    if kept.prior is not None:
+        return kept, kept.prior
     prior = make_prior(load_plugins().find("prior", spec.prior).load(), spec.label, spec.params).to(device)
     run = fit_run(spec, progress, result.log.append)
     started = clock(device)
     prior.fit(marginal, run)
-    fit_seconds = clock(device) - started
-    result.weights = save({k: v.contiguous().cpu() for k, v in prior.state_dict().items()})
-    result.about = {"params": prior.params(), "emits": prior.emits, "shape": list(marginal.shape)}
+    return Kept(None, clock(device) - started, run.taken), prior
+
+
+def _compute(context: Context, spec: CellSpec, result: CellResult, progress: Progress, fits: Fits | None) -> None:
+    device = context.diffusion.device
+    marginal = context.marginal(spec.t_trunc)
+    fit, prior = _fit(context, spec, result, progress, fits)
+    fit_log = list(result.log)
 
     draw = _sampler(prior, context, spec)
     draw(min(spec.batch_size, spec.n_samples), generator_for(spec.seed, "warm up"))
-    x_t, prior_seconds = _timed(draw, generator_for(spec.seed, "sample"), spec, device)
+    x_t, prior_seconds = timed(draw, generator_for(spec.seed, "sample"), spec.n_samples, spec.batch_size, device)
     result.images["x_t"] = to_bytes(x_t[:PREVIEW]).numpy()
     evaluation = generator_for(spec.seed, "evaluate")
     x_t_test = context.held_out(spec.t_trunc).draw(spec.n_samples, evaluation)
@@ -145,8 +138,8 @@ def _compute(context: Context, spec: CellSpec, result: CellResult, progress: Pro
     about = {
         "emits": prior.emits,
         "alpha_bar": marginal.alpha_bar,
-        "fit_seconds": fit_seconds,
-        "fit_steps": run.taken,
+        "fit_seconds": fit.seconds,
+        "fit_steps": fit.steps,
         "prior_seconds": prior_seconds,
         "parameters": sum(p.numel() for p in prior.parameters()),
     }
@@ -161,6 +154,14 @@ def _compute(context: Context, spec: CellSpec, result: CellResult, progress: Pro
             generator_for(spec.seed, f"sample {chosen_on}"),
         )
         choosing = _in_batches(draw, generator, n_choosing, spec.batch_size)
+
+    # Kept only now that it has proved sound, else what fails once would fail again without a look at what was mended.
+    if fits and fit.prior is None:
+        if context.diffusion.digest() != context.backbone_digest:
+            raise BadSample(_changed(spec))
+        known = {"fit_seconds": fit.seconds, "fit_steps": fit.steps, "log": fit_log}
+        if not fits.keep(spec, prior, marginal.shape, **known):
+            result.log.append("loaded from its weights the prior draws other samples: its fit will not be reused")
 
     for solver, steps in spec.solvers:
         x_0, seconds, nfe = _denoise(x_t, context, spec, solver, steps)
@@ -201,6 +202,7 @@ def _compute(context: Context, spec: CellSpec, result: CellResult, progress: Pro
             x_0 = torch.cat([context.diffusion.denoise(x, spec.t_trunc, solver, steps, generator) for x in chunks])
             score = fid(features_of(to_bytes(x_0), context.extractor), context.features(chosen_on))
             result.rows.append(row(split=chosen_on, n_samples=n_choosing, fid=score, denoise_seconds=seconds, **about))
+    result.images |= {name: shown.numpy() for name, shown in preview(prior, x_t, context, spec).items()}
 
 
 def fit_run(spec: CellSpec, progress: Progress, log: Callable[[str], None]) -> FitRun:
@@ -259,22 +261,6 @@ def _judge(prior: TruncPrior, context: Context, spec: CellSpec) -> dict[str, flo
     return judge.judge(emitted.cpu()) | noise.judge((x_t if clean else emitted).cpu())
 
 
-def _timed(draw: Draw, generator: torch.Generator, spec: CellSpec, device: torch.device) -> tuple[Tensor, float]:
-    """All batches of ``draw``, and the median seconds an image over the full ones, timed at least ``TIMINGS`` times."""
-    batches, seconds = [], []
-    sizes = [len(chunk) for chunk in torch.arange(spec.n_samples).split(spec.batch_size)]
-    for size in sizes:
-        started = clock(device)
-        batches.append(draw(size, generator))
-        if size == sizes[0]:
-            seconds.append((clock(device) - started) / size)
-    while len(seconds) < TIMINGS:
-        started = clock(device)
-        draw(sizes[0], generator)
-        seconds.append((clock(device) - started) / sizes[0])
-    return torch.cat(batches), median(seconds)
-
-
 def _denoise(
     x_t: Tensor, context: Context, spec: CellSpec, solver: str, steps: int | None
 ) -> tuple[Tensor, float, int]:
@@ -293,8 +279,34 @@ def _denoise(
         used = (diffusion.evaluations - before) // calls
         return x_0
 
-    x_0, seconds = _timed(denoise, generator_for(spec.seed, "denoise"), spec, diffusion.device)
+    x_0, seconds = timed(
+        denoise, generator_for(spec.seed, "denoise"), spec.n_samples, spec.batch_size, diffusion.device
+    )
     return x_0, seconds, used
+
+
+def retimed(spec: CellSpec, rows: list[dict[str, Any]], fits: Fits) -> list[dict[str, Any]]:
+    """``rows`` of ``spec`` with sampling and denoising timed again, here and now and with nothing beside it.
+
+    The seconds of the fit stay as they were. So do all rows where the fit is not to be had any more.
+    """
+    context = context_of(spec)
+    device = context.diffusion.device
+    prior = fits.load(spec, context.dataset.shape, device).prior
+    if prior is None:
+        return rows
+    draw = _sampler(prior, context, spec)
+    draw(min(spec.batch_size, spec.n_samples), generator_for(spec.seed, "warm up"))
+    x_t, prior_seconds = timed(draw, generator_for(spec.seed, "sample"), spec.n_samples, spec.batch_size, device)
+    found = []
+    for one in spec.results:
+        seconds = _denoise(x_t, context, spec, *one.solvers[0])[1]
+        new = {"prior_seconds": prior_seconds, "denoise_seconds": seconds}
+        new |= {"threads": torch.get_num_threads(), "concurrency": 1}
+        for row in (row for row in rows if row["cell"] == one.cell):
+            speed = {"images_per_second": 1 / (prior_seconds + seconds)} if "images_per_second" in row else {}
+            found.append(row | new | speed)
+    return found
 
 
 def _row(context: Context, spec: CellSpec, solver: str, steps: int | None, **values: Any) -> dict[str, Any]:
@@ -324,17 +336,6 @@ def _row(context: Context, spec: CellSpec, solver: str, steps: int | None, **val
         "error": "",
         "priorbench_version": __version__,
         "torch_version": versions["torch"],
-        "cell": spec.cell,
+        "cell": replace(spec, solvers=((solver, steps),)).cell,
         **values,
-    }
-
-
-def as_json(result: CellResult) -> dict[str, Any]:
-    """The part of a result that is kept as JSON."""
-    return {
-        "cell": result.spec.cell,
-        "spec": asdict(result.spec),
-        "about": result.about,
-        "rows": result.rows,
-        "log": result.log,
     }

@@ -21,8 +21,9 @@ DIGESTS = ["dataset_sha256", "backbone_sha256", "cell"]
 _ROW = [*PLACE, "seed", "split"]
 
 
-def read_run(path: str | Path) -> pd.DataFrame:
-    """The comparison.csv of a results folder, or the file itself."""
+def read_run(path: str | Path, needed: Sequence[str] = COLUMNS) -> pd.DataFrame:
+    """The comparison.csv of a results folder, or the file itself; columns that are not needed may be missing, and are
+    empty then."""
     file = Path(path)
     file = file / "comparison.csv" if file.is_dir() else file
     try:
@@ -31,12 +32,13 @@ def read_run(path: str | Path) -> pd.DataFrame:
         )  # else 12345678 is a number, 123e4567 too
     except (OSError, ValueError) as error:
         raise UserError(f"{path} holds no comparison.csv that can be read: {' '.join(str(error).split())}") from error
-    missing = [name for name in COLUMNS if name not in table]
+    missing = [name for name in needed if name not in table]
     if missing:
         raise UserError(
             f"{file} lacks the columns {', '.join(missing[:3])}: it was not written by this version's 'run'"
         )
-    return table.fillna(dict.fromkeys(TEXT, ""))
+    added = [name for name in table if name not in COLUMNS]
+    return table.reindex(columns=[*COLUMNS, *added]).fillna(dict.fromkeys(TEXT, ""))
 
 
 def differences(tables: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:

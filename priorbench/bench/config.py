@@ -1,25 +1,43 @@
 """What a run is told: a YAML file, or a preset, with command-line options on top; validated whole."""
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from ..errors import UserError, unknown
+from ..errors import UserError, printable, unknown
 
+ALIASES = 20
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
+class _Loader(yaml.SafeLoader):
+    """Of aliases, which a bomb is made of, so few that what they stand for stays small."""
+
+    aliases = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.aliases += self.check_event(yaml.AliasEvent)
+        if self.aliases > ALIASES:
+            raise ValueError(f"more than {ALIASES} aliases (*name)")
+        return super().compose_node(parent, index)
+
+
 def read_yaml(text: str) -> Any:
-    """``yaml.safe_load`` with one error, a :class:`ValueError` of one line, for all that cannot be read."""
+    """YAML, safely, with one error, a :class:`ValueError` of one line, for all that cannot be read."""
     try:
-        return yaml.safe_load(text)
+        value = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+        json.dumps(value, default=str, skipkeys=True)  # raises for what contains itself
+        return value
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     except (ValueError, yaml.YAMLError) as error:  # a date that does not exist is a plain ValueError
         raise ValueError(" ".join(str(error).split())) from error
 
@@ -105,6 +123,9 @@ class RunConfig(_Strict):
     compile: bool = False
     save_samples: bool = False
     executor: str = "serial"
+    workers: int = Field(1, ge=1, le=1024)
+    timeout: str | None = None
+    exclusive_timing: bool = False
 
     @field_validator("name")
     @classmethod
@@ -116,11 +137,22 @@ class RunConfig(_Strict):
     @field_validator("fit_budget", mode="before")
     @classmethod
     def _budget(cls, value: Any) -> Any:
-        if value is None or (isinstance(value, str) and value.strip() == "none"):
-            return None
-        text = f"{value:g}s" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
-        seconds, steps = read_budget(text)
-        return f"{seconds:g}s" if seconds is not None else f"{steps} steps"
+        return _as_budget(value)
+
+    @field_validator("timeout", mode="before")
+    @classmethod
+    def _time(cls, value: Any) -> Any:
+        found = _as_budget(value)
+        if found is not None and found.endswith("steps"):
+            raise ValueError("must be seconds (60s, 2min, 1h), more than 0")
+        return found
+
+    @field_validator("workers")
+    @classmethod
+    def _have_an_executor(cls, value: int, others: ValidationInfo) -> int:
+        if value > 1 and others.data.get("executor") == "serial":
+            raise ValueError("must be 1 with the executor 'serial' (--executor process runs several at once)")
+        return value
 
     @field_validator("dataset", "extractor", mode="before")
     @classmethod
@@ -163,6 +195,15 @@ class RunConfig(_Strict):
     @classmethod
     def _once(cls, value: list[Any]) -> list[Any]:
         return list(dict.fromkeys(value))
+
+
+def _as_budget(value: Any) -> str | None:
+    """A budget as it is written, or a number of seconds, in the one form that it is kept in."""
+    if value is None or (isinstance(value, str) and value.strip() == "none"):
+        return None
+    text = f"{value:g}s" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    seconds, steps = read_budget(text)
+    return f"{seconds:g}s" if seconds is not None else f"{steps} steps"
 
 
 def parse_choices(text: str) -> list[dict[str, Any]]:
@@ -239,10 +280,12 @@ def assign(values: dict[str, Any], assignment: str) -> None:
 
 
 def make_config(
-    source: str | Path | None = None, overrides: dict[str, Any] | None = None, sets: Iterable[str] = ()
+    source: str | Path | Mapping[str, Any] | None = None,
+    overrides: dict[str, Any] | None = None,
+    sets: Iterable[str] = (),
 ) -> RunConfig:
     """Read, override, validate. Every mistake is named, each with its path, in one :class:`UserError`."""
-    values = read_config(source)
+    values = deepcopy(dict(source)) if isinstance(source, Mapping) else read_config(source)
     values |= deepcopy({k: v for k, v in (overrides or {}).items() if v is not None})
     for assignment in sets:
         assign(values, assignment)
@@ -250,10 +293,53 @@ def make_config(
         given = values.get("dataset", "digits")
         path = given.get("name", "run") if isinstance(given, dict) else str(given).partition("[")[0]
         values["name"] = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(str(path)).name).strip("-._") or "run"
+    values, problems = {str(key): value for key, value in values.items()}, list(_unprintable(values))
+    try:
+        config = RunConfig.model_validate(values)
+    except ValidationError as error:
+        problems += [_explain(e) for e in error.errors()]
+        raise ConfigError(problems, _without(values, error.errors())) from None
+    if problems:
+        raise ConfigError(problems, None)
+    return config
+
+
+class ConfigError(UserError):
+    """What is wrong with a config; ``rest`` is the config without it, so that names in it can be looked up too."""
+
+    def __init__(self, problems: list[str], rest: RunConfig | None) -> None:
+        super().__init__("; ".join(problems))
+        self.rest = rest
+
+
+def _without(values: dict[str, Any], errors: Iterable[Any]) -> RunConfig | None:
+    """``values`` with every mistake replaced by what is certainly right, places in lists being kept."""
+    values = dict(values)
+    for field, *rest in (error["loc"] for error in errors):
+        if field in ("priors", "controls") and rest and isinstance(rest[0], int):
+            items = list(RunConfig._priors(values[field]))
+            items[rest[0]] = {"name": "noise"}
+            values[field] = items
+        else:
+            values.pop(field, None)
     try:
         return RunConfig.model_validate(values)
-    except ValidationError as error:
-        raise UserError("; ".join(_explain(e) for e in error.errors())) from None
+    except ValidationError:
+        return None
+
+
+def _unprintable(value: Any, where: str = "") -> Iterator[str]:
+    """Where a string has control characters, which would reach terminals and tables."""
+    if isinstance(value, str) and printable(value) != value:
+        path = printable(where).replace("\n", "\\n")
+        yield f"{path}: must have no control characters, got {_short(value)}"
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _unprintable(item, f"{where}.{key}".lstrip("."))
+            yield from _unprintable(key, f"{where} (a key)".strip()) if isinstance(key, str) else ()
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            yield from _unprintable(item, f"{where}[{i}]")
 
 
 def _explain(error: Any) -> str:

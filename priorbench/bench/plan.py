@@ -2,20 +2,26 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..diffusion.solvers import respace, solver_class
 from ..errors import UserError, unknown
 from ..plugin_manager import Registration, load_plugins
-from ..prior import make_prior, parameter_defaults
-from .config import Choice, RunConfig
+from ..prior import parameter_defaults
+from .config import Choice, ConfigError, RunConfig, make_config
 from .context import Source, default_for, load_context, load_data
 
 # What computes the figures: another version may give another number, so it is part of a cell's name.
 MEASURED_BY = ("torch", "diffusers", "torch-fidelity", "POT", "scikit-learn")
+# Of these, what a fit computes with. The rest may change, and a fitted prior is what it was.
+FITTED_BY = ("torch", "diffusers", "POT", "scikit-learn", "priorbench")
+
+Setting = tuple[str, int | None]  # a solver and its steps; None: every timestep
 
 
 @dataclass(frozen=True)
@@ -26,13 +32,14 @@ class CellSpec:
     backbone: str
     extractor: Source
     prior: str
+    distribution: str
     params: dict[str, Any]
     settings: str
     control: bool
     metrics: tuple[str, ...]
     t_trunc: int
     seed: int
-    solvers: tuple[tuple[str, int | None], ...]
+    solvers: tuple[Setting, ...]
     n_samples: int
     splits: tuple[tuple[str, int], ...]
     batch_size: int
@@ -49,13 +56,35 @@ class CellSpec:
     def cell(self) -> str:
         """The name of the result: a hash of everything above. Of data and extractor it is the content that counts
         (in ``digests``), not the options, such as a path, by which they were found."""
-        known = asdict(self) | {"dataset": self.dataset.name, "extractor": self.extractor.name}
-        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+        return name_of(asdict(self))
+
+    @property
+    def fit(self) -> str:
+        """The name of the fitted prior: a hash of what determines the fit alone. Solvers, steps, samples and metrics
+        do not, so that another of them takes the prior that is there."""
+        names = ("prior", "params", "t_trunc", "seed", "fit_budget", "device", "precision", "compile")
+        versions = {name: self.versions.get(name) for name in (*FITTED_BY, self.distribution)}
+        known: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return _hash(known | {"digests": [self.digests["dataset"], self.digests["backbone"]], "versions": versions})
+
+    @property
+    def results(self) -> list["CellSpec"]:
+        """The cell by one (solver, steps) after the other: each is a result of its own on disk."""
+        return [replace(self, solvers=(setting,)) for setting in self.solvers]
 
     @property
     def label(self) -> str:
         """``ot[projections=64]``."""
         return f"{self.prior}[{self.settings}]" if self.settings else self.prior
+
+
+def name_of(spec: dict[str, Any]) -> str:
+    """The hash that names the result of a :class:`CellSpec`, given as a dictionary (from JSON, perhaps)."""
+    return _hash(spec | {"dataset": spec["dataset"]["name"], "extractor": spec["extractor"]["name"]})
+
+
+def _hash(known: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -71,29 +100,58 @@ class Plan:
         return sum(len(c.solvers) * len(c.splits) for c in self.cells)
 
 
+def read_plan(
+    source: str | Path | Mapping[str, Any] | None, overrides: dict[str, Any], sets: Iterable[str] = ()
+) -> Plan:
+    """The plan of a config file, preset or mapping with what is set on top; every mistake in all of it in one error."""
+    try:
+        config = make_config(source, overrides, sets)
+    except ConfigError as error:
+        rest = problems_of(error.rest) if error.rest else []
+        raise UserError("; ".join([str(error), *rest])) from None
+    return make_plan(config)
+
+
+def problems_of(config: RunConfig) -> list[str]:
+    """What is wrong with the names and parameters in a config, each with its path."""
+    plugins, found = load_plugins(), []
+    for axis in ("priors", "controls"):
+        for i, given in enumerate(getattr(config, axis)):
+            try:
+                registration = plugins.find("prior", given.name)
+                if registration.load().chosen_on != "validation" and not registration.control:
+                    found.append(
+                        f"{axis}[{i}]: {given.name!r} is no control, so its settings are chosen on 'validation'"
+                    )
+                found += [f"{axis}[{i}].{said}" for said in param_problems(given, registration)]
+            except UserError as error:
+                found.append(f"{axis}[{i}].name: {error}")
+    named = [(f"metrics[{i}]", "metric", name) for i, name in enumerate(config.metrics)]
+    for where, kind, name in [*named, ("executor", "executor", config.executor)]:
+        try:
+            plugins.find(kind, name).load()
+        except UserError as error:
+            found.append(f"{where}: {error}")
+    solvers = [(f"{axis}[{i}]", s) for axis in ("solver", "rivals") for i, s in enumerate(getattr(config, axis))]
+    for where, solver in [*solvers, ("full_chain.solver", config.full_chain.solver)]:
+        try:
+            solver_class(solver)
+        except UserError as error:
+            found.append(f"{where}: {error}")
+    return found
+
+
 def make_plan(config: RunConfig) -> Plan:
     """Check everything that can be checked before any work starts, then lay out the cells."""
     plugins = load_plugins()
-    problems: list[str] = []
+    problems = problems_of(config)
     priors: list[tuple[Choice, Registration]] = []
-    for given in [*config.priors, *config.controls]:
-        try:
-            registration = plugins.find("prior", given.name)
-            check_params(given, registration)
-            if registration.load().chosen_on != "validation" and not registration.control:
-                raise UserError(f"prior {given.name!r} is no control, so its settings are chosen on 'validation'")
-            if all(given.label != p.label for p, _ in priors):
-                priors.append((given, registration))
-        except UserError as error:
-            problems.append(str(error))
     metrics: dict[str, str] = {}
-    for kind, name in [*(("metric", m) for m in config.metrics), ("executor", config.executor)]:
-        try:
-            measuring = plugins.find(kind, name)
-            measuring.load()
-            metrics |= {measuring.distribution: measuring.version} if kind == "metric" else {}
-        except UserError as error:
-            problems.append(str(error))
+    if not problems:
+        for given in [*config.priors, *config.controls]:
+            if all(given.label != p.label for p, _ in priors):
+                priors.append((given, plugins.find("prior", given.name)))
+        metrics = {r.distribution: r.version for r in (plugins.find("metric", name) for name in config.metrics)}
     context = None
     try:
         load_data(_source(config.dataset))  # a name that does not exist has no backbone either: say the first
@@ -108,11 +166,6 @@ def make_plan(config: RunConfig) -> Plan:
         context = load_context(**sources, **{k: getattr(config, k) for k in ("device", "precision", "compile")})
     except UserError as error:
         problems.append(str(error))
-    for solver in dict.fromkeys([*config.solver, *config.rivals, config.full_chain.solver]):
-        try:
-            solver_class(solver)
-        except UserError as error:
-            problems.append(str(error))
     if context is not None:
         process = context.diffusion.process
         for t in config.t_trunc:
@@ -131,11 +184,9 @@ def make_plan(config: RunConfig) -> Plan:
 
     T = context.diffusion.T
 
-    def settings(
-        t: int, solvers: list[str], first: tuple[tuple[str, int | None], ...] = ()
-    ) -> tuple[tuple[str, int | None], ...]:
+    def settings(t: int, solvers: list[str], first: tuple[Setting, ...] = ()) -> tuple[Setting, ...]:
         """Each (solver, steps) once; ``all`` and t_trunc steps are the same chain."""
-        chains: dict[tuple[str, int], tuple[str, int | None]] = {}
+        chains: dict[tuple[str, int], Setting] = {}
         for solver, steps in (*first, *((s, k) for s in solvers for k in config.steps)):
             chains.setdefault((solver, steps or t), (solver, steps))
         return tuple(chains.values())
@@ -152,6 +203,7 @@ def make_plan(config: RunConfig) -> Plan:
         defaults = parameter_defaults(found.load())
         return CellSpec(
             prior=given.name,
+            distribution=found.distribution,
             params=defaults | given.params,
             settings=given.settings,
             control=found.control,
@@ -161,7 +213,11 @@ def make_plan(config: RunConfig) -> Plan:
             digests=digests,
             versions=versions | metrics | {found.distribution: found.version},
             metrics=tuple(config.metrics),
-            splits=(("test", config.n_samples), *(((found.load().chosen_on, choosing),) if choosing else ())),
+            # A rival chosen by few samples is now and then the wrong one, and a weak rival flatters every prior.
+            splits=(
+                ("test", config.n_samples),
+                *(((found.load().chosen_on, config.n_samples if t == T else choosing),) if choosing else ()),
+            ),
             **sources,
             **{name: getattr(config, name) for name in _COPIED},
         )
@@ -206,16 +262,33 @@ _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: 
 
 
 def check_params(given: Choice, registration: Registration) -> None:
-    """Raise :class:`UserError` for a hyperparameter that the prior does not have or does not take."""
+    """Raise :class:`UserError` for hyperparameters that the prior does not have or does not take."""
+    problems = param_problems(given, registration)
+    if problems:
+        raise UserError(f"prior {given.name!r}: {'; '.join(problems)}")
+
+
+def param_problems(given: Choice, registration: Registration) -> list[str]:
+    """What is wrong with the hyperparameters: ``params.projections: must be at least 1, got 0``, and so on."""
     cls = registration.load()
     known = parameter_defaults(cls)
-    for name in given.params:
+    found = []
+    for name, value in given.params.items():
         if name not in known:
-            raise unknown("parameter", name, known, of=f"prior {given.name!r}")
+            found.append(f"params.{name}: {unknown('parameter', name, known, of=f'prior {given.name!r}')}")
+            continue
         kind = type(known[name])
-        fits = isinstance(given.params[name], (int, float) if kind is float else kind)
-        if kind in _KINDS and (not fits or (kind is not bool and isinstance(given.params[name], bool))):
-            raise UserError(
-                f"parameter {name!r} of prior {given.name!r} must be {_KINDS[kind]}, got {given.params[name]!r}"
-            )
-    make_prior(cls, given.name, given.params)
+        fits = isinstance(value, (int, float) if kind is float else kind)
+        if kind in _KINDS and (not fits or (kind is not bool and isinstance(value, bool))):
+            found.append(f"params.{name}: must be {_KINDS[kind]}, got {value!r}")
+            continue
+        try:
+            cls(**{name: value})
+        except (TypeError, ValueError) as error:
+            found.append(f"params.{name}: {str(error).removeprefix(f'{name} ')}")
+    if not found:
+        try:  # what is wrong with them together
+            cls(**given.params)
+        except (TypeError, ValueError) as error:
+            found.append(f"params: {error}")
+    return found

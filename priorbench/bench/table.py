@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -88,13 +89,15 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 def interval(group: pd.DataFrame, name: str) -> tuple[float, float, float]:
     """Mean of a column over the rows of one setting, and the ends of its 95 % interval (NaN where there is none)."""
-    values = group[name].astype(float)
-    mean, counted = float(values.mean()), int(values.count())  # a seed whose full chain failed has no speed-up
+    values = np.asarray(group[name], float)
+    values = values[~np.isnan(values)]  # a seed whose full chain failed has no speed-up
+    counted = len(values)
+    mean = float(values.mean()) if counted else float("nan")
     half = float("nan")
     if not -math.inf < mean < math.inf:  # a break-even that is never reached
         return mean, half, half
     if counted > 1:
-        half = float(stats.t.ppf(0.975, counted - 1) * values.sem())
+        half = float(stats.t.ppf(0.975, counted - 1) * values.std(ddof=1) / counted**0.5)
         if name == "fid_inf":  # the test images are the same for all seeds, and would be others another time
             of_reference = (group.fid_inf_se**2 - group.fid_se**2).astype(float).clip(lower=0).mean()
             half = float((half**2 + stats.norm.ppf(0.975) ** 2 * of_reference) ** 0.5)

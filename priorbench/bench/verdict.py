@@ -20,6 +20,17 @@ NOISE = 0.05  # by so much the noise level of x_t has to be off
 FAR = 0.2  # by so much it is off where an x_t is too far from every image to tell what is stored
 
 
+# Caught at these in one setting, a prior is flagged in all. Less noise than x_t has is an advantage where it is found;
+# more of it is a fault that brings none.
+CHEATS = ("memorises", "holds", "repeats")
+UNFAIR = (*CHEATS, "less noise")
+
+
+def named(prior: Any, params: Any) -> str:
+    """``ot[projections=64]``."""
+    return f"{prior}[{params}]" if isinstance(params, str) and params else str(prior)
+
+
 class Chosen:
     """The settings of a table with their means over seeds: FID on the choosing split, seconds an image, NFE."""
 
@@ -27,28 +38,35 @@ class Chosen:
         table = table.assign(params=table.params.fillna(""))
         table = table[table.status == "ok"]
         test = table[table.split == "test"]
-        self.seconds = (test.prior_seconds + test.denoise_seconds).groupby([test[c] for c in PLACE]).mean()
+        seconds = (test.prior_seconds + test.denoise_seconds).groupby([test[c] for c in PLACE]).mean()
+        self.seconds: dict[Any, float] = seconds.to_dict()
         self.settings = test.groupby(PLACE, sort=False)[["nfe", "T"]].first()
         self.settings["control"] = test.groupby(PLACE, sort=False).control.first().astype(bool)
-        self.score = table[table.split != "test"].groupby(PLACE).fid.mean()
+        self.score: dict[Any, float] = table[table.split != "test"].groupby(PLACE).fid.mean().to_dict()
         self._fid = test.groupby([*PLACE, "seed"]).fid.mean().to_dict()
+        self._nfe: dict[Any, int] = self.settings.nfe.astype(int).to_dict()
         noise = self.settings[self.settings.index.get_level_values("prior") == "noise"]
         self.rivals = list(noise[noise.index.get_level_values("t_trunc") == noise["T"]].index)
         self.oracles = list(self.settings[self.settings.index.get_level_values("prior") == "oracle"].index)
 
     def nfe(self, place: Any) -> int:
-        return int(self.settings.nfe[place])
+        return self._nfe[place]
 
     def fid(self, place: Any, seed: int) -> float:
         """The test split's, NaN where nothing was chosen or that seed has none."""
         return float("nan") if place is None else self._fid.get((*place, seed), float("nan"))
+
+    def in_time(self, place: Any) -> Any:
+        """The best rival that takes no more time than ``place``; where none is so quick, the quickest."""
+        quick = [p for p in self.rivals if self.seconds[p] <= SAME_TIME * self.seconds[place]]
+        return self.best(quick or sorted(self.rivals, key=self.seconds.__getitem__)[:1])
 
     def best(self, places: Iterable[Any]) -> Any:
         """The place with the least FID on the choosing split, None where that is not known; one alone is no choice."""
         candidates = list(places)
         if len(candidates) < 2:
             return candidates[0] if candidates else None
-        scored = [(self.score[p], p) for p in candidates if p in self.score.index]
+        scored = [(self.score[p], p) for p in candidates if p in self.score]
         return min(scored)[1] if len(scored) == len(candidates) else None
 
 
@@ -60,8 +78,7 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
         nfe, seconds = known.nfe(place), known.seconds[place]
         oracle[place] = known.best(p for p in known.oracles if known.nfe(p) == nfe)
         rival[place] = known.best(p for p in known.rivals if known.nfe(p) == nfe)
-        quick = [p for p in known.rivals if known.seconds[p] <= SAME_TIME * seconds]
-        in_time[place] = known.best(quick or sorted(known.rivals, key=known.seconds.get)[:1])
+        in_time[place] = known.in_time(place)
         as_good = [p for p in known.rivals if known.score.get(p, float("nan")) <= known.score.get(place, float("nan"))]
         price[place] = min((known.seconds[p] - seconds for p in as_good), default=None)
 
@@ -118,6 +135,21 @@ def _flag(row: Any, authentic: dict[Any, float]) -> str:
     return "; ".join(found)
 
 
+def unfair(flag: Any) -> bool:
+    """Whether a flag says that a setting must not win."""
+    return isinstance(flag, str) and any(part.startswith(UNFAIR) for part in flag.split("; "))
+
+
+def cheats(table: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
+    """What each prior is caught at in whichever setting, by its label."""
+    found: dict[tuple[str, str], list[str]] = {}
+    rows = table[["prior", "params", "flag"]].fillna("")
+    for row in rows[rows.flag != ""].itertuples():
+        caught = [f for f in row.flag.split("; ") if f.startswith(CHEATS)]
+        found[row.prior, row.params] = list(dict.fromkeys([*found.get((row.prior, row.params), []), *caught]))
+    return found
+
+
 BEST = [
     "nfe", "prior", "params", "control", "rank", "beats_noise", "beats_noise_in_time",
     "t_trunc", "solver", "steps", "seeds",
@@ -130,14 +162,18 @@ BEST = [
 def best(table: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     """For every NFE and prior, the setting that did best on the choosing split, with its test figures.
 
-    ``rank`` counts, among contenders, those whose interval lies wholly below, so that overlapping ones share a rank.
+    ``rank`` counts, among contenders, those whose interval lies wholly below, so that overlapping ones share a rank;
+    those with an :func:`unfair` flag have none, and a prior that was caught at storing or repeating in any setting is
+    flagged in all.
     ``beats_noise`` is yes or no where the intervals of the prior and of the best solver from pure noise at the same NFE
-    are apart, else undecided; ``beats_noise_in_time`` is by the interval of ``relative_time``.
+    are apart, else undecided; ``beats_noise_in_time`` is by the interval of ``relative_time`` over seeds, and of one
+    seed by those of the prior and of the best rival in its time.
     """
     known = Chosen(table)
     means = summary.assign(params=summary.params.fillna(""))
     means = means[means.split == "test"].set_index(PLACE)
     splits = table[table.split != "test"].groupby("prior").split.first()
+    caught = cheats(table)
     found = []
     for nfe in sorted(set(known.settings.nfe.astype(int))):
         here = [p for p in known.settings.index if known.nfe(p) == nfe and (p[0] != "noise" or p in known.rivals)]
@@ -150,14 +186,20 @@ def best(table: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
                 {c: row[c] for c in BEST if c in means.columns}
                 | dict(zip(PLACE, place, strict=True))
                 | {"chosen_on": splits.get(label[0], ""), "nfe": nfe}
+                | {"flag": "; ".join(dict.fromkeys([f for f in row["flag"].split("; ") if f] + caught.get(label, [])))}
             )
     for row in found:
         here = [r for r in found if r["nfe"] == row["nfe"]]
         noise = next((r for r in here if r["prior"] == "noise"), None)
         if not row["control"]:
-            row["rank"] = 1 + sum(r["fid_high"] < row["fid_low"] for r in here if not r["control"])
+            rivals = [r for r in here if not r["control"] and not unfair(r["flag"])]
+            if not unfair(row["flag"]):
+                row["rank"] = 1 + sum(r["fid_high"] < row["fid_low"] for r in rivals)
             row["beats_noise"] = _answer(row, "fid", noise and noise["fid_low"], noise and noise["fid_high"])
             row["beats_noise_in_time"] = _answer(row, "relative_time", 1.0, 1.0)
+            rival = known.in_time(tuple(row[c] for c in PLACE)) if row["seeds"] == 1 else None
+            if rival is not None:
+                row["beats_noise_in_time"] = _answer(row, "fid", *means.loc[rival, ["fid_low", "fid_high"]])
     return pd.DataFrame(found).reindex(columns=BEST)
 
 
@@ -173,7 +215,7 @@ def in_words(best: pd.DataFrame) -> list[str]:
     contenders = best[~best.control.astype(bool)]
     sentences = []
     for (prior, params), rows in contenders.groupby(LABEL, sort=False):
-        name = f"{prior}[{params}]" if params else str(prior)
+        name = named(prior, params) + (" (flagged)" if (rows.flag.fillna("") != "").any() else "")
         parts = []
         for column, cost in (("beats_noise", "at equal NFE"), ("beats_noise_in_time", "in equal time")):
             said = [
@@ -185,7 +227,7 @@ def in_words(best: pd.DataFrame) -> list[str]:
         if parts:
             sentences.append(f"{name} against the best solver from pure noise: {'; '.join(parts)}.")
     for nfe, rows in contenders.groupby("nfe"):
-        names = [f"{r.prior}[{r.params}]" if r.params else str(r.prior) for r in rows[rows["rank"] == 1].itertuples()]
+        names = [named(r.prior, r.params) for r in rows[rows["rank"] == 1].itertuples()]
         tie = " (their intervals overlap)" if len(names) > 1 else ""
-        sentences.append(f"First at NFE {nfe}: {', '.join(names)}{tie}.")
+        sentences += [f"First at NFE {nfe}: {', '.join(names)}{tie}."] if names else []
     return sentences

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from ..errors import UserError
+from ..errors import UserError, printable
 from .plugin_options import HELP, take_plugin_options
 
 
@@ -54,7 +54,7 @@ def main() -> None:
         if "--traceback" in sys.argv:
             raise
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        click.echo(f"priorbench: error: {' '.join(message.split())}", err=True)
+        click.echo(f"priorbench: error: {printable(' '.join(message.split()))}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         click.echo("priorbench: stopped; what is done is kept, and the same command goes on", err=True)

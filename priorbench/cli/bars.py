@@ -4,7 +4,16 @@ from types import TracebackType
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from ..bench.cell import CellResult
 from ..bench.plan import CellSpec, Plan
@@ -23,17 +32,22 @@ class Bars(Observer):
     def started(self, plan: Plan, done: int) -> None:
         self.bars.start()
         self.cells = self.bars.add_task("cells", total=len(plan.cells), completed=done)
-        self.fit = self.bars.add_task("", total=None, visible=False)
+        self.fits: dict[str, TaskID] = {}
 
     def cell(self, spec: CellSpec) -> None:
-        self.bars.update(self.cells, description=f"{spec.label} t_trunc {spec.t_trunc}")
-        self.bars.reset(self.fit, total=None, visible=False, description="  fit")
+        what = escape(f"  {spec.label} t_trunc {spec.t_trunc}")
+        self.fits[spec.cell] = self.bars.add_task(what, total=None)
 
-    def progress(self, step: int, total: int, loss: float) -> None:
-        self.bars.update(self.fit, completed=step, total=total, visible=step < total)
+    def progress(self, spec: CellSpec, step: int, total: int, loss: float) -> None:
+        self.bars.update(self.fits[spec.cell], completed=step, total=total)
+
+    def noted(self, line: str) -> None:
+        self.bars.console.print(f"priorbench: {line}", markup=False, highlight=False, soft_wrap=True)
 
     def finished(self, spec: CellSpec, result: CellResult) -> None:
-        self.bars.update(self.cells, advance=1, description="cells")
+        self.bars.update(self.cells, advance=1)
+        if spec.cell in self.fits:
+            self.bars.remove_task(self.fits.pop(spec.cell))
 
     def stopped(self) -> None:
         self.bars.stop()

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from ..errors import UserError
+from ..files import CannotWrite
+
 if TYPE_CHECKING:
     from ..bench.plan import CellSpec, Plan
 
@@ -33,24 +36,47 @@ if TYPE_CHECKING:
 @click.option("--device", help="auto, cpu, cuda, ...")
 @click.option("--output", type=click.Path(file_okay=False), help="Where to write. [default: results/<config name>]")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of the config, as often as needed.")
+@click.option("--executor", help="serial, process, or one that a plugin adds.")
+@click.option("--workers", type=int, help="How many cells at once, for --executor process.")
+@click.option("--timeout", help="Give a cell up as failed after so long: 60s, 10min, 2h.")
+@click.option("--exclusive-timing", is_flag=True, default=None, help="Time again, alone, what was timed beside others.")
+@click.option("--from", "again", metavar="FILE", help="Do the run of a run.json again, in place of CONFIG.")
+@click.option("--collect", is_flag=True, help="Compute nothing: the tables of what is there.")
 @click.option("--fresh", is_flag=True, help="Compute everything again, whatever is there.")
+@click.option("--report/--no-report", default=True, help="Write report.html, a page to look at. [default: --report]")
 @click.option("--dry-run", is_flag=True, help="Print the plan and an estimate of the time, and do nothing.")
 def run(
-    config: str | None, sets: tuple[str, ...], output: str | None, fresh: bool, dry_run: bool, **options: Any
+    config: str | None,
+    sets: tuple[str, ...],
+    output: str | None,
+    again: str | None,
+    collect: bool,
+    fresh: bool,
+    report: bool,
+    dry_run: bool,
+    **options: Any,
 ) -> int:
     """Compare priors at every t_trunc, solver and number of steps.
 
-    CONFIG is a YAML file or the name of a preset; without it, the digits default runs.
+    CONFIG is a YAML file or the name of a preset; without it, the digits default runs. What is done is kept, and the
+    same command again computes only what is missing.
     """
-    from ..bench.config import make_config
+    from .stopping import Stopped, stops_tidily
 
-    settings = make_config(config, options, sets)
+    _at_most_one({"CONFIG": config, "--from": again})
+    _at_most_one({"--collect": collect, "--fresh": fresh, "--dry-run": dry_run})
+    past = None
+    if again:
+        from ..bench.provenance import read_provenance
 
+        past = read_provenance(again)
     import torch  # noqa: F401 - from here on it is needed, and this is where the wait is
     from rich.markup import escape
 
-    from ..bench.plan import make_plan
-    from ..bench.run import estimate, execute, output_folder
+    from ..bench.estimate import estimate
+    from ..bench.plan import read_plan
+    from ..bench.provenance import command, differences
+    from ..bench.run import execute, output_folder
     from ..bench.store import Store
     from ..bench.table import summary
     from ..bench.verdict import best
@@ -60,22 +86,44 @@ def run(
     console = Console()
     if not console.is_terminal:
         console.width = 140  # a log file has room for every column
-    plan = make_plan(settings)
-    store = Store(output_folder(settings, output))
+    plan = read_plan(past["config"] if past else config, options, sets)
+    store = Store(output_folder(plan.config, output))
     if dry_run:
-        missing = [spec for spec in plan.cells if fresh or store.read(spec) is None]
+        missing = [spec for spec in plan.cells if fresh or store.missing(spec)]
         _print_plan(plan, missing, estimate(plan, missing), console, str(store.folder))
         return 0
-    table = execute(plan, store, fresh=fresh, observer=Bars())
+    for line in differences(past, plan) if past else []:
+        click.echo(f"priorbench: not as in {again}: {line}", err=True)
+
+    def done() -> str:
+        whole = sum(not store.missing(spec) for spec in plan.cells)
+        cells = f"{whole} of {len(plan.cells)} cells are done and kept in {store.folder}"
+        return f"{cells}; to go on: {command(without='--fresh')}"
+
+    try:
+        with stops_tidily():
+            table = execute(plan, store, fresh=fresh, collect=collect, report=report, observer=Bars())
+    except Stopped as stop:
+        click.echo(f"priorbench: stopped; {done()}", err=True)
+        return stop.code
+    except CannotWrite as error:
+        raise UserError(f"{error}; {done()}") from error
     means = summary(table)
     show(table, means, best(table, means), console)
     failed = int((table.status != "ok").sum())
     console.print(
         f"{escape(str(store.folder))}: comparison.csv, summary.csv, best.csv, grids/, priors/"
+        + (", report.html" if report else "")
         + (f"; [bold red]{failed} failed[/] {'row' if failed == 1 else 'rows'}, see logs/ there" if failed else ""),
         highlight=False,
     )
     return 1 if failed else 0
+
+
+def _at_most_one(given: dict[str, Any]) -> None:
+    named = [name for name, value in given.items() if value]
+    if len(named) > 1:
+        raise UserError(f"{' and '.join(named)} cannot be given together")
 
 
 def _print_plan(plan: Plan, missing: list[CellSpec], seconds: float, console: Console, folder: str) -> None:

@@ -194,6 +194,27 @@ class FrozenDiffusion:
         generator = generator or torch.Generator().manual_seed(0)
         return Chain(solver, self.process, times, self.config).run(self.predict, x_t.to(self.device), generator)
 
+    @torch.no_grad()
+    def trajectory(
+        self, x_t: Tensor, t_trunc: int, solver: str, steps: int | None, generator: torch.Generator, between: int = 3
+    ) -> dict[int, Tensor]:
+        """The same as :meth:`denoise`, seen on its way: t -> x_t at t_trunc, at ``between`` times or fewer, and at 0.
+
+        What is seen is what the network is shown: x_t itself, whatever units the solver keeps it in.
+        """
+        times = respace(self.process.check(t_trunc, "t_trunc"), steps)
+        wanted = {times[round(i * len(times) / (between + 1)) - 1] for i in range(1, between + 1)}
+        seen = {t_trunc: x_t.to(self.device)}
+
+        def predict(x: Tensor, index: float) -> Tensor:
+            t = round(index) + 1
+            if t in wanted:
+                seen.setdefault(t, x.clone())
+            return self.predict(x, index)
+
+        x_0 = Chain(solver, self.process, times, self.config).run(predict, seen[t_trunc], generator)
+        return seen | {0: x_0}
+
     def features(self, x_t: Tensor, t: int) -> list[Tensor]:
         """What each down block and the middle block make of ``x_t`` at ``t``: a list of (N, C_i, H_i, W_i).
 

@@ -1,0 +1,79 @@
+"""How long a run should take here, told beforehand."""
+
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+
+import torch
+
+from ..diffusion.frozen import FrozenDiffusion
+from ..diffusion.process import generator_for
+from ..plugin_manager import load_plugins
+from ..prior import FitRun, make_prior
+from .config import read_budget
+from .context import Context, load_context
+from .plan import CellSpec, Plan
+
+TASTED = 1.0  # seconds of a fit after its first step
+
+
+class _Enough(Exception):
+    """Ends a fit that was only begun to see how fast it goes."""
+
+
+class _Taste:
+    """Listens to a fit from its first step on, which comes after all that is done but once, and soon ends it."""
+
+    def __init__(self) -> None:
+        self.first: tuple[float, int] | None = None
+        self.rest = 0.0
+        self.steps = 0
+
+    def __call__(self, step: int, total: int, loss: float) -> None:
+        now, self.steps = time.monotonic(), total
+        if self.first is None:
+            self.first = now, step
+        elif now - self.first[0] > TASTED:
+            self.rest = (now - self.first[0]) / (step - self.first[1]) * (total - step)
+            raise _Enough
+
+
+def estimate(plan: Plan, specs: Iterable[CellSpec]) -> float:
+    """Seconds that ``specs`` should take here, from a taste of each: a batch denoised, each kind of fit begun.
+
+    A prior that reports no progress is run to its end.
+    """
+    specs = list(specs)
+    if not specs:
+        return 0.0
+    first = specs[0]
+    context = load_context(first.dataset, first.backbone, first.extractor, first.device, first.precision, first.compile)
+    per_evaluation = _seconds_per_evaluation(context.diffusion, plan.config.batch_size)
+    fits: dict[str, float] = {}
+    total = 0.0
+    for spec in specs:
+        if spec.label not in fits:
+            fits[spec.label] = _fit_seconds(context, spec)
+        images = sum(n for _, n in spec.splits) + spec.batch_size
+        evaluations = sum(spec.t_trunc if k is None else k for _, k in spec.solvers)
+        total += fits[spec.label] + images * evaluations * per_evaluation + 1.5 * len(spec.solvers)
+    return total
+
+
+def _fit_seconds(context: Context, spec: CellSpec) -> float:
+    prior = make_prior(load_plugins().find("prior", spec.prior).load(), spec.label, spec.params)
+    seconds, steps = read_budget(spec.fit_budget)
+    taste, started = _Taste(), time.monotonic()
+    with suppress(Exception):  # enough; or a prior that fails, which does so in its cell, where it is reported
+        prior.fit(context.marginal(spec.t_trunc), FitRun(generator_for(0, "estimate"), None, taste, budget=steps))
+    found = time.monotonic() - started + taste.rest
+    return seconds if seconds and taste.steps > 1 else found  # of a fit without steps a budget changes nothing
+
+
+def _seconds_per_evaluation(diffusion: FrozenDiffusion, batch: int) -> float:
+    x = torch.zeros(batch, *diffusion.shape, device=diffusion.device)
+    generator = torch.Generator().manual_seed(0)
+    diffusion.denoise(x, diffusion.T, "ddim", 1, generator)
+    started = time.perf_counter()
+    diffusion.denoise(x, diffusion.T, "ddim", 3, generator)
+    return (time.perf_counter() - started) / (3 * batch)

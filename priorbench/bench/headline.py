@@ -1,0 +1,142 @@
+"""The verdict of a run in one sentence: does any prior pay, which, at which t_trunc and how many steps, how surely.
+
+A setting pays where it beats the best solver from pure noise at equal NFE beyond the intervals (``beats_noise``), is
+not shown to lose in equal time, and no flag is unfair. Of those that pay, the one with the least FID on the choosing
+split is named.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from .verdict import LABEL, PLACE, Chosen, named, unfair
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The sentence, whether a prior pays, the row of best.csv that it is about, (name, figure)
+    pairs beside it, and what else there is to say."""
+
+    sentence: str
+    pays: bool = False
+    row: Row | None = None
+    facts: list[tuple[str, str]] = field(default_factory=list)
+    remark: str = ""
+
+
+def headline(table: pd.DataFrame, best: pd.DataFrame) -> Headline:
+    """The verdict of comparison.csv and best.csv."""
+    contenders = table[(~table.control.astype(bool)) & (table.split == "test")]
+    if not len(contenders):
+        return Headline("No verdict: there is no contender in this run.")
+    if not (contenders.status == "ok").any():
+        return Headline("No verdict: every contender failed.")
+    rows: list[Row] = best[~best.control.astype(bool)].fillna({"params": "", "flag": ""}).to_dict("records")
+    if not rows:
+        return Headline("No verdict: settings were not chosen on a split of their own.", remark=_peeked(contenders))
+    fair = [row for row in rows if not unfair(row["flag"])]
+    if not fair:
+        return Headline("No prior pays: every contender that did not fail is flagged.")
+    paying = [row for row in fair if row["beats_noise"] == "yes" and _holds_in_time(row)]
+    if paying:
+        row = _first(paying, Chosen(table))
+        return Headline(_pays(row), True, row, _facts(row, _noise(best, row)))
+    compared = [row for row in fair if row["relative_nfe"] == row["relative_nfe"]]
+    if not compared:
+        return Headline("No verdict against pure noise: no solver from pure noise has as many evaluations.")
+    row = min(compared, key=lambda r: float(r["relative_nfe"]))
+    return Headline(_pays_not(row, _noise(best, row), fair), False, row, _facts(row, _noise(best, row)))
+
+
+def _holds_in_time(row: Row) -> bool:
+    """Not shown to lose in equal time, nor (where one seed has no interval) behind by the figure itself."""
+    return row["beats_noise_in_time"] != "no" and not row["relative_time"] >= 1
+
+
+def _first(rows: list[Row], known: Chosen) -> Row:
+    """The least FID on the choosing split; on the test split where not every row was scored, there being no choice."""
+    places = [tuple(row[c] for c in PLACE) for row in rows]
+    scores = [known.score[p] for p in places] if all(p in known.score for p in places) else []
+    return min(zip(scores or [row["fid"] for row in rows], rows, strict=True), key=lambda pair: pair[0])[1]
+
+
+def _noise(best: pd.DataFrame, row: Row) -> Row | None:
+    """Pure noise by its best solver in as many evaluations."""
+    found = best[(best.prior == "noise") & (best.nfe == row["nfe"])].to_dict("records")
+    return found[0] if found else None
+
+
+def where(row: Row) -> str:
+    """``ot at t_trunc = 200, 5 steps of dpm++``."""
+    steps = int(row["steps"])
+    return (
+        f"{named(*(row[c] for c in LABEL))} at t_trunc = {int(row['t_trunc'])}, "
+        f"{steps} {'step' if steps == 1 else 'steps'} of {row['solver']}"
+    )
+
+
+def plus_minus(row: Row, column: str = "fid") -> str:
+    """``5.41 ± 0.28``: the mean and half its 95 % interval, to the half's second figure."""
+    value, half = row[column], (row[f"{column}_high"] - row[f"{column}_low"]) / 2
+    if half != half:
+        return f"{value:.3g}"
+    digits = max(0, min(6, 1 - int(f"{half:e}".partition("e")[2]))) if half > 0 else 2
+    return f"{value:.{digits}f} ± {half:.{digits}f}"
+
+
+def times(factor: float) -> str:
+    """5.93 as ``5.9``, 12.3 as ``12``."""
+    return f"{factor:.1f}" if factor < 9.95 else f"{factor:.0f}"
+
+
+def _pays(row: Row) -> str:
+    cost = "equal cost" if row["beats_noise_in_time"] == "yes" else "equal NFE"
+    better = f"{times(1 / row['relative_nfe'])} times better than" if row["relative_nfe"] > 0 else "better than"
+    quick = f"; {times(row['speedup'])}x faster than the full chain" if row["speedup"] > 1 else ""
+    return f"{where(row)}: FID {plus_minus(row)}, {better} the best solver from pure noise at {cost}{quick}."
+
+
+def _pays_not(row: Row, noise: Row | None, fair: list[Row]) -> str:
+    against = f" against {plus_minus(noise)} of the best solver from pure noise at equal NFE" if noise else ""
+    nearest = f"{where(row)}: FID {plus_minus(row)}{against}"
+    if any(r["beats_noise"] == "yes" for r in fair):
+        late = "; what is gained at equal NFE is lost in equal time"
+        return f"No prior pays. The nearest is {nearest}{late}."
+    if any(r["beats_noise"] == "undecided" for r in fair):
+        known = row["fid_low"] == row["fid_low"]
+        why = "their intervals do not decide it" if known else "there are no intervals to decide it by"
+        return f"No prior is shown to pay. The nearest is {nearest}; {why}."
+    return f"No prior pays. The nearest is {nearest}."
+
+
+def _peeked(contenders: pd.DataFrame) -> str:
+    """What can be said all the same, with what is wrong with it."""
+    good = contenders[(contenders.status == "ok") & ~contenders.flag.map(unfair)].dropna(subset="fid")
+    if not len(good):
+        return "Every contender is flagged."
+    row = good.loc[good.fid.idxmin()].to_dict()
+    return f"The least of the reported FIDs, and so too good by the choice, is {row['fid']:.3g}: {where(row)}."
+
+
+def _facts(row: Row, noise: Row | None) -> list[tuple[str, str]]:
+    """What the sentence leaves out, each as a name and a figure."""
+    found = [("FID, 95 % interval", plus_minus(row))]
+    found += [("pure noise, equal NFE", plus_minus(noise))] if noise else []
+    found += [
+        (f"FID ÷ pure noise, {cost}", plus_minus(row, column))
+        for column, cost in (("relative_nfe", "equal NFE"), ("relative_time", "equal time"))
+        if row[column] == row[column]
+    ]
+    found += [("above the oracle", plus_minus(row, "excess"))] if row["excess"] == row["excess"] else []
+    found += [("fit", f"{row['fit_seconds']:.3g} s")] if row["fit_seconds"] == row["fit_seconds"] else []
+    return [*found, ("fit earned back", earned(row["break_even"]))]
+
+
+def earned(samples: float) -> str:
+    """A break-even in words."""
+    if samples != samples:
+        return "no rival is as good"
+    return "never" if samples > 1e12 else f"after {max(samples, 1):,.0f} image{'s' if samples >= 1.5 else ''}"

@@ -1,0 +1,51 @@
+"""``priorbench report``."""
+
+import click
+
+FORMATS = ("pdf", "svg", "png")
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option(
+    "--output",
+    type=click.Path(),
+    help="The page's file, or a folder for it. [default: report.html in RUN; of several, in the current folder]",
+)
+@click.option(
+    "--figures", help="Write the figures for papers besides, into figures/: pdf, svg, png, several by commas."
+)
+@click.option("--latex", is_flag=True, help="Write table.tex besides: the best settings, or all, with booktabs rules.")
+def report(runs: tuple[str, ...], output: str | None, figures: str | None, latex: bool) -> int:
+    """Write report.html, a page to look at, of RUNS (results folders, or their comparison.csv)."""
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from ..errors import unknown
+
+    formats = list(dict.fromkeys(f.strip() for f in (figures or "").split(",") if f.strip()))
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown("format of figures", name, FORMATS)
+    from ..report.page import write_report
+
+    first = Path(runs[0])
+    folder = Path() if len(set(runs)) > 1 else first if first.is_dir() else first.parent
+    target = Path(output) if output else folder
+    target = target if target.suffix in (".html", ".htm") else target / "report.html"
+    found = write_report(list(runs), target)
+    written = [target]
+    if formats:
+        from ..report.static import write_figures
+
+        written += write_figures(found.figures, target.parent / "figures", formats)
+    if latex:
+        from ..report.latex import write_latex
+
+        written.append(write_latex(found, target.parent / "table.tex"))
+    console = Console()
+    console.print(found.verdict.sentence, style="bold", highlight=False, markup=False)
+    for path in written:
+        console.print(str(path), highlight=False, markup=False, soft_wrap=True)
+    return 0
