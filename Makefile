@@ -3,13 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint reference reference-mnist reference-gls reference-nfe coverage benchmark-sliced clean
+.PHONY: run test lint reference reference-gls reference-nfe coverage benchmark-sliced benchmark-report torture overhead workers clean
 
 run: $(VENV)/installed
 	$(BIN)/priorbench run
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -19,17 +19,19 @@ lint: $(VENV)/installed-dev
 # The tables and grids in results/reference, as the README shows them: the digits default, two to four minutes.
 reference: $(VENV)/installed
 	$(BIN)/priorbench run digits --fresh --output results/reference/digits
+	$(BIN)/priorbench report results/reference/digits --figures svg,pdf --latex
 
-# The same on MNIST (about 35 minutes), and the Gaussian late start of Raya and Ambrogioni put to the test on it.
-reference-mnist: $(VENV)/installed
-	$(BIN)/priorbench run mnist --fresh --output results/reference/mnist
-
+# The Gaussian late start of Raya and Ambrogioni put to the test on MNIST.
 reference-gls: $(VENV)/installed
 	$(BIN)/priorbench run gls --fresh --output results/reference/gls
+	$(BIN)/priorbench report results/reference/gls --figures svg,pdf --latex
 
-# The best FID at every number of evaluations, over five seeds: hours.
+# The best FID at every number of evaluations, over five seeds of digits and three of MNIST: an hour each, or more.
 reference-nfe: $(VENV)/installed
-	$(BIN)/priorbench run digits-nfe --fresh --output results/reference/digits-nfe
+	for name in digits-nfe mnist-nfe; do \
+	  $(BIN)/priorbench run $$name --executor process --workers 2 --output results/reference/$$name && \
+	  $(BIN)/priorbench report results/reference/$$name --figures svg,pdf --latex || exit 1; \
+	done
 
 # How often the intervals contain the true FID: about a quarter of an hour.
 coverage: $(VENV)/installed
@@ -38,6 +40,21 @@ coverage: $(VENV)/installed
 # The sliced loss against POT's: a minute.
 benchmark-sliced: $(VENV)/installed
 	$(BIN)/python benchmarks/sliced.py
+
+# The page of 500 rows and 60 grids: its size, how long it takes to build and to open. Needs a Chromium.
+benchmark-report: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/report.py
+
+# A run that is killed 50 times and one on a full disk: about ten minutes. The full disk needs root.
+torture: $(VENV)/installed
+	$(BIN)/python benchmarks/torture.py
+
+# What the harness costs on the digits default, and what a second worker saves: two and four minutes.
+overhead: $(VENV)/installed
+	$(BIN)/python benchmarks/overhead.py
+
+workers: $(VENV)/installed
+	$(BIN)/python benchmarks/workers.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

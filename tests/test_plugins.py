@@ -57,7 +57,7 @@ def registering(name, hook="register_priors", factory="collections:OrderedDict")
 
 def test_the_built_in_priors_are_registered_with_distribution_and_version():
     found = load_plugins().of_kind("prior")
-    assert set(found) >= {"gaussian", "ot", "vae", "gan", "noise", "oracle", "memoriser"}
+    assert set(found) >= {"gaussian", "ot", "sinf", "vae", "gan", "noise", "oracle", "memoriser"}
     assert {n for n, r in found.items() if r.control} == {"noise", "oracle", "memoriser"}
     assert {(r.distribution, r.version) for r in found.values()} == {("priorbench", priorbench.__version__)}
 
@@ -148,7 +148,7 @@ def test_every_public_name_is_there():
 
 # --- what is registered ------------------------------------------------------------------------------------
 
-BUILT_IN = ["gaussian", "ot", "vae", "gan", "noise", "oracle", "memoriser"]
+BUILT_IN = ["gaussian", "ot", "sinf", "vae", "gan", "noise", "oracle", "memoriser"]
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

@@ -8,13 +8,14 @@ import torch
 from conftest import QUICK, tiny_unet
 from diffusers import DDPMScheduler
 
-from priorbench import FitRun, FrozenDiffusion, TruncatedMarginal, UserError, load_prior
+from priorbench import FitRun, FrozenDiffusion, TruncatedMarginal, UserError, load_prior, randn
 from priorbench.bench.config import Choice
 from priorbench.bench.plan import check_params
 from priorbench.plugin_manager import load_plugins
 
 PRIORS = sorted(load_plugins().of_kind("prior"))
-EMITTING = [(name, {"emits": emits}) for name in ("ot", "vae", "gan") for emits in ("x_t", "x_0")]
+EMITTING = [(name, {"emits": emits}) for name in ("ot", "sinf", "vae", "gan") for emits in ("x_t", "x_0")]
+CLOSED = ("gaussian", "sinf")  # no network
 
 
 def make(name, **params):
@@ -51,7 +52,7 @@ def test_the_deadline_ends_a_fit(name, marginal):
     log = []
     prior = make(name, iterations=10**6)
     prior.fit(marginal, FitRun(torch.Generator().manual_seed(0), deadline=0.0, log=log.append))
-    assert "deadline reached after 0 steps" in log[0]
+    assert any("deadline reached after 0 steps" in line for line in log)
     assert draw(prior, 2).isfinite().all()
 
 
@@ -63,12 +64,12 @@ def test_any_image_size_and_colour(name, params, shape):
     even = (shape[0], shape[1] + shape[1] % 2, shape[2] + shape[2] % 2)
     diffusion = FrozenDiffusion(tiny_unet(even), scheduler, device="cpu")
     images = torch.rand(40, *shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    quick = {"iterations": 2, "batch_size": 8} if name != "gaussian" else {}
+    quick = {} if name in CLOSED else {"iterations": 2, "batch_size": 8}
     prior = fitted(name, TruncatedMarginal(images, diffusion, 10), **quick, **params)
     assert prior.emits == params.get("emits", "x_t")
     assert draw(prior, 3).shape == (3, *shape)
     convolutions = any(isinstance(m, torch.nn.Conv2d) for m in prior.modules())
-    assert convolutions == (name != "gaussian" and min(shape[1:]) >= 16)
+    assert convolutions == (name not in CLOSED and min(shape[1:]) >= 16)
 
 
 @pytest.mark.parametrize("covariance", ["identity", "diagonal", "full", "low_rank"])
@@ -97,7 +98,7 @@ def test_gaussian_at_T_is_nearly_pure_noise(tiny, marginal):
 @pytest.mark.parametrize(("name", "params"), [*EMITTING, ("gaussian", {})])
 def test_each_prior_nears_a_gaussian_target(name, params, marginal):
     """Gaussian data: W2 to the marginal, in closed form on fitted moments, falls well below that of N(0, I)."""
-    longer = {} if name == "gaussian" else {"iterations": 400, "learning_rate": 2e-3}
+    longer = {} if name in CLOSED else {"iterations": 400, "learning_rate": 2e-3}
     prior = fitted(name, marginal, **params, **longer)
     x = draw(prior, 4000)
     if prior.emits == "x_0":
@@ -115,7 +116,7 @@ def test_each_prior_nears_a_gaussian_target(name, params, marginal):
 @pytest.mark.parametrize("emits", ["x_t", "x_0"])
 def test_ot_starts_as_the_gaussian_prior(emits, marginal):
     """With no step taken its law at x_t is the moment-matched Gaussian: it can only learn from there."""
-    prior = make("ot", emits=emits)
+    prior = make("ot", emits=emits, components=1)
     prior.fit(marginal, FitRun(torch.Generator().manual_seed(0), deadline=0.0))
     x = draw(prior, 40_000)
     if emits == "x_0":
@@ -153,10 +154,13 @@ def test_oracle_without_validation_images_says_so(tiny):
 
 @pytest.mark.parametrize(("name", "params", "message"), [
     ("ot", {"projection": 64}, "did you mean 'projections'"),
-    ("ot", {"projections": 0}, "projections must be at least 1, got 0"),
+    ("ot", {"projections": 0}, "params.projections: must be at least 1, got 0"),
     ("ot", {"projections": "many"}, "must be a whole number, got 'many'"),
-    ("ot", {"slices": "pixel"}, "pixels, backbone"),
-    ("gan", {"emits": "x_1"}, "emits must be x_t or x_0, got 'x_1'"),
+    ("ot", {"slices": "pixel"}, "pixels, convolution, backbone"),
+    ("ot", {"slices": "pixels:0"}, "each with a weight after ':'"),
+    ("ot", {"directions": "any"}, "pairs, gaussian or orthogonal"),
+    ("ot", {"ridge": -1.0}, "ridge: must be at least 0"),
+    ("gan", {"emits": "x_1"}, "params.emits: must be x_t or x_0, got 'x_1'"),
     ("gaussian", {"covariance": "wide"}, "full, diagonal, identity or low_rank"),
     ("vae", {"beta": True}, "must be a number"),
 ])  # fmt: skip
@@ -165,8 +169,131 @@ def test_wrong_hyperparameters_are_one_line(name, params, message):
         check_params(Choice(name=name, params=params), load_plugins().find("prior", name))
 
 
+def slicer(marginal, slices="pixels+backbone", directions="pairs", ascent=0):
+    from priorbench_ot.slices import Slicer, parse
+
+    return Slicer(marginal, parse(slices), directions, 16, ascent)
+
+
 def test_ot_slices_the_backbone_at_t_trunc(marginal):
-    maps = make("ot", slices="pixels+backbone").sliced(marginal.images[:3], marginal)
+    maps = slicer(marginal).features(marginal.images[:3])
     features = marginal.diffusion.features(marginal.images[:3], marginal.t_trunc)
     assert len(maps) == 1 + len(features) == 4
     assert all(torch.equal(a, b.flatten(1)) for a, b in zip(maps[1:], features, strict=True))
+
+
+@pytest.mark.parametrize("directions", ["pairs", "gaussian", "orthogonal"])
+def test_slices_of_every_kind_are_of_unit_length_and_of_equal_scale(directions, marginal):
+    g = torch.Generator().manual_seed(0)
+    s = slicer(marginal, "pixels:2+convolution+backbone", directions)
+    wanted = s.features(marginal.draw(64, g))
+    thetas = s.draw(wanted, wanted, g)
+    assert all(torch.allclose(theta.norm(dim=1), torch.ones(16), atol=1e-5) for theta in thetas)
+    scales = [float(y.var(0).mean()) * w for y, w in zip(wanted, s.weights(wanted), strict=True)]
+    assert scales == pytest.approx([2.0, 1.0, 1.0, 1.0, 1.0], rel=1e-4)
+    assert float(s.distance(wanted, wanted, thetas, s.weights(wanted))) == 0.0
+
+
+def test_ascent_finds_directions_that_tell_more(marginal):
+    g = torch.Generator().manual_seed(0)
+    x, y = ([z.flatten(1)] for z in (randn((64, 1, 8, 8), g), marginal.draw(64, g)))
+    found = []
+    for ascent in (0, 5):
+        s = slicer(marginal, "pixels", "gaussian", ascent)
+        theta = s.draw(x, y, torch.Generator().manual_seed(1))
+        found.append(float(s.distance(x, y, theta, [1.0])))
+    assert found[1] > 1.2 * found[0]
+
+
+def test_sorting_first_and_going_back_in_pieces_gives_the_gradient_of_the_whole_batch(marginal):
+    """Run-Sort-ReRun."""
+    slopes = []
+    for piece in (64, 24):
+        prior = make("ot", batch_size=64, piece=piece, components=1, iterations=0)
+        prior.fit(marginal, FitRun(torch.Generator().manual_seed(0)))
+        torch.nn.init.normal_(
+            list(prior.residual.parameters())[-2], std=0.1, generator=torch.Generator().manual_seed(2)
+        )
+        prior._step(slicer(marginal), torch.Generator().manual_seed(1))
+        slopes.append(torch.cat([p.grad.flatten() for p in prior.residual.parameters()]))
+    assert slopes[0].abs().max() > 0
+    assert torch.allclose(slopes[0], slopes[1], rtol=1e-3, atol=1e-5)
+
+
+def blobs(n, seed, spread=0.05):
+    """Images of two kinds, bright and dark, in equal numbers."""
+    g = torch.Generator().manual_seed(seed)
+    return (torch.arange(n) % 2 * 1.6 - 0.8).view(-1, 1, 1, 1) + spread * randn((n, 1, 8, 8), g)
+
+
+def test_ot_with_components_knows_two_kinds_where_a_gaussian_does_not(marginal):
+    two = TruncatedMarginal(blobs(400, 0), marginal.diffusion, 2, blobs(100, 1))
+    share = {}
+    for components in (1, 2):
+        prior = make("ot", components=components, ridge=1e-4, iterations=0)
+        prior.fit(two, FitRun(torch.Generator().manual_seed(0)))
+        x = draw(prior, 2000).mean((1, 2, 3))
+        share[components] = float(((x.abs() - 0.8).abs() < 0.1).float().mean())
+        assert float((x > 0).float().mean()) == pytest.approx(0.5, abs=0.05)
+    assert share[2] > 0.99
+    assert share[1] < 0.3
+
+
+def test_ot_takes_one_gaussian_where_held_out_images_are_likelier_under_it(marginal):
+    """Validation images between the kinds: the mixture would leave them out."""
+    between = 0.1 * randn((100, 1, 8, 8), torch.Generator().manual_seed(1))
+    prior = make("ot", components=2, ridge=1e-4, iterations=0)
+    prior.fit(
+        TruncatedMarginal(blobs(400, 0), marginal.diffusion, 2, between), FitRun(torch.Generator().manual_seed(0))
+    )
+    assert len(prior.start.shares) == 1
+
+
+def test_ot_keeps_its_closed_form_where_training_makes_it_worse(marginal):
+    lines = []
+    prior = make("ot", learning_rate=1.0, iterations=4, components=1, crowd=1, batch_size=8)
+    prior.fit(marginal, FitRun(torch.Generator().manual_seed(0), log=lines.append))
+    assert all(float(p.detach().abs().max()) == 0 for p in list(prior.residual.parameters())[-2:])
+    seen = [float(v) for v in lines[-1].rpartition(":")[2].split(",")]
+    assert len(seen) == 5
+    assert min(seen) == seen[0]
+
+
+@pytest.mark.parametrize(("shape", "side"), [((1, 8, 8), 8), ((1, 8, 8), 4), ((3, 9, 7), 3), ((3, 9, 7), 7)])
+def test_patches_go_back_where_they_came_from(shape, side):
+    from priorbench_ot.sinf import _patches, _unpatched
+
+    x, corner = randn((5, *shape), torch.Generator().manual_seed(0)), torch.tensor([2, 5])
+    patches = _patches(x, side, corner)
+    assert patches.shape == ((shape[1] // side) * (shape[2] // side), 5, shape[0] * side**2)
+    assert torch.equal(_unpatched(x, patches, side, corner), x)
+    changed = _unpatched(x, torch.zeros_like(patches), side, corner) == 0
+    assert int(changed.sum()) == patches.numel()
+
+
+def test_sinf_without_layers_is_gaussian_and_with_them_knows_two_kinds(marginal):
+    two = TruncatedMarginal(blobs(400, 0, spread=0.3), marginal.diffusion, 2, blobs(100, 1, spread=0.3))
+    share = {}
+    for iterations in (0, 8):
+        prior = make("sinf", emits="x_0", iterations=iterations, particles=500)
+        prior.fit(two, FitRun(torch.Generator().manual_seed(0)))
+        x = draw(prior, 2000).mean((1, 2, 3))
+        share[iterations] = float(((x.abs() - 0.8).abs() < 0.2).float().mean())
+    assert share[0] < 0.5
+    assert share[8] > 0.9
+
+
+def test_sinf_along_one_direction_is_the_optimal_map_on_a_line():
+    """One pixel: a layer is the monotone rearrangement, and one is enough."""
+    from priorbench_ot.sinf import SINFPrior
+
+    prior = SINFPrior(knots=200)
+    prior.build((1, 1, 1))
+    g = torch.Generator().manual_seed(0)
+    x, data = randn((5000, 1, 1, 1), g), 0.3 + 0.2 * randn((5000, 1, 1, 1), g).exp()
+    layer = prior._layer(x, data, 1, g)
+    moved = prior._through(x, 1, *layer)
+    order = x.flatten().argsort()
+    assert bool((moved.flatten()[order].diff() >= -1e-6).all())
+    away = (moved.flatten().sort().values - data.flatten().sort().values).abs()
+    assert float(away[50:-100].max()) < 0.05

@@ -19,8 +19,9 @@ from priorbench import FitRun, TruncPrior, UserError, hookimpl, load_prior
 from priorbench.bench import cell, table
 from priorbench.bench.config import make_config
 from priorbench.bench.context import Source, load_context
+from priorbench.bench.estimate import _Enough, _Taste, estimate
 from priorbench.bench.plan import make_plan
-from priorbench.bench.run import estimate, execute
+from priorbench.bench.run import execute
 from priorbench.bench.store import Store
 from priorbench.files import write_atomically
 from priorbench.metrics.wasserstein import exact_w2
@@ -56,6 +57,7 @@ def small_run(output, **options):
         "steps": 2,
         "n_samples": 40,
         "settings": SMALL,
+        "report": False,
     } | options
     return priorbench.run(output=output, **arguments)
 
@@ -220,12 +222,30 @@ class Trains(Planted):
             next(marginal.diffusion.network.parameters()).add_(1e-3)
 
 
+class Exits(Planted):
+    def fit(self, marginal, run):
+        raise SystemExit(3)
+
+
+class Memory(Planted):
+    def sample(self, n, generator):
+        raise MemoryError
+
+
+class Terminal(Planted):
+    def fit(self, marginal, run):
+        raise ValueError("\x1b[2Jgone")
+
+
 FAULTS = {
     "raises": (Raises, "ZeroDivisionError: a planted fault"),
     "notfinite": (NotFinite, "not finite"),
     "wrongshape": (WrongShape, r"shape \(16, 1, 8, 8\), got \(16, 8, 8\)"),
     "toofew": (TooFew, r"got \(15, 1, 8, 8\)"),
     "trains": (Trains, "changed the frozen model"),
+    "exits": (Exits, "SystemExit: 3"),
+    "memory": (Memory, "MemoryError: out of memory"),
+    "terminal": (Terminal, r"ValueError: \\x1b\[2Jgone"),
 }
 
 
@@ -252,11 +272,14 @@ def test_a_prior_that_fails_has_a_row_with_the_reason_and_the_others_go_on(plant
         assert pd.Series([row.error]).str.contains(reason).all(), row.error
         assert pd.isna(row.fid)
     assert (found[~found.prior.isin(FAULTS)].status == "ok").all()
-    assert any("Traceback" in log.read_text() for log in tmp_path.glob("logs/*.log"))
+    (log,) = tmp_path.glob("logs/*.log")
+    assert log.read_text().count("Traceback") == len(FAULTS)
+    assert "\x1b" not in log.read_text()
     plan = make_plan(make_config(overrides={"priors": "raises", "t_trunc": [100], "steps": 2, "n_samples": 40},
                                  sets=[f"{k}={json.dumps(v)}" for k, v in SMALL.items()]))  # fmt: skip
     broken = next(s for s in plan.cells if s.prior == "raises")
-    assert Store(tmp_path).read(broken) is None  # a failure is not kept
+    assert Store(tmp_path).missing(broken) == broken.solvers  # a failure is not kept
+    assert not Store(tmp_path).fits.path(broken).exists()
     context = load_context(Source("digits"), "digits", Source("digits"))
     assert context.diffusion.digest() == context.backbone_digest  # and the frozen model is as it was
 
@@ -286,7 +309,8 @@ def test_settings_are_chosen_on_other_samples_and_other_images(tmp_path):
     assert len(choosing) == len(found) / 2
     assert set(choosing[choosing.prior != "oracle"].split) == {"validation"}
     assert set(choosing[choosing.prior == "oracle"].split) == {"train"}
-    assert (choosing.n_samples == 24).all()
+    assert set(choosing[choosing.t_trunc < 1000].n_samples) == {24}
+    assert set(choosing[choosing.t_trunc == 1000].n_samples) == {40}  # rivals: as many as are reported
     assert choosing.fid.notna().all()
     assert choosing[["kid", "excess", "relative_nfe", "authenticity", "sw2_xt"]].isna().all(axis=None)
     assert set(found[(found.prior == "noise") & (found.t_trunc == 1000)].solver) == {"ddim", "dpm++", "unipc"}
@@ -367,11 +391,11 @@ def test_a_torn_or_foreign_result_is_computed_again(done, content, tmp_path):
     plan = make_plan(make_config(overrides={"priors": "gaussian", "t_trunc": [100], "steps": 2, "n_samples": 40},
                                  sets=[f"{k}={json.dumps(v)}" for k, v in SMALL.items()]))  # fmt: skip
     spec = plan.cells[1]
-    assert Store(folder).read(spec) is not None
+    assert Store(folder).missing(spec) == ()
     store = Store(tmp_path)
     write_atomically(store.path(spec), content.encode())
     write_atomically(store.images_path(spec), b"")
-    assert store.read(spec) is None
+    assert store.missing(spec) == spec.solvers
 
 
 # --- the command line, as a process -----------------------------------------------------------------------
@@ -442,12 +466,28 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path):
 
 def test_the_estimate_counts_images_times_evaluations(monkeypatch):
     """At a pretended 10 s an evaluation of an image everything else is small change."""
-    monkeypatch.setattr("priorbench.bench.run._seconds_per_evaluation", lambda *_: 10.0)
+    monkeypatch.setattr("priorbench.bench.estimate._seconds_per_evaluation", lambda *_: 10.0)
     sets = ["full_chain.steps=4", "controls=[]", "batch_size=16", "rivals=[]", "n_validation=24"]
     config = make_config(overrides={"priors": "gaussian", "t_trunc": [100], "steps": 2, "n_samples": 40}, sets=sets)
     plan = make_plan(config)
     assert estimate(plan, []) == 0
-    assert estimate(plan, plan.cells) == pytest.approx((40 + 24 + 16) * (4 + 2 + 2) * 10.0, rel=0.05)
+    assert estimate(plan, plan.cells) == pytest.approx(((40 + 40 + 16) * (4 + 2) + (40 + 24 + 16) * 2) * 10.0, rel=0.05)
+
+
+def test_the_estimate_tells_what_is_done_once_from_the_steps(monkeypatch):
+    """Thirty seconds before the first step, then a tenth a step."""
+    clock = [30.0]
+    monkeypatch.setattr("priorbench.bench.estimate.time.monotonic", lambda: clock[0])
+    taste = _Taste()
+
+    def fit():
+        for step in range(1, 1001):
+            taste(step, 1000, 0.0)
+            clock[0] += 0.1
+
+    with pytest.raises(_Enough):
+        fit()
+    assert clock[0] + taste.rest == pytest.approx(30 + 0.1 * 999)
 
 
 def test_training_commands_write_what_loads(tmp_path):

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -12,7 +13,6 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load
 from scipy import stats
 
 from priorbench import UserError
@@ -22,7 +22,7 @@ from priorbench.bench.cell import CellResult
 from priorbench.bench.config import make_config
 from priorbench.bench.context import Source
 from priorbench.bench.plan import CellSpec, make_plan
-from priorbench.bench.store import Store
+from priorbench.bench.store import Store, read_result
 from priorbench.files import write_atomically
 
 CONTRACT = """dataset, backbone, prior, params, emits, control, t_trunc, T, solver, nfe, seed, split, n_samples,
@@ -31,28 +31,35 @@ prior_seconds, denoise_seconds, images_per_second, speedup, parameters, peak_mem
 concurrency, status, error, priorbench_version, torch_version, cell""".replace("\n", " ").split(", ")
 
 SPEC = CellSpec(
-    dataset=Source("digits"), backbone="digits", extractor=Source("digits"), prior="ot",
+    dataset=Source("digits"), backbone="digits", extractor=Source("digits"), prior="ot", distribution="plugin",
     params={"projections": 64, "width": 8}, metrics=(),
     settings="projections=64", control=False, t_trunc=100, seed=3, solvers=(("dpm++", 5), ("ddim", None)),
     n_samples=40, splits=(("test", 40),), batch_size=16, w2_points=30, fit_budget=None, device="cpu",
     precision="fp32", compile=False, save_samples=False,
     digests={"dataset": "d", "backbone": "b", "extractor": "e"},
-    versions={"torch": "2"},
+    versions={"torch": "2", "plugin": "1", "torch-fidelity": "3"},
 )  # fmt: skip
 
 
 def result(spec=SPEC, status=("ok", "ok")):
-    """A result as a cell would yield it."""
-    rows = [{"prior": spec.prior, "seed": spec.seed, "fid": 1.5 + i, "status": s} for i, s in enumerate(status)]
+    """A result as a cell would yield it: a row a setting."""
+    rows = [
+        {
+            "prior": spec.prior, "seed": spec.seed, "t_trunc": 100, "T": 1000, "solver": solver, "steps": steps or 100,
+            "nfe": steps or 100, "split": "test", "n_samples": 40, "fid": 1.5 + i, "status": s, "concurrency": 2,
+            "cell": replace(spec, solvers=((solver, steps),)).cell,
+        }
+        for i, ((solver, steps), s) in enumerate(zip(spec.solvers, status, strict=False))
+    ]  # fmt: skip
     images = {
         "x_t": np.arange(3 * 64, dtype=np.uint8).reshape(3, 1, 8, 8),
         "x_0 dpm++ 5": np.full((2, 3, 4, 5), 255, np.uint8),
+        **({"x_0 ddim 100": np.full((2, 3, 4, 5), 7, np.uint8)} if len(rows) > 1 else {}),
     }
-    weights = (
-        bytes.fromhex("3b00000000000000") + b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}     ' + b"\0" * 4
-    )
-    about = {"params": spec.params, "emits": "x_t", "shape": [1, 8, 8]}
-    return CellResult(spec, rows, images, weights, about, ["a line"])
+    return CellResult(spec, rows, images, ["a line"])
+
+
+ONE = replace(SPEC, solvers=SPEC.solvers[:1])
 
 
 # --- one file ----------------------------------------------------------------------------------------------
@@ -134,27 +141,26 @@ def test_a_folder_that_is_a_file_is_one_line(tmp_path):
 def test_a_result_comes_back_as_it_was(tmp_path):
     store, made = Store(tmp_path), result()
     store.write(made)
-    kept = store.read(SPEC)
-    assert kept["rows"] == made.rows == store.rows([SPEC])
-    assert kept["about"] == made.about
+    assert store.missing(SPEC) == ()
+    assert store.rows([SPEC]) == made.rows
+    kept = read_result(store.path(SPEC))
     assert kept["log"] == made.log
     assert kept["spec"]["params"] == SPEC.params
     images = store.images(SPEC)
-    assert list(images) == ["x_t", "x_0 dpm++ 5"]
+    assert list(images) == ["x_t", "x_0 dpm++ 5", "x_0 ddim 100"]
     for name, wanted in made.images.items():
         assert images[name].dtype == np.uint8
         np.testing.assert_array_equal(images[name], wanted)
+    assert list(store.clean()) == []
 
 
-def test_the_fitted_prior_is_kept_with_what_loads_it(tmp_path):
-    Store(tmp_path).write(result())
-    (folder,) = (tmp_path / "priors").iterdir()
-    assert folder.name == f"ot-t100-s3-{SPEC.cell[:8]}"
-    assert load((folder / "prior.safetensors").read_bytes())["a"].tolist() == [0.0]
-    about = json.loads((folder / "prior.json").read_text())
-    assert about["prior"] == "ot"
-    assert about["params"] == SPEC.params
-    assert (about["t_trunc"], about["backbone"], about["shape"]) == (100, "digits", [1, 8, 8])
+def test_another_solver_setting_is_all_that_is_missing(tmp_path):
+    store = Store(tmp_path)
+    store.write(result(ONE, status=("ok",)))
+    assert store.missing(SPEC) == (("ddim", None),)
+    assert store.missing(replace(SPEC, solvers=(("ddim", 3), ("dpm++", 5)))) == (("ddim", 3),)
+    assert list(store.images(SPEC)) == ["x_t", "x_0 dpm++ 5"]
+    assert len(store.rows([SPEC])) == 1
 
 
 def test_nothing_is_unpickled(tmp_path):
@@ -167,81 +173,127 @@ def test_nothing_is_unpickled(tmp_path):
         store.images(SPEC)
 
 
-def test_nothing_there_is_none(tmp_path):
-    assert Store(tmp_path / "nowhere").read(SPEC) is None
+def test_nothing_there_is_all_missing(tmp_path):
+    assert Store(tmp_path / "nowhere").missing(SPEC) == SPEC.solvers
     assert Store(tmp_path / "nowhere").rows([SPEC]) == []
+    assert list(Store(tmp_path / "nowhere").clean()) == []
 
 
-def test_a_torn_result_is_none_wherever_it_is_torn(tmp_path):
+def test_a_torn_result_is_missing_wherever_it_is_torn(tmp_path):
     store = Store(tmp_path)
     store.write(result())
     whole = store.path(SPEC).read_bytes().rstrip()
-    assert store.read(SPEC) is not None
+    assert store.missing(SPEC) == ()
     for end in [*range(0, len(whole) - 1, 17), len(whole) - 1]:
         store.path(SPEC).write_bytes(whole[:end])
-        assert store.read(SPEC) is None, whole[:end]
+        assert store.missing(SPEC) == (("dpm++", 5),), whole[:end]
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"[]",
-        b"null",
-        b"3",
-        b'"text"',
-        b"\xff\xfe",
-        b"{}",
-        json.dumps({"cell": SPEC.cell}).encode(),
-        json.dumps({"cell": SPEC.cell, "rows": 3}).encode(),
-        json.dumps({"cell": SPEC.cell, "rows": None}).encode(),
-        json.dumps({"cell": SPEC.cell, "rows": ["ok"]}).encode(),
-        json.dumps({"cell": SPEC.cell, "rows": [{"fid": 3}]}).encode(),
-        json.dumps({"cell": "another", "rows": [{"status": "ok"}] * 2}).encode(),
-    ],
-)
-def test_a_foreign_result_is_none(tmp_path, content):
+@pytest.mark.parametrize("old", ['"fid": 1.5', '"a line"', '"nfe": 5', '"seed": 3', '"projections": 64'])
+def test_a_result_that_was_changed_by_hand_is_missing_and_set_aside(tmp_path, old):
+    store = Store(tmp_path)
+    store.write(result())
+    text = store.path(SPEC).read_text()
+    assert old in text
+    store.path(SPEC).write_text(text.replace(old, old[:-1] + ("0" if old[-1].isdigit() else "x" + old[-1]), 1))
+    assert store.missing(SPEC) == (("dpm++", 5),)
+    (line,) = store.clean()
+    assert line.startswith(str(store.path(SPEC)))
+    assert (tmp_path / "set-aside" / store.path(SPEC).name).is_file()
+
+
+FOREIGN = [
+    b"[]", b"null", b"3", b'"text"', b"\xff\xfe", b"{}", b"[" * 100_000, b"",
+    json.dumps({"cell": ONE.cell}).encode(),
+    json.dumps({"cell": ONE.cell, "rows": 3}).encode(),
+    json.dumps({"cell": ONE.cell, "rows": [{"status": "ok"}], "spec": {}}).encode(),
+    json.dumps({"cell": "another", "rows": [{"status": "ok"}] * 2}).encode(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", FOREIGN)
+def test_a_foreign_result_is_missing_and_set_aside_as_it_was(tmp_path, content):
     store = Store(tmp_path)
     store.write(result())
     store.path(SPEC).write_bytes(content)
-    assert store.read(SPEC) is None
+    assert store.missing(SPEC) == (("dpm++", 5),)
+    (line,) = store.clean()
+    assert "set aside as" in line
+    assert "\n" not in line
+    assert (tmp_path / "set-aside" / store.path(SPEC).name).read_bytes() == content
+    assert not store.path(SPEC).exists()
 
 
-@pytest.mark.parametrize("rows", [0, 1])
-def test_a_result_without_a_row_for_each_setting_is_none(tmp_path, rows):
+def test_other_runs_results_stay_and_strangers_are_set_aside_side_by_side(tmp_path):
+    store = Store(tmp_path)
+    store.write(result(replace(SPEC, seed=99)))
+    write_atomically(tmp_path / "notes.txt", b"mine")
+    for room in ("cells", "images", "priors"):
+        write_atomically(tmp_path / room / "notes.txt", room.encode())
+    (tmp_path / "cells" / "folder").mkdir()
+    lines = list(store.clean())
+    assert len(lines) == 4
+    aside = {p.name: p for p in (tmp_path / "set-aside").iterdir()}
+    assert set(aside) == {"notes.txt", "notes-2.txt", "notes-3.txt", "folder"}
+    assert {p.read_text() for n, p in aside.items() if n != "folder"} == {"cells", "images", "priors"}
+    assert len(store.rows([replace(SPEC, seed=99)])) == 2
+    assert (tmp_path / "notes.txt").read_bytes() == b"mine"
+    assert list(store.clean()) == []
+
+
+def test_unfinished_files_of_a_killed_run_are_removed(tmp_path):
+    for room in ("cells", "priors/ot-t1-s0-01234567"):
+        write_atomically(tmp_path / room / ".name.json.123.tmp", b"half")
+    write_atomically(tmp_path / ".mine.tmp", b"kept")
+    assert list(Store(tmp_path).clean()) == []
+    assert [p.name for p in tmp_path.rglob("*.tmp")] == [".mine.tmp"]
+
+
+def test_images_that_are_not_what_was_written_are_set_aside_and_their_cell_computed_again(tmp_path):
     store = Store(tmp_path)
     store.write(result())
-    kept = json.loads(store.path(SPEC).read_text())
-    store.path(SPEC).write_text(json.dumps(kept | {"rows": kept["rows"][:rows]}))
-    assert store.read(SPEC) is None
+    data = bytearray(store.images_path(SPEC).read_bytes())
+    data[len(data) // 2] ^= 1
+    store.images_path(SPEC).write_bytes(data)
+    (line,) = store.clean()
+    assert line.startswith(str(store.images_path(SPEC)))
+    assert store.missing(SPEC) == (("dpm++", 5),)
 
 
-def test_the_result_of_another_spec_under_this_name_is_none(tmp_path):
+def test_a_result_without_a_row_for_each_split_is_not_kept(tmp_path):
+    store = Store(tmp_path)
+    spec = replace(SPEC, splits=(("test", 40), ("validation", 20)))
+    store.write(result(spec))
+    assert store.missing(spec) == SPEC.solvers
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_the_result_of_another_spec_under_this_name_is_missing(tmp_path):
     store, other = Store(tmp_path), replace(SPEC, seed=4)
     store.write(result())
     store.write(result(other))
-    assert store.read(other) is not None
+    assert store.missing(other) == ()
     store.path(other).replace(store.path(SPEC))
-    assert store.read(SPEC) is None
+    assert store.missing(SPEC) == (("dpm++", 5),)
 
 
 @pytest.mark.parametrize("status", [("failed", "failed"), ("ok", "failed"), ("failed", "ok")])
-def test_a_failure_is_never_reused(tmp_path, status):
+def test_a_failure_is_never_kept_and_what_did_not_fail_is(tmp_path, status):
     store = Store(tmp_path)
     store.write(result(status=status))
-    assert store.path(SPEC).is_file()
-    assert store.read(SPEC) is None
+    assert store.missing(SPEC) == tuple(s for s, how in zip(SPEC.solvers, status, strict=True) if how == "failed")
 
 
-def test_a_result_without_its_images_is_none(tmp_path):
+def test_a_result_without_its_images_is_missing(tmp_path):
     store = Store(tmp_path)
     store.write(result())
     store.images_path(SPEC).unlink()
-    assert store.read(SPEC) is None
+    assert store.missing(SPEC) == (("dpm++", 5),)
 
 
 @pytest.mark.parametrize("works", range(4))
-def test_a_write_cut_short_anywhere_is_none(tmp_path, monkeypatch, works):
-    """Of the four files of a result only the last makes it one."""
+def test_a_write_cut_short_anywhere_keeps_what_was_whole(tmp_path, monkeypatch, works):
+    """Of the two files of a result only the last makes it one."""
     written = []
 
     def write(path, data):
@@ -254,8 +306,7 @@ def test_a_write_cut_short_anywhere_is_none(tmp_path, monkeypatch, works):
     store = Store(tmp_path)
     with pytest.raises(UserError, match="full"):
         store.write(result())
-    assert store.read(SPEC) is None
-    assert not store.path(SPEC).exists()
+    assert store.missing(SPEC) == SPEC.solvers[works // 2 :]
 
 
 def test_rows_come_in_the_order_asked_for(tmp_path):
@@ -265,8 +316,31 @@ def test_rows_come_in_the_order_asked_for(tmp_path):
     assert [r["seed"] for r in store.rows([other, replace(SPEC, seed=5), SPEC])] == [4, 4, 3, 3]
 
 
+def test_rows_are_replaced_and_nothing_else(tmp_path):
+    store, made = Store(tmp_path), result()
+    store.write(made)
+    before = store.images_path(SPEC).read_bytes()
+    store.rewrite(SPEC, [row | {"concurrency": 1} for row in made.rows[:1]])
+    assert [row["concurrency"] for row in store.rows([SPEC])] == [1, 2]
+    assert store.images_path(SPEC).read_bytes() == before
+    assert list(store.clean()) == []
+
+
+def test_what_is_forgotten_is_missing(tmp_path):
+    store = Store(tmp_path)
+    store.write(result())
+    write_atomically(store.fits.path(SPEC) / "prior.json", b"{}")
+    store.forget(SPEC)
+    assert store.missing(SPEC) == SPEC.solvers
+    assert not (store.fits.path(SPEC) / "prior.json").exists()
+
+
+# --- names -------------------------------------------------------------------------------------------------
+
+
 CHANGES = {
     "dataset": Source("x"), "backbone": "x", "extractor": Source("x"), "metrics": ("x",), "prior": "x",
+    "distribution": "x",
     "params": {"projections": 65, "width": 8},
     "settings": "x", "control": True, "t_trunc": 101, "seed": 4, "solvers": (("dpm++", 5),), "n_samples": 41,
     "batch_size": 17, "w2_points": 31, "fit_budget": "1s",
@@ -279,6 +353,31 @@ def test_all_that_determines_a_cell_is_in_its_name():
     assert set(CHANGES) == {f.name for f in fields(CellSpec)}
     names = {SPEC.cell, *(replace(SPEC, **{name: value}).cell for name, value in CHANGES.items())}
     assert len(names) == 1 + len(CHANGES)
+
+
+OF_THE_FIT = {"prior", "params", "t_trunc", "seed", "fit_budget", "device", "precision", "compile", "versions"}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_the_name_of_a_fit_knows_what_determines_the_fit_alone(name):
+    """Another metric, solver or number of samples takes the prior that is there."""
+    changed = replace(SPEC, **{name: CHANGES[name]})
+    if name not in ("digests", "distribution"):
+        assert (changed.fit != SPEC.fit) == (name in OF_THE_FIT)
+    for digest in SPEC.digests:
+        other = replace(SPEC, digests=SPEC.digests | {digest: "x"})
+        assert (other.fit != SPEC.fit) == (digest != "extractor")
+    for package in SPEC.versions:
+        other = replace(SPEC, versions=SPEC.versions | {package: "x"})
+        assert (other.fit != SPEC.fit) == (package != "torch-fidelity")
+
+
+def test_a_fit_lies_below_the_folder_whatever_its_prior_is_called():
+    for name in ("../../up", "/etc", "..", "a/b", "<script>", "a\x1b[2J", ""):
+        path = Store(Path("results")).fits.path(replace(SPEC, prior=name))
+        assert path.parent == Path("results/priors")
+        assert re.fullmatch(r"[\w.-]+-t100-s3-[0-9a-f]{8}", path.name)
+        assert not path.name.startswith(".")
 
 
 def test_a_cells_name_crosses_processes_and_knows_no_order_of_parameters():

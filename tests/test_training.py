@@ -66,7 +66,7 @@ def test_a_training_killed_at_any_moment_goes_on(data, tmp_path):
         tmp_path / "data.npz", train=data.train.numpy(), validation=data.validation.numpy(), test=data.test.numpy()
     )
     options = (
-        "backbone", "train", "--dataset", str(tmp_path / "data.npz"), "--steps", "150", "--batch-size", "8",
+        "backbone", "train", "--dataset", str(tmp_path / "data.npz"), "--steps", "90", "--batch-size", "8",
         "--channels", "8,16", "--timesteps", "50", "--mixed-precision", "bf16", "--evaluate-every", "3",
         "--validation-draws", "64",
     )  # fmt: skip
@@ -75,7 +75,7 @@ def test_a_training_killed_at_any_moment_goes_on(data, tmp_path):
     for _ in range(3):
         process = subprocess.Popen([*run, "--output", str(tmp_path / "a")], stderr=subprocess.PIPE, text=True)
         for line in process.stderr:  # wait until it has begun, then a moment longer
-            if " of 150" in line:
+            if " of 90" in line:
                 time.sleep(draw.uniform(0, 0.4))
                 break
         process.kill()
@@ -84,7 +84,7 @@ def test_a_training_killed_at_any_moment_goes_on(data, tmp_path):
     assert kills == 3
     for name in "ab":
         done = subprocess.run([*run, "--output", str(tmp_path / name)], capture_output=True, text=True, check=True)
-        assert json.loads(done.stdout)["steps"] == 150
+        assert json.loads(done.stdout)["steps"] == 90
     assert (tmp_path / "a/loss.csv").read_text() == (tmp_path / "b/loss.csv").read_text()
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
 

@@ -220,6 +220,19 @@ def test_the_verdict_is_undecided_where_intervals_overlap():
     assert any("gan" in w and "at equal NFE loses at NFE 3" in w for w in words)
 
 
+def test_of_one_seed_equal_time_is_judged_by_the_interval_of_the_rival_in_that_time():
+    """Three steps of a rival take more time than ot, two no more; half-widths are 1.96 * 0.1."""
+    found = chosen(
+        noise(4, 4, ms=9), noise(10, 10, steps=2, ms=3),
+        both("ot", 9.7, 9.7), both("vae", 9.5, 9.5), both("gan", 3.8, 3.8, ms=9),
+    )  # fmt: skip
+    three = found[found.nfe == 3]
+    assert {p: only(three, prior=p).beats_noise for p in ("ot", "gan")} == {"ot": "no", "gan": "undecided"}
+    assert {p: only(three, prior=p).beats_noise_in_time for p in ("ot", "vae", "gan")} == {
+        "ot": "undecided", "vae": "yes", "gan": "undecided",
+    }  # fmt: skip
+
+
 def test_a_run_in_which_nothing_can_be_chosen_says_nothing():
     found = chosen([row("ot", 1), row("ot", 2, t_trunc=200)])
     assert len(found) == 0

@@ -1,7 +1,6 @@
 """Sample grids: x_{t_trunc} above, what the frozen model made of it below."""
 
 import io
-import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from matplotlib.figure import Figure
 from ..bench.plan import Plan
 from ..bench.store import Store
 from ..files import write_atomically
+from .samples import picture_name
 
 COLUMNS, ROWS = 10, 4
 
@@ -29,12 +29,14 @@ def mosaic(images: np.ndarray) -> np.ndarray:
 
 def grid(x_t: np.ndarray, x_0: np.ndarray, above: str, below: str) -> bytes:
     """A PNG of two mosaics with their titles."""
-    figure = Figure(figsize=(5, 4.9), dpi=120, layout="constrained")
+    figure = Figure(figsize=(5, 4.9), dpi=120)
     FigureCanvasAgg(figure)
-    for axis, images, title in zip(figure.subplots(2, 1), (x_t, x_0), (above, below), strict=True):
+    # Places given, not found: finding them draws everything twice, and a run has a grid for each prior and t_trunc.
+    places = {"left": 0.01, "right": 0.99, "bottom": 0.01, "top": 0.95, "hspace": 0.13}
+    for axis, images, title in zip(figure.subplots(2, 1, gridspec_kw=places), (x_t, x_0), (above, below), strict=True):
         picture = mosaic(images)
         axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        axis.set_title(title, fontsize=9)
+        axis.set_title(title, fontsize=9, y=1.0)
         axis.set_axis_off()
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
@@ -51,8 +53,7 @@ def write_grids(plan: Plan, store: Store) -> list[Path]:
         made = [(n, v) for n, v in images.items() if n.startswith("x_0 ")]
         name, x_0 = made[0 if spec.t_trunc == plan.T else -1]  # pure noise: by the full chain, which comes first
         _, solver, nfe = name.split(" ")
-        label = re.sub(r"[^A-Za-z0-9._=-]+", "-", spec.label).strip("-")
-        path = store.folder / "grids" / f"{label}-t{spec.t_trunc}.png"
+        path = store.folder / "grids" / picture_name(spec.label, spec.t_trunc)
         above = f"{spec.label}: $x_{{{spec.t_trunc}}}$"
         write_atomically(path, grid(images["x_t"], x_0, above, f"$x_0$ by {solver}, {nfe} evaluations"))
         written.append(path)

@@ -9,7 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ..bench.verdict import in_words
+from ..bench.headline import headline
+from ..bench.verdict import in_words, named
 
 
 @dataclass(frozen=True)
@@ -63,23 +64,21 @@ def show(table: pd.DataFrame, means: pd.DataFrame, best: pd.DataFrame, console: 
             f"test split; less is better. Floor (training images): FID {floor:.2f}; held-out images' authenticity: "
             f"{reference:.2f}. Dim rows are controls, never ranked."
         )
+    verdict = headline(table, best)
+    console.print(f"{verdict.sentence} {verdict.remark}".rstrip(), style="bold", highlight=False, markup=False)
     for sentence in in_words(best):
         console.print(sentence, highlight=False, markup=False)
     flagged = good[good.flag.fillna("") != ""].fillna({"params": ""})
     for (prior, params, flag, control), rows in flagged.groupby(["prior", "params", "flag", "control"], sort=False):
         where = ", ".join(str(t) for t in rows.t_trunc.unique())
         kind = "dim" if control else "bold yellow"
-        console.print(f"[{kind}]flagged[/] {escape(_label(prior, params))} at t_trunc {where}: {escape(flag)}")
+        console.print(f"[{kind}]flagged[/] {escape(named(prior, params))} at t_trunc {where}: {escape(flag)}")
     for warning in good.warning[good.warning != ""].unique():
         console.print(f"[bold yellow]warning[/] {escape(warning)}")
     bad = table[table.status != "ok"].fillna({"params": ""})
     for (prior, params, error), rows in bad.groupby(["prior", "params", "error"], sort=False):
         where = ", ".join(str(t) for t in rows.t_trunc.unique())
-        console.print(f"[bold red]failed[/] {escape(_label(prior, params))} at t_trunc {where}: {escape(error)}")
-
-
-def _label(prior: object, params: object) -> str:
-    return f"{prior}[{params}]" if params else str(prior)
+        console.print(f"[bold red]failed[/] {escape(named(prior, params))} at t_trunc {where}: {escape(error)}")
 
 
 def _table(*headings: str) -> Table:
@@ -112,7 +111,7 @@ def _settings(means: pd.DataFrame, console: Console) -> None:
             marked = not row.control and column.better and value == best[column.name]
             marked = marked or (not row.control and column.name == "fid" and row.fid_low <= reach)
             cells.append(Text(text + ("*" if marked else " "), style="bold green" if marked else ""))
-        first = (str(row.t_trunc), str(row.solver), str(int(row.nfe)), Text(_label(row.prior, row.params)))
+        first = (str(row.t_trunc), str(row.solver), str(int(row.nfe)), Text(named(row.prior, row.params)))
         drawn.add_row(*first, *cells, style="dim" if row.control else "")
     console.print(drawn)
     console.print("* best of all contenders' rows, and every FID whose interval reaches it.")
@@ -131,7 +130,7 @@ def _best(best: pd.DataFrame, console: Console) -> None:
         interval = "" if row.fid_low != row.fid_low else f"{row.fid_low:.2f}..{row.fid_high:.2f}"
         pays = "" if row.break_even != row.break_even else "never" if row.break_even > 1e12 else f"{row.break_even:.0f}"
         drawn.add_row(
-            str(row.nfe), "" if row.control else f"{row.rank:.0f}", Text(_label(row.prior, row.params)),
+            str(row.nfe), f"{row.rank:.0f}" if row.rank == row.rank else "", Text(named(row.prior, row.params)),
             str(row.t_trunc), str(row.solver), f"{row.fid:.2f}", interval,
             *("" if v != v else f"{v:.2f}" for v in (row.excess, row.relative_nfe, row.relative_time)), pays,
             style="dim" if row.control else "",

@@ -1,0 +1,115 @@
+"""What a report is made of: the tables, grids and circumstances of one or more runs, read from disk."""
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..bench.compare import differences, fold, read_run
+from ..bench.headline import Headline, headline
+from ..bench.table import COLUMNS, summary
+from ..bench.verdict import best, in_words, judged, named
+from ..errors import UserError
+from .figures import Book, Figure
+from .plots import figures
+from .samples import Grid, grids
+
+# Without these a table says nothing; older versions' tables lack others, and the page says so.
+NEEDED = [
+    "dataset", "prior", "params", "control", "t_trunc", "T", "solver", "nfe", "seed", "split", "n_samples", "extractor",
+    "fid", "prior_seconds", "denoise_seconds", "status", "cell",
+]  # fmt: skip
+_NOISE = re.compile(r"x_\d+$")  # each t_trunc has a name of its own in the flags
+
+
+@dataclass
+class Run:
+    """One run's circumstances: its run.json (empty where there is none), and the columns that its table lacks."""
+
+    name: str
+    folder: Path
+    about: dict[str, Any]
+    missing: list[str]
+
+    def tables(self, beside: Path) -> list[tuple[str, str]]:
+        """(name, path as seen from ``beside``) of the CSVs that are there."""
+        names = [f"{name}.csv" for name in ("comparison", "summary", "best")]
+        return [
+            (n, Path(os.path.relpath(self.folder / n, beside)).as_posix()) for n in names if (self.folder / n).is_file()
+        ]
+
+
+@dataclass
+class Report:
+    """All that a page shows."""
+
+    runs: list[Run]
+    table: pd.DataFrame
+    means: pd.DataFrame
+    best: pd.DataFrame
+    verdict: Headline
+    figures: list[Figure]
+    grids: list[Grid]
+    sentences: list[str] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        names = [run.about.get("config", {}).get("name") or run.folder.resolve().name for run in self.runs]
+        return ", ".join(dict.fromkeys(map(str, names)))
+
+    @property
+    def failures(self) -> list[tuple[str, str, str]]:
+        """(prior, t_truncs, reason) of what failed."""
+        rows = self.table[self.table.status != "ok"].fillna({"params": "", "error": ""})
+        return _reasons((r, r.error) for r in rows.itertuples())
+
+    @property
+    def flags(self) -> list[tuple[str, str, str]]:
+        """(prior, t_truncs, flag) of the contenders that are flagged; controls are what they are."""
+        rows = self.table[(self.table.flag.fillna("") != "") & ~self.table.control.astype(bool)].fillna({"params": ""})
+        return _reasons((r, _NOISE.sub("x_{t_trunc}", flag)) for r in rows.itertuples() for flag in r.flag.split("; "))
+
+
+def _reasons(rows: Iterable[tuple[Any, str]]) -> list[tuple[str, str, str]]:
+    found: dict[tuple[str, str], list[str]] = {}
+    for row, reason in rows:
+        found.setdefault((named(row.prior, row.params), reason), []).append(str(row.t_trunc))
+    return [(prior, ", ".join(dict.fromkeys(at)), reason) for (prior, reason), at in found.items()]
+
+
+def gather(paths: list[str]) -> Report:
+    """Read runs, fold them if they are several.
+
+    Raises:
+        UserError: where a run cannot be read, or several cannot be ranked in one table.
+    """
+    names = list(dict.fromkeys(paths))
+    tables = [(name, read_run(name, NEEDED)) for name in names]
+    runs = [_run(name) for name in names]
+    if found := differences(tables):
+        raise UserError(f"these runs cannot be shown on one page: {'. '.join(found)}")
+    if len(tables) > 1:
+        table, means, chosen = fold(tables)
+    else:
+        table = judged(tables[0][1].assign(run=names[0]))
+        means = summary(table.drop(columns="run"))
+        chosen = best(table, means)
+    verdict = headline(table, chosen)
+    shown = figures(Book(table, means, chosen), verdict)
+    folders = {run.name: run.folder for run in runs}
+    return Report(runs, table, means, chosen, verdict, shown, grids(table, folders), in_words(chosen))
+
+
+def _run(name: str) -> Run:
+    file = Path(name) / "comparison.csv" if Path(name).is_dir() else Path(name)
+    header = pd.read_csv(file, nrows=0).columns
+    try:
+        about = json.loads((file.parent / "run.json").read_text())
+    except (OSError, ValueError):
+        about = {}
+    return Run(name, file.parent, about if isinstance(about, dict) else {}, [c for c in COLUMNS if c not in header])

@@ -1,0 +1,4 @@
+(function () {
+  var dark = matchMedia("(prefers-color-scheme: dark)");
+  document.documentElement.dataset.theme = dark.matches ? "dark" : "light";
+})();
