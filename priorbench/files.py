@@ -2,10 +2,16 @@
 
 import os
 import re
+import zipfile
+import zlib
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from .errors import UserError
+
+# What a file that is cut short or no archive raises when it is read as an .npz.
+UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 
@@ -35,12 +41,39 @@ def write_atomically(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed writers left of unfinished files below ``folder``; nobody may be writing there."""
-    for path in folder.rglob(".*.tmp"):
+def sweep(folder: Path, below: Iterable[str]) -> None:
+    """Remove what killed writers left of unfinished files in ``folder`` and ``below``; nobody may be writing there.
+
+    A run may have its folder inside of this one, so that nothing else is looked into.
+    """
+    for path in [*folder.glob(".*.tmp"), *(p for name in below for p in (folder / name).rglob(".*.tmp"))]:
         if _TEMPORARY.fullmatch(path.name) and path.is_file():
             with suppress(OSError):
                 path.unlink()
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that results will be written to, before anything is computed for it.
+
+    Raises:
+        CannotWrite: if that is not allowed.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotWrite(f"cannot make {path}: {error.strerror or error}") from error
+
+
+def remove(path: Path) -> None:
+    """Delete a file, if it is there.
+
+    Raises:
+        CannotWrite: if that is not allowed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise CannotWrite(f"cannot remove {path}: {error.strerror or error}") from error
 
 
 def set_aside(path: Path, folder: Path, reason: str) -> str:

@@ -47,7 +47,7 @@ class Registration:
         module, _, attribute = self.factory.partition(":")
         try:
             return getattr(import_module(module), attribute)
-        except (ImportError, AttributeError, TypeError, ValueError) as error:
+        except Exception as error:  # a plugin's module may raise anything
             raise UserError(
                 f"{self.kind} {self.name!r} of {self.distribution} {self.version} cannot be loaded from "
                 f"{self.factory!r}: {error}"
@@ -197,12 +197,18 @@ def _files() -> dict[Path, bool]:
     return found
 
 
+_LOADED = "__priorbench_digest__"
+
+
 def _module_of(path: Path) -> ModuleType:
     """The module in a file, under the file's own name: its factories are "name:Class"."""
     name = path.stem
     known = sys.modules.get(name)
     if known is not None and getattr(known, "__file__", None) == str(path):
-        return known
+        if getattr(known, _LOADED, None) in (None, _digest(path)):
+            return known
+        del sys.modules[name]  # its file has changed: what runs must be what its digest is taken of
+        known = None
     other = None if known is not None else importlib.util.find_spec(name)
     if other is not None and other.origin is not None and Path(other.origin).resolve() == path:
         return import_module(name)  # it lies where Python looks anyhow
@@ -212,6 +218,7 @@ def _module_of(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
+    setattr(module, _LOADED, _digest(path))
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)

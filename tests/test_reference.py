@@ -47,7 +47,7 @@ def test_the_first_table_of_the_readme_is_the_reference_run():
 
 @pytest.mark.parametrize("run", ["digits", "mnist"])
 def test_the_tables_over_evaluations_are_the_reference_runs(run):
-    """Each entry is the test split's FID, give or take half its 95 % interval, of the setting chosen on another split."""
+    """Each entry is the test split's FID with half its 95 % interval, of the setting chosen on another split."""
     header, *rows = shown("README.md", f"best on {run}, NFE")
     best = pd.read_csv(ROOT / f"results/reference/{run}-nfe/best.csv")
     for prior, *cells in rows:

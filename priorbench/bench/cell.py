@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import __version__
 from ..data.dataset import to_bytes, to_float
 from ..diffusion.process import generator_for
-from ..errors import printable
+from ..errors import UserError, printable
 from ..files import CannotWrite
 from ..metrics.fidelity import features_of, fid, fidelity
 from ..metrics.measured import Measured
@@ -71,9 +71,9 @@ def run_cell(spec: CellSpec, progress: Progress | None = None, fits: Fits | None
             _compute(context, spec, result, progress or (lambda step, total, loss: None), fits)
         for row in result.rows:
             row["peak_memory_mb"] = round(memory.megabytes, 1)
-    except CannotWrite:
+    except (CannotWrite, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:  # a prior that calls sys.exit ends itself alone
+    except BaseException as error:  # a prior that calls sys.exit, or panics in another language, ends itself alone
         result.log.append(traceback.format_exc())
         reason = " ".join(str(error).split()) or (
             "out of memory" if isinstance(error, MemoryError) else "no reason given"
@@ -87,7 +87,7 @@ def run_cell(spec: CellSpec, progress: Progress | None = None, fits: Fits | None
 
 def failure(spec: CellSpec, reason: str) -> CellResult:
     """A cell of which every row says why it failed, and none has a number."""
-    context, said = context_of(spec), printable(reason)
+    context, said = load_context(*_sources(spec)), printable(reason)
     rows = [
         _row(context, spec, *setting, split=split, n_samples=n, status="failed", error=said)
         for setting in spec.solvers
@@ -97,8 +97,27 @@ def failure(spec: CellSpec, reason: str) -> CellResult:
 
 
 def context_of(spec: CellSpec) -> Context:
-    """What the cell is about, loaded once a process."""
-    return load_context(spec.dataset, spec.backbone, spec.extractor, spec.device, spec.precision, spec.compile)
+    """What the cell is about, loaded once a process.
+
+    Raises:
+        UserError: if it is no longer what the plan's hashes were taken of: results would be kept under a wrong name.
+    """
+    context = load_context(*_sources(spec))
+    loaded = load_plugins().find("prior", spec.prior).version
+    checks = [
+        (f"data set {spec.dataset.name!r}", context.dataset_digest, spec.digests["dataset"]),
+        (f"backbone {spec.backbone!r}", context.backbone_digest, spec.digests["backbone"]),
+        (f"extractor {spec.extractor.name!r}", context.extractor_digest, spec.digests["extractor"]),
+        (f"the plugin of prior {spec.prior!r}", loaded, spec.versions[spec.distribution]),
+    ]
+    for what, found, planned in checks:
+        if found != planned:
+            raise UserError(f"{what} has changed since the run began; the same command again takes it as it is now")
+    return context
+
+
+def _sources(spec: CellSpec) -> tuple[Any, ...]:
+    return spec.dataset, spec.backbone, spec.extractor, spec.device, spec.precision, spec.compile
 
 
 def _changed(spec: CellSpec) -> str:
@@ -116,7 +135,7 @@ def _fit(
     if kept.prior is not None:
         return kept, kept.prior
     prior = make_prior(load_plugins().find("prior", spec.prior).load(), spec.label, spec.params).to(device)
-    run = fit_run(spec, progress, result.log.append)
+    run = fit_run(spec, progress, lambda line: result.log.append(str(line)))
     started = clock(device)
     prior.fit(marginal, run)
     return Kept(None, clock(device) - started, run.taken), prior
@@ -131,6 +150,15 @@ def _compute(context: Context, spec: CellSpec, result: CellResult, progress: Pro
     draw = _sampler(prior, context, spec)
     draw(min(spec.batch_size, spec.n_samples), generator_for(spec.seed, "warm up"))
     x_t, prior_seconds = timed(draw, generator_for(spec.seed, "sample"), spec.n_samples, spec.batch_size, device)
+    # Kept only now that its samples have proved sound, else what fails once would fail again without a look at what was
+    # mended; and not later, so that whatever ends the rest, the fit has not to be done again.
+    if fits and fit.prior is None:
+        if context.diffusion.digest() != context.backbone_digest:
+            raise BadSample(_changed(spec))
+        known = {"fit_seconds": fit.seconds, "fit_steps": fit.steps, "log": fit_log}
+        if not fits.keep(spec, prior, marginal.shape, **known):
+            result.log.append("loaded from its weights the prior draws other samples: its fit will not be reused")
+
     result.images["x_t"] = to_bytes(x_t[:PREVIEW]).numpy()
     evaluation = generator_for(spec.seed, "evaluate")
     x_t_test = context.held_out(spec.t_trunc).draw(spec.n_samples, evaluation)
@@ -154,14 +182,6 @@ def _compute(context: Context, spec: CellSpec, result: CellResult, progress: Pro
             generator_for(spec.seed, f"sample {chosen_on}"),
         )
         choosing = _in_batches(draw, generator, n_choosing, spec.batch_size)
-
-    # Kept only now that it has proved sound, else what fails once would fail again without a look at what was mended.
-    if fits and fit.prior is None:
-        if context.diffusion.digest() != context.backbone_digest:
-            raise BadSample(_changed(spec))
-        known = {"fit_seconds": fit.seconds, "fit_steps": fit.steps, "log": fit_log}
-        if not fits.keep(spec, prior, marginal.shape, **known):
-            result.log.append("loaded from its weights the prior draws other samples: its fit will not be reused")
 
     for solver, steps in spec.solvers:
         x_0, seconds, nfe = _denoise(x_t, context, spec, solver, steps)
@@ -202,7 +222,10 @@ def _compute(context: Context, spec: CellSpec, result: CellResult, progress: Pro
             x_0 = torch.cat([context.diffusion.denoise(x, spec.t_trunc, solver, steps, generator) for x in chunks])
             score = fid(features_of(to_bytes(x_0), context.extractor), context.features(chosen_on))
             result.rows.append(row(split=chosen_on, n_samples=n_choosing, fid=score, denoise_seconds=seconds, **about))
-    result.images |= {name: shown.numpy() for name, shown in preview(prior, x_t, context, spec).items()}
+    try:
+        result.images |= {name: shown.numpy() for name, shown in preview(prior, x_t, context, spec).items()}
+    except Exception as error:  # pictures alone: the figures stand without them
+        result.notes.append(f"{spec.label} t_trunc {spec.t_trunc} has no picture of its way: {error}")
 
 
 def fit_run(spec: CellSpec, progress: Progress, log: Callable[[str], None]) -> FitRun:
@@ -285,14 +308,19 @@ def _denoise(
     return x_0, seconds, used
 
 
-def retimed(spec: CellSpec, rows: list[dict[str, Any]], fits: Fits) -> list[dict[str, Any]]:
+def retimed(
+    spec: CellSpec, rows: list[dict[str, Any]], fits: Fits, note: Callable[[str], None]
+) -> list[dict[str, Any]]:
     """``rows`` of ``spec`` with sampling and denoising timed again, here and now and with nothing beside it.
 
     The seconds of the fit stay as they were. So do all rows where the fit is not to be had any more.
     """
     context = context_of(spec)
     device = context.diffusion.device
-    prior = fits.load(spec, context.dataset.shape, device).prior
+    kept = fits.load(spec, context.dataset.shape, device)
+    if kept.note:
+        note(kept.note)
+    prior = kept.prior
     if prior is None:
         return rows
     draw = _sampler(prior, context, spec)

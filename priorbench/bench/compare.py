@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import UserError
-from .table import COLUMNS, summary
+from .table import COLUMNS, SECONDS, SEVERAL, summary
 from .verdict import PLACE, best, judged
 
 # Figures are comparable only where all of these agree.
@@ -15,7 +15,6 @@ SAME = [
     "fit_budget",
 ]  # fmt: skip
 MACHINE = ["device", "threads"]
-SECONDS = ["fit_seconds", "prior_seconds", "denoise_seconds", "images_per_second", "peak_memory_mb"]
 TEXT = ["params", "error", "warning", "flag", "fit_budget"]
 DIGESTS = ["dataset_sha256", "backbone_sha256", "cell"]
 _ROW = [*PLACE, "seed", "split"]
@@ -46,13 +45,20 @@ def differences(tables: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:
     found = []
     for column in SAME:
         chosen = [(name, t[t.split == "test"] if column == "n_samples" else t) for name, t in tables]
-        values = {name: ", ".join(str(v) for v in sorted(t[column].unique(), key=str)) for name, t in chosen}
-        if len({v for _, t in chosen for v in t[column].unique()}) > 1:
-            found.append(f"column {column!r} differs: " + "; ".join(f"{v} in {name}" for name, v in values.items()))
+        found += _unlike(column, chosen)
+    choosing = [(name, t[(t.split != "test") & (t.t_trunc < t["T"]) & (t.prior != "oracle")]) for name, t in tables]
+    found += _unlike("n_samples", [(f"{name} (choosing split)", t) for name, t in choosing if len(t)])
     splits = {name: ", ".join(sorted(t.split.unique())) for name, t in tables}
     if any("test" not in t.split.unique() for _, t in tables):
         found.append("column 'split' differs: " + "; ".join(f"{v} in {name}" for name, v in splits.items()))
     return found
+
+
+def _unlike(column: str, tables: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:
+    if len({v for _, t in tables for v in t[column].unique()}) < 2:
+        return []
+    values = {name: ", ".join(str(v) for v in sorted(t[column].unique(), key=str)) for name, t in tables}
+    return [f"column {column!r} differs: " + "; ".join(f"{v} in {name}" for name, v in values.items())]
 
 
 def fold(tables: Sequence[tuple[str, pd.DataFrame]]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -71,6 +77,6 @@ def fold(tables: Sequence[tuple[str, pd.DataFrame]]) -> tuple[pd.DataFrame, pd.D
     table[["relative_time", "break_even"]] = timed
     averaged = table.drop(columns="run")
     if len(table[MACHINE].drop_duplicates()) > 1:
-        averaged = averaged.assign(**dict.fromkeys(MACHINE, "several"), **dict.fromkeys(SECONDS, float("nan")))
+        averaged = averaged.assign(**dict.fromkeys(MACHINE, SEVERAL), **dict.fromkeys(SECONDS, float("nan")))
     means = summary(averaged)
     return table, means, best(table, means)

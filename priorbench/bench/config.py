@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
@@ -201,9 +202,9 @@ def _as_budget(value: Any) -> str | None:
     """A budget as it is written, or a number of seconds, in the one form that it is kept in."""
     if value is None or (isinstance(value, str) and value.strip() == "none"):
         return None
-    text = f"{value:g}s" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    text = f"{value:.15g}s" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
     seconds, steps = read_budget(text)
-    return f"{seconds:g}s" if seconds is not None else f"{steps} steps"
+    return f"{seconds:.15g}s" if seconds is not None else f"{steps} steps"
 
 
 def parse_choices(text: str) -> list[dict[str, Any]]:
@@ -227,8 +228,9 @@ def parse_choices(text: str) -> list[dict[str, Any]]:
 
 def read_choice(text: str) -> dict[str, Any]:
     """``'NAME[key=value,...]'`` as name and params; a path that exists is a name, whatever is in it."""
-    if Path(text).expanduser().exists():
-        return {"name": text}
+    with suppress(OSError, RuntimeError):  # too long for a path; '~' of nobody
+        if Path(text).expanduser().exists():
+            return {"name": text}
     found = parse_choices(text)
     if len(found) != 1:
         raise ValueError("must be one name, with its options in brackets: NAME[key=value,...]")
@@ -247,7 +249,10 @@ def read_config(source: str | Path | None) -> dict[str, Any]:
     known = presets()
     name = str(source or "digits")
     path = known.get(name, Path(name))
-    if not path.is_file():
+    there = False
+    with suppress(OSError):  # too long for a path
+        there = path.is_file()
+    if not there:
         if path.suffix not in (".yaml", ".yml"):
             raise unknown("config file or preset", name, known)
         raise UserError(f"config file {name} does not exist (presets: {', '.join(known)})")

@@ -39,6 +39,7 @@ class Context:
     dataset: Dataset
     diffusion: FrozenDiffusion
     extractor: FeatureExtractorBase
+    dataset_digest: str
     backbone_digest: str
     extractor_digest: str
 
@@ -118,6 +119,23 @@ def default_for(kind: str, dataset: str) -> str:
     raise UserError(f"there is no {kind} for data set {dataset!r} of the same name: {others[kind]}")
 
 
+def forget_changed(*paths: str) -> None:
+    """Have data and models loaded anew if files at these paths changed: a notebook may train one and run again."""
+    found = {path: _newest(Path(path).expanduser()) for path in filter(None, paths) if Path(path).expanduser().exists()}
+    if any(_SEEN.get(path, stamp) != stamp for path, stamp in found.items()):
+        load_data.cache_clear()
+        load_context.cache_clear()
+    _SEEN.update(found)
+
+
+_SEEN: dict[str, int] = {}
+
+
+def _newest(path: Path) -> int:
+    files = [path, *path.rglob("*")] if path.is_dir() else [path]
+    return max(file.stat().st_mtime_ns for file in files)
+
+
 @lru_cache(maxsize=2)
 def load_data(dataset: Source) -> Dataset:
     """The data set of ``dataset``, read once a process."""
@@ -140,7 +158,8 @@ def load_context(
     reader = load_extractor(extractor.name, dict(extractor.options))
     if diffusion.device.type == "cuda":  # torch-fidelity runs on CUDA or the CPU
         reader = reader.to(diffusion.device)
-    return Context(data, diffusion, reader, diffusion.digest(), weights_digest(reader))
+    features_of(data.test[:1], reader)  # one that cannot read these images says so before anything is computed
+    return Context(data, diffusion, reader, data.digest(), diffusion.digest(), weights_digest(reader))
 
 
 def check_fit(data: Dataset, diffusion: FrozenDiffusion, backbone: str | Path) -> None:

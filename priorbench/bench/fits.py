@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 
 from ..diffusion.process import generator_for, seeded
-from ..files import set_aside, write_atomically
+from ..files import remove, set_aside, write_atomically
 from ..plugin_manager import load_plugins
 from ..prior import TruncPrior, make_prior
 from .plan import CellSpec
@@ -44,7 +44,7 @@ class Fits:
         return self.folder / f"{name}-t{spec.t_trunc}-s{spec.seed}-{spec.fit[:8]}"
 
     def forget(self, spec: CellSpec) -> None:
-        (self.path(spec) / "prior.json").unlink(missing_ok=True)
+        remove(self.path(spec) / "prior.json")
 
     def load(self, spec: CellSpec, shape: tuple[int, int, int], device: torch.device) -> Kept:
         """The prior of ``spec`` as it was fitted, if it is there; what is damaged is set aside."""

@@ -46,7 +46,9 @@ def headline(table: pd.DataFrame, best: pd.DataFrame) -> Headline:
         return Headline(_pays(row), True, row, _facts(row, _noise(best, row)))
     compared = [row for row in fair if row["relative_nfe"] == row["relative_nfe"]]
     if not compared:
-        return Headline("No verdict against pure noise: no solver from pure noise has as many evaluations.")
+        return Headline(
+            "No verdict against pure noise: no solver from pure noise has as many evaluations, or none could be chosen."
+        )
     row = min(compared, key=lambda r: float(r["relative_nfe"]))
     return Headline(_pays_not(row, _noise(best, row), fair), False, row, _facts(row, _noise(best, row)))
 
@@ -94,7 +96,8 @@ def times(factor: float) -> str:
 
 def _pays(row: Row) -> str:
     cost = "equal cost" if row["beats_noise_in_time"] == "yes" else "equal NFE"
-    better = f"{times(1 / row['relative_nfe'])} times better than" if row["relative_nfe"] > 0 else "better than"
+    ratios = [row["relative_nfe"], *([row["relative_time"]] if cost == "equal cost" else [])]
+    better = f"{times(1 / max(ratios))} times better than" if max(ratios) > 0 else "better than"
     quick = f"; {times(row['speedup'])}x faster than the full chain" if row["speedup"] > 1 else ""
     return f"{where(row)}: FID {plus_minus(row)}, {better} the best solver from pure noise at {cost}{quick}."
 
@@ -102,9 +105,9 @@ def _pays(row: Row) -> str:
 def _pays_not(row: Row, noise: Row | None, fair: list[Row]) -> str:
     against = f" against {plus_minus(noise)} of the best solver from pure noise at equal NFE" if noise else ""
     nearest = f"{where(row)}: FID {plus_minus(row)}{against}"
-    if any(r["beats_noise"] == "yes" for r in fair):
-        late = "; what is gained at equal NFE is lost in equal time"
-        return f"No prior pays. The nearest is {nearest}{late}."
+    if row["beats_noise"] == "yes":
+        lost = "is lost" if row["beats_noise_in_time"] == "no" else "is not shown to last"
+        return f"No prior pays. The nearest is {nearest}; what is gained at equal NFE {lost} in equal time."
     if any(r["beats_noise"] == "undecided" for r in fair):
         known = row["fid_low"] == row["fid_low"]
         why = "their intervals do not decide it" if known else "there are no intervals to decide it by"

@@ -14,7 +14,7 @@ from ..errors import UserError, unknown
 from ..plugin_manager import Registration, load_plugins
 from ..prior import parameter_defaults
 from .config import Choice, ConfigError, RunConfig, make_config
-from .context import Source, default_for, load_context, load_data
+from .context import Source, default_for, forget_changed, load_context, load_data
 
 # What computes the figures: another version may give another number, so it is part of a cell's name.
 MEASURED_BY = ("torch", "diffusers", "torch-fidelity", "POT", "scikit-learn")
@@ -65,7 +65,13 @@ class CellSpec:
         names = ("prior", "params", "t_trunc", "seed", "fit_budget", "device", "precision", "compile")
         versions = {name: self.versions.get(name) for name in (*FITTED_BY, self.distribution)}
         known: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return _hash(known | {"digests": [self.digests["dataset"], self.digests["backbone"]], "versions": versions})
+        return _hash(
+            known
+            | {
+                "digests": [self.digests["dataset"], self.digests["backbone"], self.digests["network"]],
+                "versions": versions,
+            }
+        )
 
     @property
     def results(self) -> list["CellSpec"]:
@@ -154,6 +160,7 @@ def make_plan(config: RunConfig) -> Plan:
         metrics = {r.distribution: r.version for r in (plugins.find("metric", name) for name in config.metrics)}
     context = None
     try:
+        forget_changed(config.dataset.name, config.backbone or "", config.extractor.name if config.extractor else "")
         load_data(_source(config.dataset))  # a name that does not exist has no backbone either: say the first
         backbone = config.backbone or default_for("backbone", config.dataset.name)
         extractor = config.extractor or Choice(name=default_for("extractor", config.dataset.name))
@@ -164,7 +171,7 @@ def make_plan(config: RunConfig) -> Plan:
             "extractor": _source(extractor),
         }
         context = load_context(**sources, **{k: getattr(config, k) for k in ("device", "precision", "compile")})
-    except UserError as error:
+    except (UserError, OSError, RuntimeError, TypeError) as error:  # '~nobody', a name too long, an option unhashable
         problems.append(str(error))
     if context is not None:
         process = context.diffusion.process
@@ -193,9 +200,12 @@ def make_plan(config: RunConfig) -> Plan:
 
     full = (config.full_chain.solver, config.full_chain.steps)
     versions = {name: metadata.version(name) for name in MEASURED_BY} | {"priorbench": __version__}
+    readers = plugins.of_kind("extractor")
+    reader = {r.distribution: r.version for r in [readers[extractor.name]]} if extractor.name in readers else {}
     digests = {
-        "dataset": context.dataset.digest(),
+        "dataset": context.dataset_digest,
         "backbone": context.backbone_digest,
+        "network": context.diffusion.architecture(),
         "extractor": context.extractor_digest,
     }
 
@@ -211,7 +221,7 @@ def make_plan(config: RunConfig) -> Plan:
             seed=seed,
             solvers=solvers,
             digests=digests,
-            versions=versions | metrics | {found.distribution: found.version},
+            versions=versions | metrics | reader | {found.distribution: found.version},
             metrics=tuple(config.metrics),
             # A rival chosen by few samples is now and then the wrong one, and a weak rival flatters every prior.
             splits=(
@@ -284,11 +294,11 @@ def param_problems(given: Choice, registration: Registration) -> list[str]:
             continue
         try:
             cls(**{name: value})
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # a prior's own code
             found.append(f"params.{name}: {str(error).removeprefix(f'{name} ')}")
     if not found:
         try:  # what is wrong with them together
             cls(**given.params)
-        except (TypeError, ValueError) as error:
+        except Exception as error:
             found.append(f"params: {error}")
     return found

@@ -25,7 +25,7 @@ def provenance(plan: Plan) -> dict[str, Any]:
     for spec in plan.cells:
         versions |= spec.versions
     return {
-        "command": command() if Path(sys.argv[0]).stem == "priorbench" else "priorbench.run",
+        "command": command() if _started_as_command() else "priorbench.run",
         "commit": _commit(),
         "started": f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z}",
         "config": plan.config.model_dump(),
@@ -40,6 +40,11 @@ def provenance(plan: Plan) -> dict[str, Any]:
         "hashes": plan.cells[0].digests,
         "cells": [one.cell for spec in plan.cells for one in spec.results],
     }
+
+
+def _started_as_command() -> bool:
+    program = Path(sys.argv[0])
+    return program.stem == "priorbench" or (program.stem == "__main__" and program.parent.name == "priorbench")
 
 
 def command(without: str = "") -> str:
@@ -93,7 +98,7 @@ class RunLog:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a") as file:
-                file.write(printable("\n".join([f"== {datetime.now():%H:%M:%S} {heading}", *lines]) + "\n"))
+                file.write(printable("\n".join([f"== {datetime.now():%H:%M:%S} {heading}", *map(str, lines)]) + "\n"))
         except OSError as error:
             raise CannotWrite(f"cannot write {self.path}: {error.strerror or error}") from error
 

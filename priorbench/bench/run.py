@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ..errors import UserError
-from ..files import write_atomically
+from ..files import CannotWrite, write_atomically
 from ..plugin_manager import load_plugins
 from .cell import CellResult, retimed
 from .config import RunConfig, read_budget
@@ -120,7 +120,11 @@ def execute(
     """
     watcher = observer or Observer()
     if collect:
-        table = _write_tables(plan, store, {})
+        absent = sum(len(store.missing(spec)) for spec in plan.cells)
+        table = _write_tables(plan, store, store.failed())
+        if absent:
+            every = sum(len(spec.results) for spec in plan.cells)
+            watcher.noted(f"{every - absent} of {every} results are there: what is missing is not in the tables")
         _write_page(store, report)
         return table
     with locked(store.folder):
@@ -138,6 +142,7 @@ def execute(
         try:
             failed = _compute(plan, missing, store, watcher, log)
             if plan.config.exclusive_timing:
+                _write_tables(plan, store, failed)  # there, whatever becomes of the second pass
                 _time_alone(plan, store, log)
         finally:
             watcher.stopped()
@@ -155,6 +160,7 @@ def _compute(
     """Run ``specs`` and keep what is good; the rows of the failed ones, by the name of their result."""
     config = plan.config
     failed: dict[str, list[dict[str, Any]]] = {}
+    store.write_failed(failed)
     work = Work(
         store.fits, config.workers, read_budget(config.timeout)[0],
         tell=lambda event, *values: getattr(watcher, event)(*values),
@@ -169,6 +175,7 @@ def _compute(
             for cell in bad:
                 failed[cell] = [row for row in result.rows if row["cell"] == cell]
             if bad:
+                store.write_failed(failed)
                 spec, reasons = result.spec, dict.fromkeys(bad.values())
                 log.write(f"{spec.label} t_trunc {spec.t_trunc} seed {spec.seed} failed", *reasons, *result.log)
             load_plugins().announce("cell_finished", result=result)
@@ -192,11 +199,17 @@ def _time_alone(plan: Plan, store: Store, log: RunLog) -> None:
         crowded = [one for one in spec.results if any(row["concurrency"] > 1 for row in store.rows([one]))]
         if crowded:
             spec = replace(spec, solvers=tuple(one.solvers[0] for one in crowded))
-            rows = retimed(spec, store.rows(crowded), store.fits)
+            rows = store.rows(crowded)
+            try:
+                rows = retimed(spec, rows, store.fits, log.note)
+            except CannotWrite:
+                raise
+            except Exception as error:  # of a prior's own code
+                log.note(f"{spec.label} t_trunc {spec.t_trunc}: {type(error).__name__}: {error}")
             store.rewrite(spec, rows)
             if any(row["concurrency"] > 1 for row in rows):
                 log.note(
-                    f"{spec.label} t_trunc {spec.t_trunc}: its fit cannot be loaded, so its timings stay as they are"
+                    f"{spec.label} t_trunc {spec.t_trunc}: it could not be timed again, so its timings stay as they are"
                 )
 
 

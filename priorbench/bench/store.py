@@ -6,16 +6,19 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..files import set_aside, sweep, write_atomically
+from ..files import UNREADABLE, remove, set_aside, sweep, write_atomically
 from .cell import CellResult
 from .fits import Fits
 from .plan import CellSpec, name_of
+
+FOLDERS = ("cells", "images", "priors", "grids", "figures")
 
 ROW = {"prior", "t_trunc", "T", "solver", "steps", "nfe", "seed", "split", "n_samples", "fid", "status", "cell"}
 
@@ -51,10 +54,20 @@ class Store:
         """The kept images of a cell, each (N, C, H, W) bytes, by ``x_t`` and ``x_0 <solver> <nfe>``."""
         found: dict[str, np.ndarray] = {}
         for path in (self.images_path(one) for one in spec.results):
-            if path.is_file():
-                with np.load(path, allow_pickle=False) as kept:
-                    found |= {name: kept[name] for name in kept.files if name not in found}
+            with suppress(*UNREADABLE), np.load(path, allow_pickle=False) as kept:
+                found |= {name: kept[name] for name in kept.files if name not in found}
         return found
+
+    def failed(self) -> dict[str, list[dict[str, Any]]]:
+        """The rows of what failed in the last run here, by result: to be shown, never to be taken for done."""
+        try:
+            found = json.loads((self.folder / "failed.json").read_bytes())
+            return {cell: [dict(row) for row in rows] for cell, rows in found.items()}
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            return {}
+
+    def write_failed(self, failed: dict[str, list[dict[str, Any]]]) -> None:
+        write_atomically(self.folder / "failed.json", json.dumps(failed, indent=1).encode() + b"\n")
 
     def write(self, result: CellResult) -> None:
         """Keep the result of each setting that did not fail; the JSON comes last, so that where it is everything is."""
@@ -87,14 +100,14 @@ class Store:
         """Have the cell computed again, the fit included."""
         self.fits.forget(spec)
         for one in spec.results:
-            self.path(one).unlink(missing_ok=True)
+            remove(self.path(one))
 
     def clean(self) -> Iterator[str]:
         """Remove unfinished files, and set aside what is no result of a run, or no longer one: a line for each.
 
         Looks into ``cells``, ``images`` and ``priors`` alone: what else is in the folder is nobody's business.
         """
-        sweep(self.folder)
+        sweep(self.folder, FOLDERS)
         for path in sorted((self.folder / "cells").glob("*")):
             try:
                 found = read_result(path)

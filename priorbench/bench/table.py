@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from .verdict import judged
+from .verdict import CLOCK, judged
 
 COLUMNS = [
     "dataset", "dataset_sha256", "backbone", "backbone_sha256", "prior", "params", "emits", "control",
@@ -41,18 +41,21 @@ AVERAGED = [
 # Where one seed has an interval all the same: the column of its standard error over samples.
 STANDARD_ERROR = {"fid": "fid_se", "fid_inf": "fid_inf_se"}
 
+# What tells two rows of summary.csv apart; the seeds of a setting have all of it in common.
 SETTING = [
-    "dataset", "dataset_sha256", "backbone", "backbone_sha256", "prior", "params", "emits", "control", "t_trunc", "T",
-    "solver", "steps", "nfe", "split", "n_samples", "extractor", "fit_budget", "device", "threads", "concurrency",
-    "model_precision", "warning",
+    "dataset", "dataset_sha256", "backbone_sha256", "prior", "params", "emits", "control", "t_trunc", "T", "solver",
+    "steps", "nfe", "split", "n_samples", "extractor", "fit_budget", "model_precision",
 ]  # fmt: skip
+# Seconds that were taken under unlike conditions have no mean.
+SECONDS = ["fit_seconds", "prior_seconds", "denoise_seconds", "images_per_second", "peak_memory_mb"]
+SEVERAL = "several"
 
 
 def comparison(rows: list[dict[str, Any]], full_solver: str, full_steps: int | None) -> pd.DataFrame:
     """One row a cell, solver setting and split.
 
-    ``speedup`` is the full chain's seconds an image over the row's, of the same seed and machine: the row of ``noise``
-    at t_trunc = T by ``full_solver`` in ``full_steps`` steps. The columns that need other rows besides: see
+    ``speedup`` is the full chain's seconds an image over the row's, of the same seed and conditions: the row of
+    ``noise`` at t_trunc = T by ``full_solver`` in ``full_steps`` steps. The columns that need other rows besides: see
     :mod:`priorbench.bench.verdict`.
     """
     added = list(dict.fromkeys(key for row in rows for key in row if key not in COLUMNS))  # by metrics of plugins
@@ -65,8 +68,10 @@ def comparison(rows: list[dict[str, Any]], full_solver: str, full_steps: int | N
         & (table.split == "test")
         & (table.status == "ok")
     ]
-    reference = (full.prior_seconds + full.denoise_seconds).groupby(full.seed).first()
-    table["speedup"] = table.seed.map(reference) / (table.prior_seconds + table.denoise_seconds)
+    reference = full.groupby("seed").first()
+    seconds = table.seed.map(reference.prior_seconds + reference.denoise_seconds)
+    alike = [table[c] == table.seed.map(reference[c]) for c in CLOCK]
+    table["speedup"] = (seconds / (table.prior_seconds + table.denoise_seconds)).where(alike[0] & alike[1] & alike[2])
     return judged(table)
 
 
@@ -75,16 +80,21 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
     The interval is Student's t over seeds: where other seeds would put the mean, on the same test images. One seed has
     an interval over samples for FID, and nothing for the rest. That of ``fid_inf`` counts the finite test set too.
+    Seconds taken under unlike conditions (:data:`~priorbench.bench.verdict.CLOCK`) have no mean.
     """
     found = []
     columns = [*AVERAGED, *(c for c in table.columns if c not in COLUMNS)]
     for keys, group in table[table.status == "ok"].groupby(SETTING, dropna=False, sort=False):
         row: dict[str, Any] = dict(zip(SETTING, keys, strict=True)) | {"seeds": len(group)}
+        for name in ("backbone", "warning", *CLOCK):
+            row[name] = group[name].iloc[0] if group[name].nunique(dropna=False) == 1 else SEVERAL
+        timed = all(row[name] != SEVERAL for name in CLOCK)
         for name in columns:
-            row[name], row[f"{name}_low"], row[f"{name}_high"] = interval(group, name)
+            known = timed or name not in SECONDS
+            row[name], row[f"{name}_low"], row[f"{name}_high"] = interval(group, name) if known else (math.nan,) * 3
         row["flag"] = "; ".join(dict.fromkeys(f for flags in group.flag.dropna() for f in flags.split("; ") if f))
         found.append(row)
-    return pd.DataFrame(found, columns=None if found else [*SETTING, "seeds"])
+    return pd.DataFrame(found, columns=None if found else [*SETTING, "seeds", "backbone", "warning", *CLOCK])
 
 
 def interval(group: pd.DataFrame, name: str) -> tuple[float, float, float]:

@@ -12,8 +12,10 @@ import pandas as pd
 LABEL = ["prior", "params"]
 WHERE = ["t_trunc", "solver", "steps"]
 PLACE = [*LABEL, *WHERE]
+CLOCK = ["device", "threads", "concurrency"]  # under what seconds were taken: unlike ones are not compared
 ADDED = ["excess", "relative_nfe", "relative_time", "break_even", "flag"]
 SAME_TIME = 1.05  # a rival may take so many times the row's seconds
+LEAST_TIME = 0.5  # and where none takes so many, the next slower one is a rival too
 STORED = 0.5  # an index of stored images from which on a prior is flagged
 COPIES = 0.1  # by so much authenticity has to fall short of unseen images'
 NOISE = 0.05  # by so much the noise level of x_t has to be off
@@ -21,9 +23,9 @@ FAR = 0.2  # by so much it is off where an x_t is too far from every image to te
 
 
 # Caught at these in one setting, a prior is flagged in all. Less noise than x_t has is an advantage where it is found;
-# more of it is a fault that brings none.
+# more of it is a fault that brings none. A mean over the seeds that went well is no mean over seeds.
 CHEATS = ("memorises", "holds", "repeats")
-UNFAIR = (*CHEATS, "less noise")
+UNFAIR = (*CHEATS, "less noise", "failed in")
 
 
 def named(prior: Any, params: Any) -> str:
@@ -36,13 +38,17 @@ class Chosen:
 
     def __init__(self, table: pd.DataFrame) -> None:
         table = table.assign(params=table.params.fillna(""))
+        self.failed: dict[Any, int] = table[table.status != "ok"].groupby(PLACE).seed.nunique().to_dict()
         table = table[table.status == "ok"]
+        clocks = [c for c in (*CLOCK, "run") if c in table]
+        self.one_clock = len(table[clocks].drop_duplicates()) <= 1
         test = table[table.split == "test"]
         seconds = (test.prior_seconds + test.denoise_seconds).groupby([test[c] for c in PLACE]).mean()
         self.seconds: dict[Any, float] = seconds.to_dict()
         self.settings = test.groupby(PLACE, sort=False)[["nfe", "T"]].first()
         self.settings["control"] = test.groupby(PLACE, sort=False).control.first().astype(bool)
         self.score: dict[Any, float] = table[table.split != "test"].groupby(PLACE).fid.mean().to_dict()
+        self.reported: dict[Any, float] = test.groupby(PLACE).fid.mean().to_dict()
         self._fid = test.groupby([*PLACE, "seed"]).fid.mean().to_dict()
         self._nfe: dict[Any, int] = self.settings.nfe.astype(int).to_dict()
         noise = self.settings[self.settings.index.get_level_values("prior") == "noise"]
@@ -57,9 +63,20 @@ class Chosen:
         return float("nan") if place is None else self._fid.get((*place, seed), float("nan"))
 
     def in_time(self, place: Any) -> Any:
-        """The best rival that takes no more time than ``place``; where none is so quick, the quickest."""
-        quick = [p for p in self.rivals if self.seconds[p] <= SAME_TIME * self.seconds[place]]
-        return self.best(quick or sorted(self.rivals, key=self.seconds.__getitem__)[:1])
+        """The best rival that takes no more time than ``place``; where none is so quick, the quickest.
+
+        Rivals have the steps of the grid. A prior that takes far longer than any of these would meet none that uses its
+        time, and so the next slower one stands for those that were not run: never in the prior's favour. None where
+        seconds were taken under unlike conditions.
+        """
+        if not self.one_clock:
+            return None
+        by_time = sorted(self.rivals, key=self.seconds.__getitem__)
+        quick = [p for p in by_time if self.seconds[p] <= SAME_TIME * self.seconds[place]]
+        spent = self.seconds[quick[-1]] if quick else 0.0
+        if spent < LEAST_TIME * self.seconds[place] or not quick:
+            quick = by_time[: len(quick) + 1]
+        return self.best(quick)
 
     def best(self, places: Iterable[Any]) -> Any:
         """The place with the least FID on the choosing split, None where that is not known; one alone is no choice."""
@@ -79,8 +96,8 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
         oracle[place] = known.best(p for p in known.oracles if known.nfe(p) == nfe)
         rival[place] = known.best(p for p in known.rivals if known.nfe(p) == nfe)
         in_time[place] = known.in_time(place)
-        as_good = [p for p in known.rivals if known.score.get(p, float("nan")) <= known.score.get(place, float("nan"))]
-        price[place] = min((known.seconds[p] - seconds for p in as_good), default=None)
+        as_good = [p for p in known.rivals if known.reported[p] <= known.reported[place]]  # of as many samples
+        price[place] = min((known.seconds[p] - seconds for p in as_good), default=None) if known.one_clock else None
 
     table = table.copy()
     authentic = _oracles_authenticity(table)
@@ -163,8 +180,8 @@ def best(table: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     """For every NFE and prior, the setting that did best on the choosing split, with its test figures.
 
     ``rank`` counts, among contenders, those whose interval lies wholly below, so that overlapping ones share a rank;
-    those with an :func:`unfair` flag have none, and a prior that was caught at storing or repeating in any setting is
-    flagged in all.
+    those with an :func:`unfair` flag or without an interval have none, and a prior that was caught at storing or
+    repeating in any setting is flagged in all.
     ``beats_noise`` is yes or no where the intervals of the prior and of the best solver from pure noise at the same NFE
     are apart, else undecided; ``beats_noise_in_time`` is by the interval of ``relative_time`` over seeds, and of one
     seed by those of the prior and of the best rival in its time.
@@ -178,22 +195,26 @@ def best(table: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     for nfe in sorted(set(known.settings.nfe.astype(int))):
         here = [p for p in known.settings.index if known.nfe(p) == nfe and (p[0] != "noise" or p in known.rivals)]
         for label in dict.fromkeys(p[:2] for p in here):
-            place = known.best(p for p in here if p[:2] == label)
+            mine = [p for p in here if p[:2] == label]
+            place = known.best([p for p in mine if p not in known.failed] or mine)
             if place is None:
                 continue
-            row = means.loc[[place]].iloc[0]
+            row = means.loc[place]
+            failed = known.failed.get(place, 0)
+            said = [f"failed in {failed} of {failed + int(row['seeds'])} seeds"] if failed else []
+            said += [f for f in row["flag"].split("; ") if f] + caught.get(label, [])
             found.append(
                 {c: row[c] for c in BEST if c in means.columns}
                 | dict(zip(PLACE, place, strict=True))
                 | {"chosen_on": splits.get(label[0], ""), "nfe": nfe}
-                | {"flag": "; ".join(dict.fromkeys([f for f in row["flag"].split("; ") if f] + caught.get(label, [])))}
+                | {"flag": "; ".join(dict.fromkeys(said))}
             )
     for row in found:
         here = [r for r in found if r["nfe"] == row["nfe"]]
         noise = next((r for r in here if r["prior"] == "noise"), None)
         if not row["control"]:
             rivals = [r for r in here if not r["control"] and not unfair(r["flag"])]
-            if not unfair(row["flag"]):
+            if not unfair(row["flag"]) and row["fid_low"] == row["fid_low"]:
                 row["rank"] = 1 + sum(r["fid_high"] < row["fid_low"] for r in rivals)
             row["beats_noise"] = _answer(row, "fid", noise and noise["fid_low"], noise and noise["fid_high"])
             row["beats_noise_in_time"] = _answer(row, "relative_time", 1.0, 1.0)

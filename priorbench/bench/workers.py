@@ -28,9 +28,9 @@ def pool(work: Work, specs: list[CellSpec]) -> Iterator[CellResult]:
     """Each result as it is done. The threads that torch has here are divided among the processes."""
     if not specs:
         return
-    count = min(work.workers, len(specs))
-    work = replace(work, at_once=count)
-    threads = max(1, torch.get_num_threads() // count)
+    # Fewer cells than workers are computed as among others: rows of one folder are timed under one condition.
+    count, threads = min(work.workers, len(specs)), max(1, torch.get_num_threads() // work.workers)
+    work = replace(work, at_once=work.workers)
     waiting, workers = deque(specs), [Worker(work, threads) for _ in range(count)]
     try:
         while waiting or any(w.spec for w in workers):
@@ -52,7 +52,7 @@ def pool(work: Work, specs: list[CellSpec]) -> Iterator[CellResult]:
 def _with_news(workers: list["Worker"]) -> list["Worker"]:
     """Waits for those that said something, died or ran out of time."""
     deadlines = [w.deadline for w in workers if w.deadline is not None]
-    patience = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+    patience = min(3600.0, max(0.0, min(deadlines) - time.monotonic())) if deadlines else None
     ready = set(connection.wait([end for w in workers for end in (w.pipe, w.process.sentinel)], patience))
     return [w for w in workers if ready & {w.pipe, w.process.sentinel} or w.late]
 
@@ -103,7 +103,7 @@ class Worker:
             return self._ended(f"timeout: not done after {self.work.timeout:g} s, and stopped")
         return None if self.process.is_alive() else self._ended(None)
 
-    def _ended(self, reason: str | None) -> CellResult:
+    def _ended(self, reason: str | None) -> CellResult | None:
         if reason is None:
             self.process.join(5)
         spec, code = self.spec, self.process.exitcode
@@ -113,8 +113,10 @@ class Worker:
             hint = " (out of memory?)" if code == -signal.SIGKILL else ""
             reason = f"its process was killed by {signal.Signals(-code).name}{hint}"
         reason = reason or f"its process ended by itself, with exit code {code}"
-        if spec is None:
-            raise UserError(f"a worker cannot go on: {reason}")
+        if spec is None and not self.ready:
+            raise UserError(f"a worker cannot begin: {reason}")
+        if spec is None:  # it had nothing to do
+            return None
         return self.work.failed(spec, reason)
 
     def kill(self) -> None:

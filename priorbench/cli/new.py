@@ -11,6 +11,7 @@ import click
 
 from .. import __version__
 from ..errors import UserError
+from ..files import write_atomically
 from ..hookspecs import INTERFACE
 from ..plugin_manager import load_plugins
 
@@ -52,7 +53,6 @@ def new(name: str, output: Path | None) -> None:
     for path, template in TEMPLATES.items():
         source = Path(__file__).parents[1] / "templates" / template
         target = folder / path.format(module=module)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(Template(source.read_text()).substitute(values))
+        write_atomically(target, Template(source.read_text()).substitute(values).encode())
         click.echo(target)
     click.echo(f"next: pip install -e {folder}, then priorbench check {name}; the class is in {folder / module}.py")

@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import json
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,13 @@ class FrozenDiffusion:
             sha.update(name.encode())
             sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return sha.hexdigest()
+
+    def architecture(self) -> str:
+        """sha256 over what the network computes with its weights; one weight may serve several."""
+        every: Any = self.network.config
+        config = {k: v for k, v in dict(every).items() if not k.startswith("_")}
+        known = json.dumps([type(self.network).__name__, config], sort_keys=True, default=str)
+        return hashlib.sha256(known.encode()).hexdigest()
 
     def describe(self) -> dict[str, str]:
         """What the model is, for people."""

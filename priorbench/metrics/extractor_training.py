@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..data.dataset import Dataset, to_float
 from ..diffusion.process import seeded
 from ..errors import UserError
+from ..files import make_folder, write_atomically
 from .extractors import Classifier
 
 
@@ -44,6 +45,7 @@ def train_extractor(
     progress: Callable[[int, int, float], None] = lambda step, total, loss: None,
 ) -> dict[str, Any]:
     """Train on ``dataset.train``, save the folder, return what ``extractor.json`` says."""
+    make_folder(output)
     if not dataset.labels:
         raise UserError(f"data set {dataset.name!r} has no labels, and an extractor is trained as a classifier")
     started = time.monotonic()
@@ -69,8 +71,8 @@ def train_extractor(
         with torch.no_grad():
             right = model(to_float(getattr(dataset, split))).argmax(1) == dataset.labels[split]
         accuracy[split] = round(right.double().mean().item(), 4)
-    output.mkdir(parents=True, exist_ok=True)
-    save_file(model.state_dict(), output / "model.safetensors")
+    weights = save(model.state_dict())
+    write_atomically(output / "model.safetensors", weights)
     about = {
         "name": f"lenet-{re.sub(r'[^A-Za-z0-9.]+', '-', Path(dataset.name).name).strip('-')}-{features}",
         "shape": dataset.shape,
@@ -82,7 +84,7 @@ def train_extractor(
         "epochs": epochs,
         "seed": seed,
         "seconds": round(time.monotonic() - started, 1),
-        "sha256": hashlib.sha256((output / "model.safetensors").read_bytes()).hexdigest(),
+        "sha256": hashlib.sha256(weights).hexdigest(),
     }
-    (output / "extractor.json").write_text(json.dumps(about, indent=2) + "\n")
+    write_atomically(output / "extractor.json", json.dumps(about, indent=2).encode() + b"\n")
     return about

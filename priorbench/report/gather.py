@@ -64,9 +64,10 @@ class Report:
 
     @property
     def failures(self) -> list[tuple[str, str, str]]:
-        """(prior, t_truncs, reason) of what failed."""
+        """(prior, t_truncs, reason) of what failed, the seeds named where there are several."""
         rows = self.table[self.table.status != "ok"].fillna({"params": "", "error": ""})
-        return _reasons((r, r.error) for r in rows.itertuples())
+        several = self.table.seed.nunique() > 1
+        return _reasons((r, f"{r.error} (seed {r.seed})" if several else r.error) for r in rows.itertuples())
 
     @property
     def flags(self) -> list[tuple[str, str, str]]:
@@ -91,18 +92,25 @@ def gather(paths: list[str]) -> Report:
     names = list(dict.fromkeys(paths))
     tables = [(name, read_run(name, NEEDED)) for name in names]
     runs = [_run(name) for name in names]
-    if found := differences(tables):
+    if len(tables) > 1 and (found := differences(tables)):
         raise UserError(f"these runs cannot be shown on one page: {'. '.join(found)}")
     if len(tables) > 1:
         table, means, chosen = fold(tables)
     else:
-        table = judged(tables[0][1].assign(run=names[0]))
+        table = _judged(tables[0][1]).assign(run=names[0])
         means = summary(table.drop(columns="run"))
         chosen = best(table, means)
     verdict = headline(table, chosen)
     shown = figures(Book(table, means, chosen), verdict)
     folders = {run.name: run.folder for run in runs}
     return Report(runs, table, means, chosen, verdict, shown, grids(table, folders), in_words(chosen))
+
+
+def _judged(table: pd.DataFrame) -> pd.DataFrame:
+    """One run's rows judged by this version; of a table that was folded what each machine measured stays."""
+    folded = "run" in table and table.run.nunique() > 1
+    kept = ["relative_time", "break_even"] if folded else []
+    return judged(table).assign(**{name: table[name] for name in kept})
 
 
 def _run(name: str) -> Run:

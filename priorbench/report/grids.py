@@ -54,7 +54,8 @@ def write_grids(plan: Plan, store: Store) -> list[Path]:
         name, x_0 = made[0 if spec.t_trunc == plan.T else -1]  # pure noise: by the full chain, which comes first
         _, solver, nfe = name.split(" ")
         path = store.folder / "grids" / picture_name(spec.label, spec.t_trunc)
-        above = f"{spec.label}: $x_{{{spec.t_trunc}}}$"
+        label = spec.label.replace("\\", "\\\\").replace("$", r"\$")  # no formula, whatever a user wrote
+        above = f"{label}: $x_{{{spec.t_trunc}}}$"
         write_atomically(path, grid(images["x_t"], x_0, above, f"$x_0$ by {solver}, {nfe} evaluations"))
         written.append(path)
     return written

@@ -45,6 +45,6 @@ def _row(row: dict[str, Any]) -> dict[str, str]:
         ends = {f"{column}{end}": values.get(f"{column}{end}", float("nan")) for end in ("_low", "_high")}
         known = value == value
         found[heading] = plus_minus({column: value, **ends}, column).replace("±", "$\\pm$") if known else ""
-    if "break_even" in values and not row["control"]:
-        found["pays"] = earned(float(values["break_even"]))
+    if "break_even" in values:
+        found["pays"] = "" if row["control"] else earned(float(values["break_even"]))
     return found

@@ -12,6 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from ..bench.verdict import LABEL, named
+from ..files import UNREADABLE
 
 ACROSS = 10  # samples beside each other, at most
 FEW = 5  # and at least
@@ -44,7 +45,7 @@ def grids(table: pd.DataFrame, folders: dict[str, Path]) -> list[Grid]:
     Arguments:
         table: rows with their ``run``, a key of ``folders``.
     """
-    cells = table.fillna({"params": ""}).sort_values("seed", kind="stable")
+    cells = table[table.status == "ok"].fillna({"params": ""}).sort_values("seed", kind="stable")
     cells = cells.drop_duplicates([*LABEL, "t_trunc"]).sort_index()
     kept: list[tuple[Any, dict[str, np.ndarray]]] = []
     for row in cells.itertuples():
@@ -52,7 +53,7 @@ def grids(table: pd.DataFrame, folders: dict[str, Path]) -> list[Grid]:
         try:
             with np.load(folder / "images" / f"{row.cell}.npz", allow_pickle=False) as images:
                 kept.append((row, {name: images[name] for name in images.files}))
-        except (OSError, ValueError):
+        except UNREADABLE:
             path = folder / "grids" / picture_name(named(row.prior, row.params), row.t_trunc)
             if path.is_file():
                 kept.append((row, {"": np.frombuffer(path.read_bytes(), np.uint8)}))

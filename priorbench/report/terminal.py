@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..bench.headline import headline
-from ..bench.verdict import in_words, named
+from ..bench.verdict import in_words, named, unfair
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ def show(table: pd.DataFrame, means: pd.DataFrame, best: pd.DataFrame, console: 
     bad = table[table.status != "ok"].fillna({"params": ""})
     for (prior, params, error), rows in bad.groupby(["prior", "params", "error"], sort=False):
         where = ", ".join(str(t) for t in rows.t_trunc.unique())
+        where += f" (seed {', '.join(str(s) for s in rows.seed.unique())})" if table.seed.nunique() > 1 else ""
         console.print(f"[bold red]failed[/] {escape(named(prior, params))} at t_trunc {where}: {escape(error)}")
 
 
@@ -95,7 +96,7 @@ def _settings(means: pd.DataFrame, console: Console) -> None:
     """One line a setting; of the contenders the best value of each column is marked, and every FID that overlaps it."""
     means = means.assign(milliseconds=1000 * (means.prior_seconds + means.denoise_seconds))
     shown = [c for c in SHOWN if console.width >= c.room]
-    contenders = means[~means.control.astype(bool)]
+    contenders = means[~means.control.astype(bool) & ~means.flag.map(unfair)]
     best = {c.name: (contenders[c.name] * c.better).max() * c.better for c in shown if c.better}
     reach = contenders[contenders.fid == best["fid"]].fid_high.max()
     drawn = _table("t_trunc", "solver", "NFE", "prior", *(c.heading for c in shown))
@@ -108,8 +109,9 @@ def _settings(means: pd.DataFrame, console: Console) -> None:
         for column in shown:
             value = float(getattr(row, column.name))
             text = column.form.format(value) if value == value else ""
-            marked = not row.control and column.better and value == best[column.name]
-            marked = marked or (not row.control and column.name == "fid" and row.fid_low <= reach)
+            fair = not row.control and not unfair(row.flag)
+            marked = fair and column.better and value == best[column.name]
+            marked = marked or (fair and column.name == "fid" and row.fid_low <= reach)
             cells.append(Text(text + ("*" if marked else " "), style="bold green" if marked else ""))
         first = (str(row.t_trunc), str(row.solver), str(int(row.nfe)), Text(named(row.prior, row.params)))
         drawn.add_row(*first, *cells, style="dim" if row.control else "")
