@@ -49,7 +49,17 @@ class Forgets(Base):
         return self.mean + super().sample(n, generator)
 
 
+class Panic(BaseException):
+    """As bindings to other languages raise."""
+
+
+class Raises(Base):
+    def fit(self, marginal, run):
+        run.log(0.5)
+        raise Panic("of another language")
+
+
 @hookimpl
 def register_priors(register):
-    for cls in (Dies, Killed, Hangs, Forgets):
+    for cls in (Dies, Killed, Hangs, Forgets, Raises):
         register(cls.__name__.lower(), f"faulty:{cls.__name__}")

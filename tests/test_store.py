@@ -36,7 +36,7 @@ SPEC = CellSpec(
     settings="projections=64", control=False, t_trunc=100, seed=3, solvers=(("dpm++", 5), ("ddim", None)),
     n_samples=40, splits=(("test", 40),), batch_size=16, w2_points=30, fit_budget=None, device="cpu",
     precision="fp32", compile=False, save_samples=False,
-    digests={"dataset": "d", "backbone": "b", "extractor": "e"},
+    digests={"dataset": "d", "backbone": "b", "network": "n", "extractor": "e"},
     versions={"torch": "2", "plugin": "1", "torch-fidelity": "3"},
 )  # fmt: skip
 
@@ -345,7 +345,8 @@ CHANGES = {
     "settings": "x", "control": True, "t_trunc": 101, "seed": 4, "solvers": (("dpm++", 5),), "n_samples": 41,
     "batch_size": 17, "w2_points": 31, "fit_budget": "1s",
     "splits": (("test", 40), ("validation", 20)), "device": "cuda", "precision": "bf16", "compile": True,
-    "save_samples": True, "digests": {"dataset": "d", "backbone": "b", "extractor": "f"}, "versions": {"torch": "3"},
+    "save_samples": True, "versions": {"torch": "3"},
+    "digests": {"dataset": "d", "backbone": "b", "network": "n", "extractor": "f"},
 }  # fmt: skip
 
 
