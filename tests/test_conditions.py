@@ -1,4 +1,4 @@
-"""What must not be compared is not: seconds of unlike conditions, seeds that failed, sources that changed on the way."""
+"""What must not be compared is not: seconds of unlike conditions, failed seeds, sources that changed on the way."""
 
 import json
 import math
@@ -6,6 +6,7 @@ import os
 
 import pandas as pd
 import pytest
+from test_verdict import both, folded, noise, only, row
 
 import priorbench
 from priorbench import UserError
@@ -21,7 +22,6 @@ from priorbench.files import sweep
 from priorbench.plugin_manager import FILES, add_plugin, load_plugins
 from priorbench.report.gather import gather
 from priorbench.report.latex import write_latex
-from tests.test_verdict import both, folded, noise, only, row
 
 
 def chosen(*groups):
@@ -139,7 +139,7 @@ def test_the_latex_table_says_nothing_of_what_controls_pay(tmp_path):
 
 def test_a_process_that_loads_something_else_than_was_planned_says_so():
     plan = read_plan(None, {"priors": "gaussian", "t_trunc": [100], "n_samples": 24})
-    spec = plan.cells[-1]
+    spec = next(spec for spec in plan.cells if spec.prior == "gaussian")
     assert context_of(spec)
     for name in ("dataset", "backbone", "extractor"):
         with pytest.raises(UserError, match=f"{name.replace('dataset', 'data set')} .* has changed since"):
@@ -173,7 +173,7 @@ def test_an_edited_plugin_file_runs_as_it_is_now(tmp_path, monkeypatch):
         os.utime(file, (width, width))  # whatever the clock's resolution
         add_plugin(file)
         found = load_plugins().find("prior", "edited")
-        assert found.load().WIDTH == width
+        assert width == found.load().WIDTH
         versions.add(found.version)
     assert len(versions) == 2
     load_plugins.cache_clear()
@@ -208,7 +208,7 @@ def test_the_network_is_more_than_its_weights(tmp_path, pipeline):
 
 
 def test_collect_shows_what_failed_and_says_what_is_missing(tmp_path, monkeypatch):
-    from tests.test_survival import FAULTY, SMALL, Watcher
+    from test_survival import FAULTY, SMALL, Watcher
 
     monkeypatch.setenv(FILES, str(FAULTY))
     load_plugins.cache_clear()
@@ -223,7 +223,7 @@ def test_collect_shows_what_failed_and_says_what_is_missing(tmp_path, monkeypatc
 
 
 def test_a_prior_that_says_anything_and_fails_leaves_the_others_alone(tmp_path, monkeypatch):
-    from tests.test_survival import FAULTY, small_run
+    from test_survival import FAULTY, small_run
 
     monkeypatch.setenv(FILES, str(FAULTY))
     load_plugins.cache_clear()

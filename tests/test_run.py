@@ -330,7 +330,11 @@ def test_three_colours_go_through_the_whole_harness(planted, tmp_path, pipeline,
     """A backbone of one's own by its folder, a registered data set, every learned prior, T = 60."""
     plugins = load_plugins()
     monkeypatch.setitem(plugins.registrations, ("dataset", "colours"), SimpleNamespace(load=lambda: _colours))
-    monkeypatch.setitem(plugins.registrations, ("extractor", "colours"), SimpleNamespace(load=lambda: MeanColour))
+    monkeypatch.setitem(
+        plugins.registrations,
+        ("extractor", "colours"),
+        SimpleNamespace(load=lambda: MeanColour, distribution="colours", version="1"),
+    )
     folder = pipeline((3, 8, 8), num_train_timesteps=60, prediction_type="v_prediction")
     found = small_run(
         tmp_path,

@@ -18,6 +18,7 @@ from priorbench.bench import cell
 from priorbench.bench.lock import locked
 from priorbench.bench.run import Observer
 from priorbench.bench.table import MEASURED_IN_TIME
+from priorbench.files import CannotWrite
 from priorbench.plugin_manager import FILES, load_plugins
 
 FAULTY = Path(__file__).with_name("faulty.py")
@@ -67,8 +68,15 @@ def faulty(monkeypatch):
     load_plugins.cache_clear()
 
 
+class FittedAgain(CannotWrite):
+    """What a cell raises and does not take for a prior's own mistake."""
+
+
 def fits_are_forbidden(monkeypatch):
-    monkeypatch.setattr(cell, "make_prior", lambda *_: pytest.fail("fitted again"))
+    def make_prior(*_):
+        raise FittedAgain("fitted again")
+
+    monkeypatch.setattr(cell, "make_prior", make_prior)
 
 
 # --- what is kept -------------------------------------------------------------------------------------------
@@ -96,7 +104,7 @@ def test_what_the_fit_does_not_depend_on_takes_the_fit(done, monkeypatch, change
 
 def test_another_seed_fits_again(done, monkeypatch):
     fits_are_forbidden(monkeypatch)
-    with pytest.raises(pytest.fail.Exception):
+    with pytest.raises(FittedAgain):
         small_run(done[0], seed=5)
 
 
@@ -275,7 +283,7 @@ def test_a_run_is_done_again_from_its_run_json(done, tmp_path):
     folder, first = done
     about = json.loads((folder / "run.json").read_text())
     assert set(about) >= {"command", "commit", "config", "versions", "machine", "hashes", "cells", "seconds"}
-    assert set(about["hashes"]) == {"dataset", "backbone", "extractor"}
+    assert set(about["hashes"]) == {"dataset", "backbone", "network", "extractor"}
     assert set(about["cells"]) == set(first.cell)
     again = priorbench.run(about["config"], output=tmp_path)
     assert_same(again, first)
