@@ -67,7 +67,11 @@ class Store:
             return {}
 
     def write_failed(self, failed: dict[str, list[dict[str, Any]]]) -> None:
-        write_atomically(self.folder / "failed.json", json.dumps(failed, indent=1).encode() + b"\n")
+        path = self.folder / "failed.json"
+        if failed:
+            write_atomically(path, json.dumps(failed, indent=1).encode() + b"\n")
+        else:
+            remove(path)
 
     def write(self, result: CellResult) -> None:
         """Keep the result of each setting that did not fail; the JSON comes last, so that where it is everything is."""
