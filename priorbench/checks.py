@@ -374,3 +374,7 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
     "frozen": check_frozen,
     "gaussian target": check_gaussian_target,
 }
+
+
+def quick_failures(cls: type[TruncPrior], params: Mapping[str, Any]) -> list[str]:
+    return []

@@ -1,4 +1,4 @@
-"""Eight priors that cheat, as plugins: what must not get past the table. docs/cheats.md goes through them."""
+"""Priors that cheat, as plugins: what must not get past the table. docs/cheats.md goes through them."""
 
 import time
 
@@ -102,7 +102,72 @@ class Repeats(Base):
         return self.marginal.draw(10, generator).repeat(-(-n // 10), 1, 1, 1)[:n]
 
 
+class RunsTheModel(Base):
+    """Runs 20 steps of the frozen model itself, in good faith or not: nothing says so but a count."""
+
+    def sample(self, n, generator):
+        diffusion, t = self.marginal.diffusion, self.marginal.t_trunc
+        x_0 = diffusion.denoise(randn((n, 1, 8, 8), generator), diffusion.T, "dpm++", 20, generator)
+        return diffusion.diffuse(x_0, t, generator)
+
+
+class CallsTheNetwork(Base):
+    """Calls the network itself, for half of its samples, where no counter of the chain's sees it."""
+
+    def sample(self, n, generator):
+        x = self.marginal.draw(n, generator)
+        self.marginal.diffusion.network(x[: n // 2], torch.zeros(n // 2))
+        return x
+
+
+class BehavesLater(Base):
+    """Hands out test images in the samples that are measured, and is a Gaussian from then on, when it is looked at."""
+
+    def build(self, shape):
+        self.made = 0
+
+    def sample(self, n, generator):
+        self.made += n
+        if self.made <= 400:
+            return self.marginal.diffuse(self.pick(to_float(load().test), n, generator), generator)
+        mean, deviation = (f(self.marginal.images, 0) for f in (torch.mean, torch.std))
+        return self.marginal.diffuse(mean + deviation * randn((n, 1, 8, 8), generator), generator)
+
+
+class PartlyStored(Base):
+    """A share of stored training images, the rest from a Gaussian."""
+
+    emits = "x_0"
+
+    def __init__(self, *, share=0.5):
+        super().__init__()
+        self.share = share
+
+    def sample(self, n, generator):
+        images = self.marginal.images.flatten(1)
+        factor = torch.linalg.cholesky(torch.cov(images.T) + 1e-4 * torch.eye(64))
+        gaussian = (images.mean(0) + randn((n, 64), generator) @ factor.T).view(n, 1, 8, 8)
+        stored = torch.rand(n, 1, 1, 1, generator=generator) < self.share
+        return torch.where(stored, self.pick(self.marginal.images, n, generator), gaussian)
+
+
+class WorksAhead(Base):
+    """Makes four batches at once, slowly, and hands three of them out in no time."""
+
+    def build(self, shape):
+        self.stock = []
+
+    def sample(self, n, generator):
+        if len(self.stock) < n:
+            time.sleep(0.002 * 4 * n)
+            self.stock = list(self.marginal.draw(4 * n, generator))
+        x, self.stock = self.stock[:n], self.stock[n:]
+        return torch.stack(x)
+
+
 CHEATS = {
+    "runs-the-model": RunsTheModel, "calls-the-network": CallsTheNetwork, "behaves-later": BehavesLater,
+    "partly-stored": PartlyStored, "works-ahead": WorksAhead,
     "stored": Stored, "one-class": OneClass, "too-early": TooEarly, "reconstructs": Reconstructs, "sleeps": Sleeps,
     "trains-the-model": TrainsTheModel, "reads-the-test-split": ReadsTheTestSplit, "fewer": Fewer, "repeats": Repeats,
 }  # fmt: skip

@@ -9,7 +9,7 @@ from ..data.dataset import Dataset, to_bytes
 from ..diffusion.frozen import FrozenDiffusion
 from ..diffusion.process import generator_for, randn
 from ..errors import UserError
-from ..metrics.fidelity import features_of, fidelity, floor
+from ..metrics.fidelity import features_of, fid_floor, fidelity
 from .context import check_fit
 
 
@@ -36,11 +36,11 @@ def score(
         progress(done, len(sizes), float("nan"))
     test = features_of(data.test, extractor)
     made = fidelity(features_of(torch.cat(batches), extractor), test)
-    perfect = floor(features_of(data.train, extractor), test, n_samples)
+    floor, _ = fid_floor(features_of(data.train, extractor), test, n_samples)
     return {
         "extractor": extractor.get_name(),
         "full chain": f"{solver}, {steps} steps, {n_samples} samples against {len(data.test)} test images",
         "FID": f"{made['fid']:.2f}",
-        f"FID of {min(n_samples, len(data.train))} training images (floor)": f"{perfect['fid']:.2f}",
+        f"FID of {min(n_samples, len(data.train))} training images (floor)": f"{floor:.2f}",
         "precision, recall": f"{made['precision']:.3f}, {made['recall']:.3f}",
     }

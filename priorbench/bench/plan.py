@@ -105,6 +105,24 @@ class Plan:
     def rows(self) -> int:
         return sum(len(c.solvers) * len(c.splits) for c in self.cells)
 
+    def matched(self, evaluations: Iterable[int]) -> "Plan":
+        """The plan with rivals from pure noise, and oracles, in as many steps as ``evaluations`` names besides.
+
+        How often a prior evaluates the frozen model in ``sample`` is known once it has been fitted and sampled; what it
+        is compared with at equal NFE can be planned only then.
+        """
+        counts = sorted(set(evaluations))
+        cells = [replace(spec, solvers=self._with_steps(spec, counts)) for spec in self.cells]
+        return replace(self, cells=cells)
+
+    def _with_steps(self, spec: CellSpec, counts: list[int]) -> tuple[Setting, ...]:
+        rival = spec.prior == "noise" and spec.t_trunc == self.T
+        if not rival and spec.prior != "oracle":
+            return spec.solvers
+        solvers = [*self.config.solver, *(self.config.rivals if rival else ())]
+        new = [(solver, k) for k in counts if k <= spec.t_trunc for solver in dict.fromkeys(solvers)]
+        return tuple(dict.fromkeys([*spec.solvers, *new]))
+
 
 def read_plan(
     source: str | Path | Mapping[str, Any] | None, overrides: dict[str, Any], sets: Iterable[str] = ()

@@ -16,7 +16,7 @@ from .plan import CellSpec
 SHOWN = 10  # samples on their way
 
 
-def preview(prior: TruncPrior, x_t: Tensor, context: Context, spec: CellSpec) -> dict[str, Tensor]:
+def preview(prior: TruncPrior, x_t: Tensor, context: Context, spec: CellSpec, nfe_prior: int = 0) -> dict[str, Tensor]:
     """Bytes (SHOWN, C, H, W) by name, of one solver setting: the last, of pure noise the full chain, which comes first.
 
     ``chain <solver> <NFE> <t>`` for a few t from t_trunc down to 0; ``nearest``, the training image that is nearest to
@@ -39,7 +39,7 @@ def preview(prior: TruncPrior, x_t: Tensor, context: Context, spec: CellSpec) ->
             x = diffusion.diffuse(x, spec.t_trunc, generator)
     before = diffusion.evaluations
     states = diffusion.trajectory(x, spec.t_trunc, solver, steps, generator)
-    nfe = diffusion.evaluations - before
+    nfe = diffusion.evaluations - before + nfe_prior  # as the rows have it
     kept |= {f"chain {solver} {nfe} {t}": to_bytes(x) for t, x in states.items()}
     found = nearest(features_of(to_bytes(states[0]), context.extractor), context.features("train"))
     return kept | {"nearest": context.dataset.train[found]}

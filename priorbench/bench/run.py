@@ -1,9 +1,9 @@
 """A run from beginning to end: what ``priorbench run`` and :func:`priorbench.run` both do."""
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from .provenance import RunLog, provenance
 from .store import Store
 from .table import comparison, summary
 from .verdict import best
+
+Failed = dict[str, list[dict[str, Any]]]  # rows by the name of their result
 
 
 class Observer:
@@ -40,6 +42,9 @@ class Observer:
 
     def finished(self, spec: CellSpec, result: CellResult) -> None:
         """A cell is done."""
+
+    def more(self, cells: int) -> None:
+        """So many cells are to be computed besides those that were known when the run began."""
 
     def stopped(self) -> None:
         """No cell is left, or the run was broken off."""
@@ -120,6 +125,7 @@ def execute(
     """
     watcher = observer or Observer()
     if collect:
+        plan = _matched(plan, store)
         absent = sum(len(store.missing(spec)) for spec in plan.cells)
         table = _write_tables(plan, store, store.failed())
         if absent:
@@ -128,43 +134,64 @@ def execute(
         _write_page(store, report)
         return table
     with locked(store.folder):
-        started, log = datetime.now(), RunLog(store.folder / "logs", watcher.noted)
+        started, log = time.monotonic(), RunLog(store.folder / "logs", watcher.noted)
         about = provenance(plan)
-        for line in store.clean():
+        for line in (*store.clean(), *store.broken_off()):
             log.note(line)
         if fresh:
-            for spec in plan.cells:
+            for spec in _matched(plan, store).cells:
                 store.forget(spec)
-        missing = [replace(spec, solvers=left) for spec in plan.cells if (left := store.missing(spec))]
+        missing = _missing(plan, store)
         _write_json(store.folder / "run.json", about)
         watcher.started(plan, len(plan.cells) - len(missing))
         load_plugins().announce("run_started", plan=plan)
         try:
-            failed = _compute(plan, missing, store, watcher, log)
+            failed = _compute(plan, missing, store, watcher, log, {})
+            plan = _matched(plan, store)
+            if missing := _missing(plan, store, failed):
+                log.note("a prior evaluates the frozen model in 'sample': rivals of as many evaluations follow")
+                watcher.more(len(missing))
+                failed = _compute(plan, missing, store, watcher, log, failed)
             if plan.config.exclusive_timing:
                 _write_tables(plan, store, failed)  # there, whatever becomes of the second pass
                 _time_alone(plan, store, log)
         finally:
             watcher.stopped()
         table = _write_tables(plan, store, failed)
-        about["seconds"] = round((datetime.now() - started).total_seconds(), 1)
+        about["cells"] = [one.cell for spec in plan.cells for one in spec.results]
+        about["seconds"] = round(time.monotonic() - started, 1)
         _write_json(store.folder / "run.json", about)
         _write_page(store, report)
     load_plugins().announce("run_finished", comparison=table)
     return table
 
 
-def _compute(
-    plan: Plan, specs: list[CellSpec], store: Store, watcher: Observer, log: RunLog
-) -> dict[str, list[dict[str, Any]]]:
-    """Run ``specs`` and keep what is good; the rows of the failed ones, by the name of their result."""
-    config = plan.config
-    failed: dict[str, list[dict[str, Any]]] = {}
+def _missing(plan: Plan, store: Store, failed: Failed | None = None) -> list[CellSpec]:
+    """The cells that have settings without a result, with these settings alone; what ``failed`` is not tried again."""
+    found = []
+    for spec in plan.cells:
+        left = [one.solvers[0] for one in spec.results if one.cell not in (failed or {}) and store.missing(one)]
+        found += [replace(spec, solvers=tuple(left))] if left else []
+    return found
+
+
+def _matched(plan: Plan, store: Store) -> Plan:
+    """The plan with what contenders that evaluate the frozen model themselves are compared with."""
+    rows = store.rows(spec for spec in plan.cells if not spec.control)
+    return plan.matched(row["nfe"] for row in rows if row.get("nfe_prior"))
+
+
+def _compute(plan: Plan, specs: list[CellSpec], store: Store, watcher: Observer, log: RunLog, failed: Failed) -> Failed:
+    """Run ``specs`` and keep what is good; ``failed`` with the rows of those that failed."""
+    config, failed = plan.config, dict(failed)
     store.write_failed(failed)
-    work = Work(
-        store.fits, config.workers, read_budget(config.timeout)[0],
-        tell=lambda event, *values: getattr(watcher, event)(*values),
-    )  # fmt: skip
+
+    def tell(event: str, spec: CellSpec, *values: Any) -> None:
+        if event == "cell":
+            store.begin(spec)
+        getattr(watcher, event)(spec, *values)
+
+    work = Work(store.fits, config.workers, read_budget(config.timeout)[0], tell=tell)
     results = load_plugins().find("executor", config.executor).load()(work, specs)
     try:
         for result in results:
@@ -180,7 +207,9 @@ def _compute(
                 log.write(f"{spec.label} t_trunc {spec.t_trunc} seed {spec.seed} failed", *reasons, *result.log)
             load_plugins().announce("cell_finished", result=result)
             watcher.finished(result.spec, result)
+            store.end(result.spec)
     finally:
+        store.end()
         if hasattr(results, "close"):
             results.close()  # processes that are still at work
     return failed

@@ -33,6 +33,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.fits = Fits(folder / "priors")
+        self.under_way: dict[str, str] = {}
 
     def path(self, spec: CellSpec) -> Path:
         """Of the first of the cell's results, as :meth:`images_path`."""
@@ -72,6 +73,29 @@ class Store:
             write_atomically(path, json.dumps(failed, indent=1).encode() + b"\n")
         else:
             remove(path)
+
+    def begin(self, spec: CellSpec) -> None:
+        """Remember on disk that a cell is being computed: what crashes with the process can be named later."""
+        self._say_under_way(self.under_way | {spec.cell: f"{spec.label} t_trunc {spec.t_trunc} seed {spec.seed}"})
+
+    def end(self, spec: CellSpec | None = None) -> None:
+        """The cell is done; without one, nothing is under way any more."""
+        self._say_under_way({k: v for k, v in self.under_way.items() if spec and k != spec.cell})
+
+    def _say_under_way(self, cells: dict[str, str]) -> None:
+        self.under_way = cells
+        if cells:
+            write_atomically(self.folder / "under-way.json", json.dumps(list(cells.values())).encode() + b"\n")
+        else:
+            remove(self.folder / "under-way.json")
+
+    def broken_off(self) -> Iterator[str]:
+        """Say which cells were under way when the last run here ended without a word: a crash, or a kill."""
+        path = self.folder / "under-way.json"
+        with suppress(OSError, ValueError, TypeError):
+            cells = ", ".join(map(str, json.loads(path.read_bytes())))
+            yield f"the last run here ended without a word while it computed {cells}: it crashed, or was killed"
+        remove(path)
 
     def write(self, result: CellResult) -> None:
         """Keep the result of each setting that did not fail; the JSON comes last, so that where it is everything is."""

@@ -19,7 +19,7 @@ COLUMNS = [
     "sw2_xt", "w2_xt", "w2_gaussian_xt", "sw2_x0", "w2_x0", "w2_gaussian_x0", "amplification",
     "fit_budget", "fit_steps", "fit_seconds", "prior_seconds", "denoise_seconds", "images_per_second", "speedup",
     "break_even", "parameters", "peak_memory_mb", "device", "threads", "concurrency", "model_precision",
-    "warning", "status", "error", "priorbench_version", "torch_version", "cell",
+    "nfe_prior", "fid_floor_se", "stored_se", "neighbour_ratio_se", "failed_checks", "warning", "status", "error", "priorbench_version", "torch_version", "cell",
 ]  # fmt: skip
 
 # What differs from run to run on the same machine; all other columns are reproduced.
@@ -58,7 +58,7 @@ def comparison(rows: list[dict[str, Any]], full_solver: str, full_steps: int | N
     ``noise`` at t_trunc = T by ``full_solver`` in ``full_steps`` steps. The columns that need other rows besides: see
     :mod:`priorbench.bench.verdict`.
     """
-    added = list(dict.fromkeys(key for row in rows for key in row if key not in COLUMNS))  # by metrics of plugins
+    added = list(dict.fromkeys(key for row in rows for key in row if key not in COLUMNS and not key.endswith("_batches")))  # by metrics of plugins
     table = pd.DataFrame(rows).reindex(columns=COLUMNS + added)
     full = table[
         (table.prior == "noise")

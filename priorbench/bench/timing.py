@@ -3,14 +3,12 @@
 import threading
 import time
 from collections.abc import Callable
-from statistics import median
+from dataclasses import dataclass
 from typing import Any
 
 import psutil
 import torch
 from torch import Tensor
-
-TIMINGS = 3  # at least so many timed batches, of which the median counts
 
 Draw = Callable[[int, torch.Generator], Tensor]
 
@@ -53,19 +51,33 @@ class PeakMemory:
             self._thread.join()
 
 
+@dataclass(frozen=True)
+class Timing:
+    """How long drawing took.
+
+    Attributes:
+        total: seconds of all draws together, from the first call on.
+        batches: seconds an image of each batch of full size.
+    """
+
+    total: float
+    batches: list[float]
+
+
 def timed(
-    draw: Draw, generator: torch.Generator, count: int, batch_size: int, device: torch.device
-) -> tuple[Tensor, float]:
-    """``count`` draws by batches, and the median seconds an image over the full ones, at least ``TIMINGS`` of them."""
-    batches, seconds = [], []
+    draw: Draw, generator: torch.Generator, count: int, batch_size: int, device: torch.device, least: int = 1
+) -> tuple[Tensor, Timing]:
+    """``count`` draws by batches, and how long they took; further batches are drawn and dropped until ``least`` are
+    timed."""
+    drawn, seconds = [], []
     sizes = [len(chunk) for chunk in torch.arange(count).split(batch_size)]
     for size in sizes:
         started = clock(device)
-        batches.append(draw(size, generator))
-        if size == sizes[0]:
-            seconds.append((clock(device) - started) / size)
-    while len(seconds) < TIMINGS:
+        drawn.append(draw(size, generator))
+        seconds.append(clock(device) - started)
+    batches = [s / size for s, size in zip(seconds, sizes, strict=True) if size == sizes[0]]
+    while len(batches) < least:
         started = clock(device)
         draw(sizes[0], generator)
-        seconds.append((clock(device) - started) / sizes[0])
-    return torch.cat(batches), median(seconds)
+        batches.append((clock(device) - started) / sizes[0])
+    return torch.cat(drawn), Timing(sum(seconds), batches)

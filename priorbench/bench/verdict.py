@@ -16,7 +16,8 @@ CLOCK = ["device", "threads", "concurrency"]  # under what seconds were taken: u
 ADDED = ["excess", "relative_nfe", "relative_time", "break_even", "flag"]
 SAME_TIME = 1.05  # a rival may take so many times the row's seconds
 LEAST_TIME = 0.5  # and where none takes so many, the next slower one is a rival too
-STORED = 0.5  # an index of stored images from which on a prior is flagged
+STORED = 0.2  # an index of stored images from which on a prior is flagged, if it is three standard errors too
+NEARER = 1.15  # by such a factor samples have to be nearer to a split than unseen images, or any that are far, are
 COPIES = 0.1  # by so much authenticity has to fall short of unseen images'
 NOISE = 0.05  # by so much the noise level of x_t has to be off
 FAR = 0.2  # by so much it is off where an x_t is too far from every image to tell what is stored
@@ -24,8 +25,8 @@ FAR = 0.2  # by so much it is off where an x_t is too far from every image to te
 
 # Caught at these in one setting, a prior is flagged in all. Less noise than x_t has is an advantage where it is found;
 # more of it is a fault that brings none. A mean over the seeds that went well is no mean over seeds.
-CHEATS = ("memorises", "holds", "repeats")
-UNFAIR = (*CHEATS, "less noise", "failed in")
+CHEATS = ("memorises", "holds", "nearer", "repeats")
+UNFAIR = (*CHEATS, "less noise", "fails checks", "failed in")
 
 
 def named(prior: Any, params: Any) -> str:
@@ -100,7 +101,7 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
         price[place] = min((known.seconds[p] - seconds for p in as_good), default=None) if known.one_clock else None
 
     table = table.copy()
-    authentic = _oracles_authenticity(table)
+    unseen = _of_oracles(table)
     found = []
     for row in table.itertuples():
         if row.status != "ok" or row.split != "test":
@@ -113,7 +114,7 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
                 "relative_nfe": row.fid / known.fid(rival[place], row.seed),
                 "relative_time": row.fid / known.fid(in_time[place], row.seed),
                 "break_even": _break_even(row, price[place]),
-                "flag": _flag(row, authentic),
+                "flag": _flag(row, unseen),
             }
         )
     table[ADDED] = pd.DataFrame(found, columns=ADDED, index=table.index)
@@ -127,29 +128,44 @@ def _break_even(row: Any, saved: float | None) -> float:
     return float(row.fit_seconds / saved) if saved > 0 else float("inf")
 
 
-def _oracles_authenticity(table: pd.DataFrame) -> dict[Any, float]:
-    """What the frozen model makes of unseen images, by t_trunc, solver and steps."""
+def _of_oracles(table: pd.DataFrame) -> dict[Any, tuple[float, float]]:
+    """What the frozen model makes of unseen images: authenticity and neighbour ratio by t_trunc, solver and steps."""
     good = table[(table.status == "ok") & (table.split == "test") & (table.prior == "oracle")]
-    return dict(good.groupby(WHERE).authenticity.mean())
+    means = good.groupby(WHERE)[["authenticity", "neighbour_ratio"]].mean()
+    return {row.Index: (row.authenticity, row.neighbour_ratio) for row in means.itertuples()}
 
 
-def _flag(row: Any, authentic: dict[Any, float]) -> str:
+def _flag(row: Any, of_oracles: dict[Any, tuple[float, float]]) -> str:
     """What a prior is caught at; mostly nothing. Comparisons with NaN are false, as they should be."""
-    found = []
-    unseen = min(row.authenticity_test, authentic.get((row.t_trunc, row.solver, row.steps), 1.0))
-    copies = row.authenticity < unseen - COPIES - 1.5 / row.n_samples**0.5
-    noisy = abs(row.noise_xt - 1) > max(NOISE, 4 * row.noise_se)
-    # far from every image the indices of x_t compare nothing but the sizes of the splits; clean guesses are never far
-    near = row.emits == "x_0" or abs(row.noise_xt - 1) <= FAR
-    held = [s for s in ("train", "validation", "test") if getattr(row, f"stored_{s}") > STORED and near]
-    if copies or "train" in held:
-        found.append("memorises training images")
+    authentic, ratio = of_oracles.get((row.t_trunc, row.solver, row.steps), (1.0, 1.0))
+    copies = row.authenticity < min(row.authenticity_test, authentic) - COPIES - 1.5 / row.n_samples**0.5
+    held = _held(row)
+    found = ["memorises training images"] if copies or "train" in held else []
     found += [f"holds {split} images" for split in held if split != "train"]
+    # Samples far from every image are as near to one split as to the other: their ratio is 1.
+    usual = [1.0, row.neighbour_ratio_validation, ratio]
+    if row.neighbour_ratio > NEARER * max(usual) + 4 * row.neighbour_ratio_se:
+        found.append("nearer to test images than unseen ones are")
+    if row.neighbour_ratio < min(usual) / NEARER - 4 * row.neighbour_ratio_se:
+        found.append("nearer to training images than unseen ones are")
     if row.distinct < 0.99:
         found.append("repeats samples")
-    if noisy:
+    if abs(row.noise_xt - 1) > max(NOISE, 4 * row.noise_se):
         found.append(f"{'more' if row.noise_xt > 1 else 'less'} noise than x_{row.t_trunc}")
+    if isinstance(row.failed_checks, str) and row.failed_checks:
+        found.append(f"fails checks: {row.failed_checks}")
     return "; ".join(found)
+
+
+def _held(row: Any) -> list[str]:
+    """The splits that samples come from, by the indices of stored images.
+
+    Far from every image the indices of x_t compare nothing but the sizes of the splits; clean guesses are never far.
+    """
+    if row.emits != "x_0" and abs(row.noise_xt - 1) > FAR:
+        return []
+    least = max(STORED, 3 * row.stored_se)
+    return [s for s in ("train", "validation", "test") if getattr(row, f"stored_{s}") > least]
 
 
 def unfair(flag: Any) -> bool:

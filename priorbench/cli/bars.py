@@ -31,7 +31,8 @@ class Bars(Observer):
 
     def started(self, plan: Plan, done: int) -> None:
         self.bars.start()
-        self.cells = self.bars.add_task("cells", total=len(plan.cells), completed=done)
+        self.total = len(plan.cells)
+        self.cells = self.bars.add_task("cells", total=self.total, completed=done)
         self.fits: dict[str, TaskID] = {}
 
     def cell(self, spec: CellSpec) -> None:
@@ -48,6 +49,10 @@ class Bars(Observer):
         self.bars.update(self.cells, advance=1)
         if spec.cell in self.fits:
             self.bars.remove_task(self.fits.pop(spec.cell))
+
+    def more(self, cells: int) -> None:
+        self.total += cells
+        self.bars.update(self.cells, total=self.total)
 
     def stopped(self) -> None:
         self.bars.stop()

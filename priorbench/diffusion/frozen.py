@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..isolation import AsMade
 from .process import ForwardProcess, scheduler_index
 from .solvers import Chain, respace
 
@@ -53,6 +55,22 @@ class _Reached(Exception):
     """Ends a forward pass once the last wanted feature has been read."""
 
 
+@dataclass
+class Evaluations:
+    """Counts the calls of the network that it is a hook of, and the images in them, whoever calls."""
+
+    calls: int = 0
+    images: int = 0
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not torch.compiler.is_compiling():  # a compiled network is counted where it is called
+            self.add(args[0] if args else kwargs["sample"])
+
+    def add(self, x: Tensor) -> None:
+        self.calls += 1
+        self.images += len(x)
+
+
 class FrozenDiffusion:
     """A trained denoiser with its forward process.
 
@@ -84,9 +102,12 @@ class FrozenDiffusion:
         self.config: dict[str, Any] = dict(scheduler.config)
         self.process = ForwardProcess(scheduler.alphas_cumprod)
         self.precision = precision
+        self.compiled = compile
+        self._counted = Evaluations()
+        self.network.register_forward_pre_hook(self._counted, with_kwargs=True)
         self._call = torch.compile(self.network) if compile else self.network
-        #: Network evaluations so far: one for each call on a batch, whatever the batch's size.
-        self.evaluations = 0
+        self._as_made = AsMade(self.network)
+        self._attributes = dict(vars(self))
 
     @classmethod
     def from_pretrained(
@@ -120,6 +141,16 @@ class FrozenDiffusion:
         return cls(pipeline.unet, pipeline.scheduler, device=device, precision=precision, compile=compile)
 
     @property
+    def evaluations(self) -> int:
+        """Network evaluations so far: one for each call on a batch, whatever the batch's size and whoever calls."""
+        return self._counted.calls
+
+    @property
+    def evaluated_images(self) -> int:
+        """How many images these evaluations were of, all together."""
+        return self._counted.images
+
+    @property
     def T(self) -> int:
         return self.process.T
 
@@ -139,6 +170,26 @@ class FrozenDiffusion:
             sha.update(name.encode())
             sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return sha.hexdigest()
+
+    def refreeze(self) -> list[str]:
+        """Undo what code that was handed the model can have done to it; its weights are :meth:`digest`'s matter.
+
+        Returns:
+            What was undone, in words: training mode, gradients of parameters, hooks, attributes of this object.
+        """
+        undone = []
+        if vars(self).keys() - {"_attributes"} != self._attributes.keys() or any(
+            vars(self)[name] is not value for name, value in self._attributes.items()
+        ):
+            undone.append("other attributes")
+            kept = self._attributes
+            vars(self).clear()
+            vars(self).update(kept, _attributes=kept)
+        return undone + self._as_made.restore()
+
+    def layers(self) -> str:
+        """What the network is made of besides weights, dropout rates and activations included."""
+        return f"{self.network!r} in {self.precision}"
 
     def architecture(self) -> str:
         """sha256 over what the network computes with its weights; one weight may serve several."""
@@ -175,7 +226,8 @@ class FrozenDiffusion:
 
     def predict(self, x: Tensor, index: float) -> Tensor:
         """The network's raw output at the scheduler's ``index`` (= t - 1), in x's dtype; counted."""
-        self.evaluations += 1
+        if self.compiled:
+            self._counted.add(x)
         with torch.autocast(self.device.type, torch.bfloat16 if self.precision == "bf16" else torch.float16,
                             enabled=self.precision != "fp32"):  # fmt: skip
             timestep = torch.full((len(x),), index, device=x.device, dtype=torch.float32)
@@ -226,7 +278,7 @@ class FrozenDiffusion:
     def features(self, x_t: Tensor, t: int) -> list[Tensor]:
         """What each down block and the middle block make of ``x_t`` at ``t``: a list of (N, C_i, H_i, W_i).
 
-        Differentiable in ``x_t``; the up blocks are not run. Not counted as an evaluation.
+        Differentiable in ``x_t``; the up blocks are not run. It counts as an evaluation all the same.
         """
         self.process.check(t)
         blocks = [*getattr(self.network, "down_blocks", []), getattr(self.network, "mid_block", None)]

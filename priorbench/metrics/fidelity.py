@@ -15,6 +15,7 @@ from torch_fidelity.utils import get_featuresdict_from_dataset
 from ..diffusion.process import generator_for
 
 KID_SUBSET = 1000  # torch-fidelity's default; smaller sets are taken whole
+FLOOR_DRAWS = 10
 
 
 class Images(Dataset):
@@ -45,11 +46,18 @@ def features_of(images: Tensor, extractor: FeatureExtractorBase, batch_size: int
     return found[layer(extractor)]
 
 
-def floor(train: Tensor, test: Tensor, n_samples: int) -> dict[str, float]:
-    """What ``n_samples`` perfect samples would score: :func:`fidelity` of as many training images (all, if there are no
-    more), drawn the same way each time. FID falls with the number of samples, so a floor is one only for as many."""
-    chosen = torch.randperm(len(train), generator=generator_for(0, "floor"))[:n_samples]
-    return fidelity(train[chosen], test)
+def fid_floor(train: Tensor, test: Tensor, n_samples: int) -> tuple[float, float]:
+    """What ``n_samples`` perfect samples would score: the FID of as many training images.
+
+    The mean over ``FLOOR_DRAWS`` draws without replacement, the same each time, and its standard error. Where there are
+    no more than ``n_samples`` training images there is one draw, all of them, and the error is NaN. FID falls with the
+    number of samples, so a floor is one only for as many.
+    """
+    draws = FLOOR_DRAWS if n_samples < len(train) else 1
+    generator = generator_for(0, "floor")
+    chosen = [torch.randperm(len(train), generator=generator)[:n_samples] for _ in range(draws)]
+    scores = torch.tensor([fid(train[index], test) for index in chosen], dtype=torch.float64)
+    return float(scores.mean()), float(scores.std() / draws**0.5) if draws > 1 else float("nan")
 
 
 def fid(generated: Tensor, reference: Tensor) -> float:

@@ -47,10 +47,17 @@ def nearest(features: Tensor, training: Tensor) -> Tensor:
     return torch.cat([torch.cdist(chunk, training.double()).argmin(1) for chunk in chunks]).cpu()
 
 
-def neighbour_ratio(features: Tensor, training: Tensor, test: Tensor) -> float:
+def neighbour_ratio(features: Tensor, training: Tensor, test: Tensor) -> tuple[float, float]:
     """The median over samples of (distance to the nearest training image) / (distance to the nearest test image).
 
-    Below the ratio of held-out images in the middle, samples lie nearer to what was trained on than unseen images do.
+    Below the ratio of held-out images in the middle, samples lie nearer to what was trained on than unseen images do;
+    above it, nearer to what they are measured against.
+
+    Returns:
+        The median and its standard error, from the order statistics one standard deviation of the binomial away.
     """
     to_train, to_test = (nearest_distances(features.double(), among.double()) for among in (training, test))
-    return float((to_train / to_test.clamp(min=1e-12)).median())
+    ratios = to_train / to_test.clamp(min=1e-12)
+    away = min(0.5, 0.5 / len(ratios) ** 0.5)
+    low, middle, high = torch.quantile(ratios, torch.tensor([0.5 - away, 0.5, 0.5 + away], dtype=ratios.dtype)).tolist()
+    return middle, (high - low) / 2

@@ -53,19 +53,25 @@ class Stored:
         return {s: square[s] - square[other] for s, (other, _) in OTHERS.items()}
 
     def judge(self, x: Tensor) -> dict[str, float]:
-        """stored_train, stored_validation, stored_test and distinct of (N, C, H, W).
+        """stored_train, stored_validation, stored_test and distinct of (N, C, H, W), and stored_se.
 
         An index is NaN where too little of the images is left to tell its split from unseen ones, as near T.
+        ``stored_se`` is the greatest of the three indices' standard errors.
         """
-        found = {}
+        found, errors = {}, [float("nan")]
         for split, made in self._differences(x).items():
             unseen = self.unseen[split]
             span = float(unseen.mean()) - self.own[split]
             spread = float((made.var() / len(made) + unseen.var() / len(unseen)).sqrt())
             index = (float(unseen.mean()) - float(made.mean())) / span if span > 0 else float("nan")
-            found[f"stored_{split}"] = index if span > TOLD * spread else float("nan")
+            told = span > TOLD * spread
+            found[f"stored_{split}"] = index if told else float("nan")
+            errors += [spread / span] if told else []
         distinct = neighbour_distances(x.flatten(1)) > REPEATED * self.apart
-        return found | {"distinct": float(distinct.double().mean())}
+        return found | {
+            "stored_se": max(errors, key=lambda e: e if e == e else -1),
+            "distinct": float(distinct.double().mean()),
+        }
 
 
 def quiet_directions(clean: Tensor) -> Tensor:

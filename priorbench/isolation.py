@@ -1,0 +1,288 @@
+"""Global state that plugin code can change, and its return to what it was.
+
+Cells share one process, so a prior that sets torch's default dtype, say, would change the figures of every prior after
+it. :func:`isolated` surrounds each call of a plugin's code. It covers what Python, numpy and torch keep a process wide
+setting for; the frozen model and the data are looked after by
+:meth:`~priorbench.diffusion.frozen.FrozenDiffusion.refreeze` and :meth:`~priorbench.bench.context.Context.changed`.
+"""
+
+import contextlib
+import gc
+import locale
+import logging
+import os
+import random
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules import module as modules
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One piece of global state: its name for people, how to read it, and how to put an earlier value back.
+
+    Values are compared by ``==``, so ``read`` returns a copy of anything that can be changed in place.
+    """
+
+    name: str
+    read: Callable[[], Any]
+    restore: Callable[[Any], Any]
+
+
+@contextlib.contextmanager
+def isolated(changed: Callable[[str], None] = lambda name: None) -> Iterator[None]:
+    """Put every :data:`SETTINGS` back that is not as it was, and call ``changed`` with its name.
+
+    A child process that was forked inside ends here: it must not go on as if it were the harness.
+    """
+    process = os.getpid()
+    before = [(setting, setting.read()) for setting in SETTINGS if _here(setting)]
+    try:
+        yield
+    finally:
+        if os.getpid() != process:
+            os._exit(1)
+        for setting, value in before:
+            if setting.read() != value:
+                setting.restore(value)
+                changed(setting.name)
+
+
+@contextlib.contextmanager
+def standard() -> Iterator[None]:
+    """The arithmetic that figures are computed in, whatever the caller's script or a plugin's import has chosen."""
+    with isolated():
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+        np.seterr(divide="warn", over="warn", under="ignore", invalid="warn")
+        with torch.enable_grad(), torch.autocast("cpu", enabled=False):
+            yield
+
+
+def _here(setting: Setting) -> bool:
+    """Python lets the main thread alone set signal handlers."""
+    return setting.name != "signal handlers" or threading.current_thread() is threading.main_thread()
+
+
+_DETERMINISTIC: Any = torch.utils.deterministic
+
+
+def _flags() -> dict[str, Any]:
+    backends = torch.backends
+    return {
+        "deterministic": (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        ),
+        "matmul": torch.get_float32_matmul_precision(),
+        "fill": _DETERMINISTIC.fill_uninitialized_memory,
+        "mkldnn": backends.mkldnn.enabled,
+        "cudnn": (backends.cudnn.enabled, backends.cudnn.benchmark, backends.cudnn.deterministic),
+        "tf32": backends.cudnn.allow_tf32,
+    }
+
+
+def _set_flags(flags: dict[str, Any]) -> None:
+    backends: Any = torch.backends
+    torch.use_deterministic_algorithms(flags["deterministic"][0], warn_only=flags["deterministic"][1])
+    torch.set_float32_matmul_precision(flags["matmul"])
+    _DETERMINISTIC.fill_uninitialized_memory = flags["fill"]
+    backends.mkldnn.enabled = flags["mkldnn"]
+    backends.cudnn.enabled, backends.cudnn.benchmark, backends.cudnn.deterministic = flags["cudnn"]
+    backends.cudnn.allow_tf32 = flags["tf32"]
+
+
+def _default_device() -> torch.device | None:
+    """None where none is set: setting one, even the CPU, slows every call."""
+    device = torch.get_default_device()
+    return None if device.type == "cpu" else device
+
+
+def _autocast() -> dict[str, Any]:
+    return {kind: (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in ("cpu", "cuda")}
+
+
+def _set_autocast(states: dict[str, Any]) -> None:
+    for kind, (enabled, dtype) in states.items():
+        torch.set_autocast_enabled(kind, enabled)
+        torch.set_autocast_dtype(kind, dtype)
+
+
+def _flushes_denormals() -> bool:
+    return not bool(torch.tensor(1e-310, dtype=torch.float64) * 1)
+
+
+_HOOKS = [name for name, value in vars(modules).items() if name.startswith("_global_") and isinstance(value, dict)]
+
+
+def _module_hooks() -> dict[str, dict[Any, Any]]:
+    return {name: dict(getattr(modules, name)) for name in _HOOKS}
+
+
+def _set_module_hooks(hooks: dict[str, dict[Any, Any]]) -> None:
+    for name, known in hooks.items():
+        current = getattr(modules, name)
+        current.clear()
+        current.update(known)
+
+
+def _random_states() -> Any:
+    of_numpy: Any = np.random.get_state()  # noqa: NPY002 - the global state is what is looked after
+    kind, keys, *rest = of_numpy
+    return random.getstate(), torch.random.get_rng_state().numpy().tobytes(), kind, keys.tobytes(), *rest
+
+
+def _set_random_states(state: Any) -> None:
+    python, of_torch, kind, keys, *rest = state
+    random.setstate(python)
+    torch.random.set_rng_state(torch.frombuffer(bytearray(of_torch), dtype=torch.uint8))
+    np.random.set_state((kind, np.frombuffer(keys, dtype=np.uint32), *rest))  # noqa: NPY002
+
+
+def _set_warnings(state: Any) -> None:
+    filters, warnings.showwarning, warnings.formatwarning = state
+    warnings.filters[:] = filters  # type: ignore[index]
+    with warnings.catch_warnings():
+        pass  # leaving this makes Python forget what it decided by the other filters
+
+
+_HANDLED = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGALRM", "SIGHUP") if hasattr(signal, name)]
+
+
+def _signals() -> Any:
+    alarm = signal.getitimer(signal.ITIMER_REAL)[0] > 0 if hasattr(signal, "getitimer") else False
+    return {number: signal.getsignal(number) for number in _HANDLED}, alarm
+
+
+def _set_signals(state: Any) -> None:
+    handlers, alarm = state
+    for number, handler in handlers.items():
+        if handler is not None:  # not set by Python
+            signal.signal(number, handler)
+    if not alarm and hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _directory() -> str | None:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _set_environment(known: dict[str, str]) -> None:
+    for name in os.environ.keys() - known.keys():
+        del os.environ[name]
+    os.environ.update(known)
+
+
+_STREAMS = ("stdin", "stdout", "stderr", "excepthook", "displayhook", "argv")
+
+
+def _set_streams(state: tuple[Any, ...]) -> None:
+    for name, value in zip(_STREAMS, state, strict=True):
+        setattr(sys, name, value)
+
+
+def _logging() -> Any:
+    root = logging.root
+    return root.manager.disable, root.level, list(root.handlers), list(root.filters)
+
+
+def _set_logging(state: Any) -> None:
+    root = logging.root
+    root.manager.disable, level, root.handlers[:], root.filters[:] = state
+    root.setLevel(level)
+
+
+SETTINGS = [
+    Setting("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype),
+    Setting("torch's default device", _default_device, torch.set_default_device),
+    Setting("the number of threads", torch.get_num_threads, torch.set_num_threads),
+    Setting("gradient mode", torch.is_grad_enabled, torch.set_grad_enabled),
+    Setting("anomaly detection", torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+    Setting("autocast", _autocast, _set_autocast),
+    Setting("torch's backend flags", _flags, _set_flags),
+    Setting("flushing of denormal numbers", _flushes_denormals, torch.set_flush_denormal),
+    Setting("hooks of all modules", _module_hooks, _set_module_hooks),
+    Setting("the global random state", _random_states, _set_random_states),
+    Setting("numpy's treatment of errors", np.geterr, lambda state: np.seterr(**state)),
+    Setting("numpy's error callback", np.geterrcall, np.seterrcall),
+    Setting(
+        "warning filters",
+        lambda: (list(warnings.filters), warnings.showwarning, warnings.formatwarning),
+        _set_warnings,
+    ),
+    Setting("logging", _logging, _set_logging),
+    Setting("the working directory", _directory, lambda path: os.chdir(path or "/")),
+    Setting("the environment", lambda: dict(os.environ), _set_environment),
+    Setting("the standard streams", lambda: tuple(getattr(sys, name) for name in _STREAMS), _set_streams),
+    Setting("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
+    Setting("the switch interval", sys.getswitchinterval, sys.setswitchinterval),
+    Setting("garbage collection", gc.isenabled, lambda enabled: gc.enable() if enabled else gc.disable()),
+    Setting("the locale", lambda: locale.setlocale(locale.LC_ALL), lambda name: locale.setlocale(locale.LC_ALL, name)),
+    Setting("the umask", _umask, os.umask),
+    Setting("signal handlers", _signals, _set_signals),
+]
+if hasattr(os, "sched_getaffinity"):
+    SETTINGS.append(
+        Setting("processor affinity", lambda: os.sched_getaffinity(0), lambda cores: os.sched_setaffinity(0, cores))
+    )
+
+
+class AsMade:
+    """A module and its parts as they are now, but for their weights: mode, gradients, hooks, a ``forward`` put over
+    that of the class."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.parts = [(part, part.training, _surroundings(part)) for part in module.modules()]
+        self.gradients = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+
+    def restore(self) -> list[str]:
+        """Put everything back; what was otherwise, in words."""
+        found = []
+        for part, training, surroundings in self.parts:
+            if part.training != training:
+                found.append("training mode")
+                part.training = training
+            if _surroundings(part) != surroundings:
+                found.append("hooks")
+                _surround(part, surroundings)
+        for parameter, wanted in self.gradients:
+            if parameter.requires_grad != wanted:
+                found.append("gradients")
+                parameter.requires_grad_(wanted)
+        return list(dict.fromkeys(found))
+
+
+def _surroundings(module: nn.Module) -> dict[str, Any]:
+    """What is called besides the code of a module's class."""
+    return {name: dict(vars(module)[name]) for name in _hooks(module)} | {"forward": vars(module).get("forward")}
+
+
+def _hooks(module: nn.Module) -> list[str]:
+    return [name for name, value in vars(module).items() if "_hooks" in name and isinstance(value, dict)]
+
+
+def _surround(module: nn.Module, known: dict[str, Any]) -> None:
+    for name in _hooks(module):
+        vars(module)[name].clear()
+        vars(module)[name].update(known.get(name, {}))
+    vars(module).pop("forward", None)
+    if known["forward"] is not None:
+        vars(module)["forward"] = known["forward"]
