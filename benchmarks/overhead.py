@@ -20,7 +20,7 @@ STARTED = time.perf_counter()
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from priorbench.bench import cell, context, run  # noqa: E402
+from priorbench.bench import cell, context, measure, run  # noqa: E402
 from priorbench.bench.executors import context_of  # noqa: E402
 from priorbench.bench.plan import read_plan  # noqa: E402
 from priorbench.bench.store import Store  # noqa: E402
@@ -28,15 +28,13 @@ from priorbench.diffusion.frozen import FrozenDiffusion  # noqa: E402
 from priorbench.report import grids  # noqa: E402
 
 WORK = {  # what the harness is there for, by where its functions are looked up
-    "sample and denoise": [(cell, "timed"), (cell, "_in_batches"), (FrozenDiffusion, "denoise")],
-    "metrics": [
-        *((cell, n) for n in ("distances", "fidelity", "fid_at_infinity", "fid", "features_of", "_plugged_metrics")),
-        *((cell, n) for n in ("authenticity", "neighbour_ratio", "_judge")),
-        *((context, n) for n in ("features_of", "floor", "neighbour_distances", "authenticity", "neighbour_ratio")),
-    ],
+    "sample and denoise": [(cell, "drawn"), (cell, "denoised"), (FrozenDiffusion, "denoise")],
+    "metrics": [(cell, "AtT"), (cell, "test_columns"), (cell, "choosing_fid"), (measure, "features_of")],
 }
 HARNESS = {
     "fits kept and loaded": [(cell.Fits, "keep"), (cell.Fits, "load")],
+    "checks of a prior": [(cell, "quick_failures")],
+    "what cells share looked after": [(context.Context, "changed"), (context.Context, "put_back")],
     "results written": [(Store, "write")],
     "folder looked through": [(Store, "clean"), (Store, "missing")],
     "grids": [(grids, "write_grids")],

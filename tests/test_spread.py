@@ -180,8 +180,8 @@ def test_the_noise_level_is_a_ratio_of_variances(level):
 
 def test_the_neighbour_ratio_of_stored_images_is_nothing():
     train, test = normal(200, 8, 0), normal(100, 8, 1)
-    assert neighbour_ratio(train[:50], train, test) == pytest.approx(0, abs=1e-6)
-    assert neighbour_ratio(normal(50, 8, 2), test, test) == pytest.approx(1)
+    assert neighbour_ratio(train[:50], train, test) == pytest.approx((0, 0), abs=1e-6)
+    assert neighbour_ratio(normal(50, 8, 2), test, test) == pytest.approx((1, 0))
     assert authenticity(train[:50], train) == 0
 
 

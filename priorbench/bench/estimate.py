@@ -8,6 +8,7 @@ import torch
 
 from ..diffusion.frozen import FrozenDiffusion
 from ..diffusion.process import generator_for
+from ..isolation import isolated
 from ..plugin_manager import load_plugins
 from ..prior import FitRun, make_prior
 from .config import read_budget
@@ -64,7 +65,7 @@ def _fit_seconds(context: Context, spec: CellSpec) -> float:
     prior = make_prior(load_plugins().find("prior", spec.prior).load(), spec.label, spec.params)
     seconds, steps = read_budget(spec.fit_budget)
     taste, started = _Taste(), time.monotonic()
-    with suppress(Exception):  # enough; or a prior that fails, which does so in its cell, where it is reported
+    with suppress(Exception), isolated():  # enough; or a prior that fails, which its cell will report
         prior.fit(context.marginal(spec.t_trunc), FitRun(generator_for(0, "estimate"), None, taste, budget=steps))
     found = time.monotonic() - started + taste.rest
     return seconds if seconds and taste.steps > 1 else found  # of a fit without steps a budget changes nothing

@@ -58,7 +58,9 @@ def comparison(rows: list[dict[str, Any]], full_solver: str, full_steps: int | N
     ``noise`` at t_trunc = T by ``full_solver`` in ``full_steps`` steps. The columns that need other rows besides: see
     :mod:`priorbench.bench.verdict`.
     """
-    added = list(dict.fromkeys(key for row in rows for key in row if key not in COLUMNS and not key.endswith("_batches")))  # by metrics of plugins
+    added = list(
+        dict.fromkeys(key for row in rows for key in row if key not in COLUMNS and not key.endswith("_batches"))
+    )  # by metrics of plugins
     table = pd.DataFrame(rows).reindex(columns=COLUMNS + added)
     full = table[
         (table.prior == "noise")
