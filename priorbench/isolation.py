@@ -73,32 +73,40 @@ def _here(setting: Setting) -> bool:
     return setting.name != "signal handlers" or threading.current_thread() is threading.main_thread()
 
 
-_DETERMINISTIC: Any = torch.utils.deterministic
+_BACKENDS: Any = torch.backends
+_CUDNN, _MKLDNN = _BACKENDS.cudnn, _BACKENDS.mkldnn
+_PRECISE = [_BACKENDS, _CUDNN, _CUDNN.conv, _CUDNN.rnn, _BACKENDS.cuda.matmul]
+_PRECISE += [_MKLDNN, _MKLDNN.matmul, _MKLDNN.conv, _MKLDNN.rnn]
+
+
+def _precisions() -> list[str | None]:
+    """Torch's older setting comes first: it refuses to be read where the newer ones say something that it cannot."""
+    matmul = None
+    with contextlib.suppress(RuntimeError):
+        matmul = torch.get_float32_matmul_precision()
+    return [matmul, *(part.fp32_precision for part in _PRECISE)]
+
+
+def _set_precisions(values: list[str | None]) -> None:
+    if values[0] is not None:
+        torch.set_float32_matmul_precision(values[0])
+    for part, value in zip(_PRECISE, values[1:], strict=True):
+        part.fp32_precision = value
 
 
 def _flags() -> dict[str, Any]:
-    backends = torch.backends
     return {
-        "deterministic": (
-            torch.are_deterministic_algorithms_enabled(),
-            torch.is_deterministic_algorithms_warn_only_enabled(),
-        ),
-        "matmul": torch.get_float32_matmul_precision(),
-        "fill": _DETERMINISTIC.fill_uninitialized_memory,
-        "mkldnn": backends.mkldnn.enabled,
-        "cudnn": (backends.cudnn.enabled, backends.cudnn.benchmark, backends.cudnn.deterministic),
-        "tf32": backends.cudnn.allow_tf32,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "warn only": torch.is_deterministic_algorithms_warn_only_enabled(),
+        "mkldnn": _MKLDNN.enabled,
+        "cudnn": (_CUDNN.enabled, _CUDNN.benchmark, _CUDNN.deterministic),
     }
 
 
 def _set_flags(flags: dict[str, Any]) -> None:
-    backends: Any = torch.backends
-    torch.use_deterministic_algorithms(flags["deterministic"][0], warn_only=flags["deterministic"][1])
-    torch.set_float32_matmul_precision(flags["matmul"])
-    _DETERMINISTIC.fill_uninitialized_memory = flags["fill"]
-    backends.mkldnn.enabled = flags["mkldnn"]
-    backends.cudnn.enabled, backends.cudnn.benchmark, backends.cudnn.deterministic = flags["cudnn"]
-    backends.cudnn.allow_tf32 = flags["tf32"]
+    torch.use_deterministic_algorithms(flags["deterministic"], warn_only=flags["warn only"])
+    _MKLDNN.enabled = flags["mkldnn"]
+    _CUDNN.enabled, _CUDNN.benchmark, _CUDNN.deterministic = flags["cudnn"]
 
 
 def _default_device() -> torch.device | None:
@@ -218,6 +226,7 @@ SETTINGS = [
     Setting("anomaly detection", torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
     Setting("autocast", _autocast, _set_autocast),
     Setting("torch's backend flags", _flags, _set_flags),
+    Setting("the precision of float32 arithmetic", _precisions, _set_precisions),
     Setting("flushing of denormal numbers", _flushes_denormals, torch.set_flush_denormal),
     Setting("hooks of all modules", _module_hooks, _set_module_hooks),
     Setting("the global random state", _random_states, _set_random_states),

@@ -94,7 +94,17 @@ def autocast(marginal):
 def backend_flags(marginal):
     torch.backends.mkldnn.enabled = not torch.backends.mkldnn.enabled
     torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+@poison(HARMLESS)
+def precision(marginal):
     torch.set_float32_matmul_precision("medium")
+
+
+@poison(HARMLESS)
+def precision_by_backend(marginal):
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    torch.backends.mkldnn.conv.fp32_precision = "bf16"
 
 
 @poison(HARMLESS)
