@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from priorbench import UserError, load_prior
-from priorbench.bench.config import ALIASES, RunConfig, make_config
+from priorbench.bench.config import RunConfig, make_config, read_yaml
 from priorbench.bench.plan import read_plan
 from priorbench.cli import main
 from priorbench.plugin_manager import FILES, FOLDERS, LEFT_OUT, load_plugins
@@ -257,7 +257,6 @@ def test_a_malformed_command_line(refused, line, monkeypatch):
 
 # --- config files ---------------------------------------------------------------------------------------------
 
-PAIRS = zip("abcdefgh", "bcdefghi", strict=True)
 BOMB = "a: &a [x, x]\n" + "".join(
     f"{c}: &{c} [{', '.join([f'*{p}'] * 9)}]\n" for p, c in zip("abcdefgh", "bcdefghi", strict=True)
 )
@@ -271,6 +270,8 @@ BAD_FILES = {
     "number key": "3: 4", "nan": "seeds: .nan", "inf": "n_samples: .inf", "date": "seed: 2020-01-01",
     "outside": "name: ../../etc", "many": "\n".join(f"key{i}: {i}" for i in range(200)), "recursive": "priors: &a [*a]",
     "recursive mapping": "full_chain: &a {solver: *a}", "tab": "\tseeds: 3", "twice": "seeds: 0\nseeds: 0",
+    "no int": 'seeds: !!int ""', "no float": 'seeds: !!float ""', "no truth": "compile: !!bool perhaps",
+    "no time": "seed: !!timestamp noon", "long float": "seeds: " + "1:" * 400 + "1.5",
 }  # fmt: skip
 
 
@@ -288,13 +289,40 @@ def test_a_file_that_is_no_text(refused, tmp_path, content):
     refused("run", str(path))
 
 
-def test_a_few_aliases_are_taken(tmp_path):
-    path = tmp_path / "fine.yaml"
-    path.write_text("t_trunc: &t [5]\nsteps: *t\n")
-    assert make_config(path).steps == [5]
-    path.write_text("x: &x 1\nt_trunc: [" + ", ".join(["*x"] * (ALIASES + 1)) + "]\n")
-    with pytest.raises(UserError, match="aliases"):
-        make_config(path)
+FEW_ALIASES = {
+    "lists": [f"&a [{'x, ' * 3000}]"] + [f"&{c} [*{p}, *{p}]" for p, c in zip("abcdefghi", "bcdefghij", strict=True)],
+    "mappings": ["&a {x: 1}"] + [f"&{c} {{{', '.join(f'{i}: *{p}' for i in range(9))}}}" for p, c in ("ab", "bc", "cd")]
+    + ["&e [*d, *d, *d, *d, *d, *d, *d]"] + [f"&{c} [*{p}, *{p}, *{p}]" for p, c in ("ef", "fg", "gh")],
+    "merge keys": [f"&a {{{', '.join(f'k{i}: {i}' for i in range(400))}}}"]
+    + [f"&{c} {{<<: [*{p}, *{p}], {c}: 1}}" for p, c in zip("abcdefgh", "bcdefghi", strict=True)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FEW_ALIASES)
+@pytest.mark.parametrize("where", ["file", "set"])
+def test_a_short_text_that_stands_for_very_many_values_is_refused_as_it_is_read(tmp_path, name, where):
+    """Eighteen aliases, or forty, in a few kilobytes."""
+    flow = f"[{', '.join(FEW_ALIASES[name])}]"
+    path = tmp_path / "bomb.yaml"
+    path.write_text(f"zzz: {flow}\n")
+    assert len(flow) < 10_000
+    with pytest.raises(UserError, match="more than 100,000 values") as caught:
+        make_config(path) if where == "file" else make_config(sets=[f"zzz={flow}"])
+    assert "\n" not in str(caught.value)
+
+
+def test_anchors_are_taken_as_they_are_used():
+    assert read_yaml("t_trunc: &t [5]\nsteps: *t\n") == {"t_trunc": [5], "steps": [5]}
+    assert read_yaml("x: &x 1\nt: [" + ", ".join(["*x"] * 1000) + "]") == {"x": 1, "t": [1] * 1000}
+    merged = read_yaml("one: &a {name: ot, width: 2}\ntwo: &b {<<: *a, width: 3}\nthree: {<<: [*b], depth: 4}")
+    assert merged["two"] == {"name": "ot", "width": 3}
+    assert merged["three"] == {"name": "ot", "width": 3, "depth": 4}
+
+
+@pytest.mark.parametrize("text", ["&a [*a]", "&a {b: *a}", "&a {? [*a] : 1}", "&a {<<: *a}", "[&a [&b {c: [*b, *a]}]]"])
+def test_what_would_contain_itself_is_refused(text):
+    with pytest.raises(ValueError, match=r"^an alias \(\*name\) inside what it stands for \(&name\)$"):
+        read_yaml(text)
 
 
 def test_every_mistake_of_names_and_values_in_one_go_with_its_path(tmp_path):

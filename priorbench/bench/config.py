@@ -1,6 +1,5 @@
 """What a run is told: a YAML file, or a preset, with command-line options on top; validated whole."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -14,31 +13,40 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from ..errors import UserError, printable, unknown
 
-ALIASES = 20
+VALUES = 100_000  # in a YAML text, its aliases expanded
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 class _Loader(yaml.SafeLoader):
-    """Of aliases, which a bomb is made of, so few that what they stand for stays small."""
+    """Counts the values that the text stands for as they are read, an alias (*name) as all those of its anchor."""
 
-    aliases = 0
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.count = 0
+        self.sizes: dict[Any, int] = {}
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        self.aliases += self.check_event(yaml.AliasEvent)
-        if self.aliases > ALIASES:
-            raise ValueError(f"more than {ALIASES} aliases (*name)")
-        return super().compose_node(parent, index)
+        alias, before = self.check_event(yaml.AliasEvent), self.count
+        node = super().compose_node(parent, index)
+        if alias and node not in self.sizes:  # its anchor is still being read
+            raise ValueError("an alias (*name) inside what it stands for (&name)")
+        self.count += self.sizes[node] if alias else 1
+        if not alias:
+            self.sizes[node] = self.count - before
+        if self.count > VALUES:
+            raise ValueError(f"more than {VALUES:,} values, with what aliases (*name) stand for")
+        return node
 
 
 def read_yaml(text: str) -> Any:
     """YAML, safely, with one error, a :class:`ValueError` of one line, for all that cannot be read."""
     try:
-        value = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
-        json.dumps(value, default=str, skipkeys=True)  # raises for what contains itself
-        return value
+        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except (ArithmeticError, AttributeError, LookupError) as error:  # what PyYAML makes of !!int ""
+        raise ValueError("a value that its type cannot be made of") from error
     except (ValueError, yaml.YAMLError) as error:  # a date that does not exist is a plain ValueError
         raise ValueError(" ".join(str(error).split())) from error
 
