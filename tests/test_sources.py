@@ -1,13 +1,14 @@
 """Images that users have: folders, files, torchvision's classes; and what is wrong with them."""
 
 import json
+import weakref
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from priorbench.data.convert import as_bytes, converted, read_images
 from priorbench.data.sources import load_dataset
@@ -127,6 +128,96 @@ def test_sizes_that_differ_are_named_and_resize_mends_them(tmp_path):
     data = load_dataset(str(tmp_path / "f"), {"resize": 6})
     assert data.shape == (3, 6, 6)
     assert data.name.endswith("f[resize=6]")
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """How many files had their pixels decoded."""
+    files, load = [], ImageFile.ImageFile.load
+
+    def observed(self):
+        files.extend([self.filename] if self.tile else [])  # once they are there, load does nothing
+        return load(self)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", observed)
+    return files
+
+
+def test_large_images_whose_sizes_differ_are_refused_by_their_headers(tmp_path, decoded):
+    for i, width in enumerate((9000, 9000, 8999)):
+        Image.new("1", (width, 9000)).save(tmp_path / f"{i}.png")
+    (tmp_path / "text.png").write_text("no")
+    with pytest.raises(UserError, match=r"^1 images .*text\.png \(none of .*differ in size: 9000x8999, 9000x9000; res"):
+        load_dataset(str(tmp_path))
+    assert not decoded
+
+
+def turned(path, size, late=False):
+    """An image that is to be turned by a quarter; ``late``: said after its pixels, as ImageMagick says it."""
+    image = Image.fromarray(pixels((*size, 3)))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(path, exif=exif)
+    if late:
+        whole = path.read_bytes()
+        start = whole.index(b"eXIf") - 4
+        end = start + 12 + int.from_bytes(whole[start : start + 4])
+        iend = whole.index(b"IEND") - 4
+        path.write_bytes(whole[:start] + whole[end:iend] + whole[start:end] + whole[iend:])
+
+
+@pytest.mark.parametrize(("suffix", "late", "most"), [
+    ("png", False, 3), ("png", True, 3), ("jpg", False, 0), ("webp", False, 0), ("tiff", False, 3),
+])  # fmt: skip
+def test_sizes_are_those_of_turned_images_by_the_header_or_the_first_to_differ(tmp_path, decoded, suffix, late, most):
+    turned(tmp_path / f"a.{suffix}", (7, 9), late)
+    Image.fromarray(pixels((9, 7, 3))).save(tmp_path / "b.jpg")
+    assert read_images({"": tmp_path}).images[""].shape == (2, 3, 9, 7)
+    decoded.clear()
+    for i in range(5):
+        Image.fromarray(pixels((7, 9, 3))).save(tmp_path / f"b{i}.{suffix}")
+    with pytest.raises(UserError, match=r"the images differ in size: 7x9, 9x7; resize=PIXELS"):
+        read_images({"": tmp_path})
+    assert len(decoded) <= most
+
+
+def test_with_resize_one_image_at_a_time_is_decoded_and_kept_small(tmp_path, monkeypatch):
+    """Of ten files there are never two in memory."""
+    made, alive, load = [], [], ImageFile.ImageFile.load
+
+    def observed(self):
+        made.append(weakref.ref(self))
+        alive.append(len({id(image()) for image in made} - {id(None)}))
+        return load(self)
+
+    for i in range(10):
+        Image.new("RGB", (1000, 1000 + i), (i, i, i)).save(tmp_path / f"{i}.png")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", observed)
+    read = read_images({"": tmp_path}, resize=4).images[""]
+    assert read[:, 0, 0, 0].tolist() == list(range(10))
+    assert max(alive) == 1
+
+
+DISGUISED = ["EPS", "PCX", "TGA", "ICO", "PDF", "SGI", "JPEG2000", "IM"]
+
+
+@pytest.mark.parametrize("kind", DISGUISED)
+def test_a_file_of_another_format_than_its_suffix_says_is_named_and_not_opened(tmp_path, monkeypatch, kind):
+    folder = save(tmp_path / "f", pixels((40, 6, 6, 3)))
+    Image.fromarray(pixels((6, 6, 3))).save(tmp_path / "f" / "x.png", format=kind)
+    Image.fromarray(pixels((6, 6, 3))).save(tmp_path / "f" / "passed-over.tga")
+    opened = []
+    for name in set(Image.OPEN) - {"PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM"}:
+        monkeypatch.setitem(Image.OPEN, name, (lambda *_, name=name: opened.append(name), None))
+    with pytest.raises(UserError, match=r"^1 images cannot be read: .*x\.png \(none of PNG, JPEG, WEBP, BMP, .*\)$"):
+        load_dataset(folder)
+    assert not opened
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM"])
+def test_a_file_of_another_known_format_than_its_suffix_says_is_read(tmp_path, kind):
+    Image.fromarray(np.full((6, 6, 3), 200, np.uint8)).save(tmp_path / "x.png", format=kind)
+    assert (read_images({"": tmp_path}).images[""].int() - 200).abs().max() <= 1
 
 
 def test_resizing_keeps_the_middle_square():
