@@ -8,9 +8,9 @@
     def test_my_prior_keeps_the_contract(check):
         check()
 
-Each check fits the prior on a small world made on the spot (8x8 images of a Gaussian law, a diffusion model with random
-weights, T = 100), so choose hyperparameters that fit in a second or two. What a prior cannot be expected to do, it says
-itself, with the reason: ``expected_failures = {"gaussian target": "it is fitted to nothing"}``.
+Each check fits the prior on a small world made on the spot (8x8 images in [-1, 1] of a Gaussian law, a diffusion model
+with random weights, T = 100), so choose hyperparameters that fit in a second or two. What a prior cannot be expected to
+do, it says itself, with the reason: ``expected_failures = {"gaussian target": "it is fitted to nothing"}``.
 
 After scikit-learn's ``parametrize_with_checks``.
 """
@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from .checks import CHECKS, Failed, Subject, example_marginal
+from .checks import CHECKS, Failed, Subject, example_marginal, quick_failures
 from .errors import unknown
 from .prior import TruncPrior
 
-__all__ = ["CHECKS", "Outcome", "Subject", "example_marginal", "parametrize_with_checks", "run_check"]
+__all__ = ["CHECKS", "Outcome", "Subject", "example_marginal", "parametrize_with_checks", "quick_failures", "run_check"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Outcome:
 
 
 def run_check(name: str, subject: Subject) -> Outcome:
-    """One check; nothing is raised."""
+    """One check; nothing is raised but a KeyboardInterrupt."""
     declared: dict[str, str] = dict(subject.cls.expected_failures)
     try:
         for check in declared:
@@ -48,7 +48,9 @@ def run_check(name: str, subject: Subject) -> Outcome:
         CHECKS[name](subject)
     except Failed as failure:
         message = str(failure)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         message = f"expected no error; got {type(error).__name__}: {error} ({_line_of(error, subject)})"
     else:
         if name in declared:

@@ -5,12 +5,15 @@ import click
 
 @click.command()
 @click.argument("prior")
-@click.option("--only", help="Some of the checks, by commas.")
+@click.option("--only", metavar="CHECK,...", help="Some of the checks, or one.")
 def check(prior: str, only: str | None) -> int:
     """Run the conformance suite on PRIOR: a registered name, with hyperparameters as NAME[key=value,...].
 
     The prior is fitted some ten times on a small world, so choose hyperparameters by which that is quick. The exit code
     is 1 if a check fails.
+
+    The checks: parameters, emits, unfitted, shape, dtype, device, finite, generator, distinct, global state, save and
+    load, refit, process, deadline, frozen, gaussian target.
     """
     from rich.console import Console
     from rich.markup import escape
@@ -32,13 +35,24 @@ def check(prior: str, only: str | None) -> int:
     registration = load_plugins().find("prior", choice.name)
     check_params(choice, registration)
     subject = Subject(registration.load(), choice.params)
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     colour = {"passed": "green", "failed": "bold red", "expected": "yellow", "stale": "bold red"}
-    bad = 0
+
+    def say(status: str, names: str, message: str) -> None:
+        console.print(f"[{colour[status]}]{status:8}[/] {names}" + (f": {escape(message)}" if message else ""))
+
+    failed: dict[str, list[str]] = {}  # message -> checks: one cause may fail many
+    stale = 0
     for name in names:
         outcome = run_check(name, subject)
-        bad += outcome.status in ("failed", "stale")
-        console.print(f"[{colour[outcome.status]}]{outcome.status:8}[/] {name:16} {escape(outcome.message)}".rstrip())
+        if outcome.status == "failed":
+            failed.setdefault(outcome.message, []).append(name)
+        else:
+            stale += outcome.status == "stale"
+            say(outcome.status, name, outcome.message)
+    for message, by_it in failed.items():
+        say("failed", ", ".join(by_it), message)
+    bad = stale + sum(map(len, failed.values()))
     console.print(
         f"{choice.label} of {escape(registration.distribution)} {registration.version}: "
         + (f"{bad} of {len(names)} checks failed" if bad else f"all {len(names)} checks are as they should be")
