@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import priorbench
+from priorbench.bench.verdict import unfair
 from priorbench.plugin_manager import load_plugins
 
 CHEATS = [
@@ -143,6 +144,15 @@ def test_half_stored_is_stored(shares, share):
 def test_a_gaussian_that_stores_nothing_is_not_flagged(shares):
     assert abs(shares.loc["share=0.0", "stored_train"]) < 0.2
     assert "memorises" not in shares.loc["share=0.0", "flag"]
+
+
+def test_what_fails_the_quick_checks_is_flagged(found):
+    """Its stock outlives the generator that it was drawn from, and is in no buffer."""
+    row = found.loc["works-ahead"]
+    assert {"generator", "save and load"} <= set(row.failed_checks.split(", "))
+    assert f"fails checks: {row.failed_checks}" in row.flag
+    assert unfair(row.flag)
+    assert (found.loc["gaussian", "failed_checks"], found.loc["ot", "failed_checks"]) == ("", "")
 
 
 def test_working_ahead_saves_nothing(found):
