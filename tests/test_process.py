@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from priorbench import UserError
-from priorbench.diffusion.process import ForwardProcess, scheduler_index
+from priorbench.diffusion.process import ForwardProcess, randn, scheduler_index
 
 SCHEDULES = ["linear", "squaredcos_cap_v2", "scaled_linear"]
 
@@ -73,3 +73,15 @@ def test_the_generator_alone_determines_the_draw_and_the_global_state_is_untouch
     first, second = (process.diffuse(torch.zeros(3, 1, 2, 2), 5, torch.Generator().manual_seed(7)) for _ in range(2))
     assert torch.equal(first, second)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_draws_are_float32_whatever_torchs_default_is():
+    wanted = randn((3, 4), torch.Generator().manual_seed(7))
+    assert wanted.dtype == torch.float32
+    try:
+        torch.set_default_dtype(torch.float64)
+        draws = randn((3, 4), torch.Generator().manual_seed(7))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert draws.dtype == torch.float32
+    assert torch.equal(draws, wanted)

@@ -35,8 +35,8 @@ def randn(shape: Sequence[int], generator: torch.Generator, device: torch.device
 
     A generator on the CPU so gives the same numbers whatever the device.
     """
-    x = torch.randn(tuple(shape), generator=generator, device=generator.device, dtype=torch.float32)
-    return x.to(device or generator.device)
+    draws = torch.randn(tuple(shape), generator=generator, device=generator.device, dtype=torch.float32)
+    return draws.to(device or generator.device)
 
 
 def generator_for(seed: int, purpose: str) -> torch.Generator:
