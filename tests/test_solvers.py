@@ -7,17 +7,21 @@ where the solver
 is deterministic, and with that of the noise alone where it is not.
 """
 
+import inspect
+
 import diffusers
 import numpy as np
 import pytest
 import torch
-from gaussian_world import GaussianWorld
+from diffusers import DDPMScheduler
+from gaussian_world import GaussianDenoiser, GaussianWorld
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from priorbench import UserError
-from priorbench.diffusion.solvers import SOLVERS, respace, solver_class
+from priorbench import FrozenDiffusion, UserError
+from priorbench.diffusion.process import ForwardProcess
+from priorbench.diffusion.solvers import SOLVERS, respace, respaced_alpha_bar, solver_class
 
 # Everything in diffusers that runs over a variance-preserving schedule, by the textbook recursion that it
 # should follow ...
@@ -251,12 +255,148 @@ def test_the_global_random_state_is_untouched_and_the_generator_decides(solver):
     assert torch.equal(first, other) != is_random(solver)
 
 
+COSINE = "squaredcos_cap_v2"  # alpha_bar_T = 2.4e-9 at T = 1000: sigma / sqrt(alpha_bar) starts from 20,000
+KINDS = ["epsilon", "sample", "v_prediction"]
+
+
+@pytest.mark.parametrize("steps", [1, 3, 10])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("solver", FIRST_ORDER)
+def test_from_pure_noise_of_a_cosine_schedule_it_steps_by_the_models_own_alphas(solver, kind, steps):
+    check(GaussianWorld(1000, kind, COSINE, spread=2.0), solver, 1000, steps)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("solver", ALL)
+def test_one_step_from_pure_noise_of_a_cosine_schedule_is_the_posterior_mean(solver, kind):
+    """Whatever its order: so the exact W2 between the Gaussian that it makes and the data is that of one DDIM step."""
+    world = GaussianWorld(1000, kind, COSINE)
+    mean, deviation = measured_law(world, solver, 1000, 1)
+    w2 = np.sqrt(((mean - world.mean.numpy()) ** 2 + (deviation - world.deviation.numpy()) ** 2).sum())
+    allowed = 3e-3 if solver == "PNDMScheduler" else 5e-4  # it divides by sqrt(alpha_bar) in float32
+    assert w2 == pytest.approx(1.2312, abs=allowed)
+    assert np.abs(mean - textbook_law(world, "ddim", [1000])[0]).max() < allowed
+
+
+@pytest.mark.parametrize("steps", [3, 10])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("solver", [
+    "dpm++", "unipc", "HeunDiscreteScheduler", "LMSDiscreteScheduler", "KDPM2DiscreteScheduler",
+    "DPMSolverSinglestepScheduler", "DEISMultistepScheduler",
+])  # fmt: skip
+def test_from_pure_noise_of_a_cosine_schedule_it_is_diffusers_own_chain(solver, kind, steps):
+    """The scheduler over the model's own schedule of 1,000 steps, of a model that predicts x_0 (KDPM2: v)."""
+    world = GaussianWorld(1000, "v_prediction" if solver.startswith("KDPM2") else "sample", COSINE)
+    start = world.draw(8, 1000)
+    wanted = by_hand(world, solver, steps, start, beta_schedule=COSINE)
+    ours = GaussianWorld(1000, kind, COSINE).diffusion.denoise(start, 1000, solver, steps)
+    assert torch.allclose(ours, wanted, atol=1e-4)
+
+
+def by_hand(world, solver, steps, x, **settings):
+    """x_0 by diffusers' own scheduler at ``steps`` trailing timesteps of its whole schedule."""
+    (cls, given_settings), times = solver_class(solver), respace(world.diffusion.T, steps)
+    wanted = {
+        "num_train_timesteps": world.diffusion.T, "prediction_type": world.diffusion.config["prediction_type"],
+        "timestep_spacing": "trailing", "lower_order_final": True, "final_sigmas_type": "zero",
+    } | settings | given_settings  # fmt: skip
+    theirs = cls(**{k: v for k, v in wanted.items() if k in inspect.signature(cls).parameters})
+    theirs.set_timesteps(steps)
+    if theirs.timesteps[-1] != times[0] - 1:  # DPMSolverSinglestep
+        theirs.set_timesteps(timesteps=[t - 1 for t in times[::-1]])
+    if hasattr(theirs, "sigmas") and solver != "unipc":
+        theirs.sigmas = theirs.sigmas.double()  # Heun makes much of a rounding
+        if solver.startswith("DEIS"):
+            theirs.sigmas[-1] = 1e-4  # as shipped it repeats the last sigma, and its last step does nothing
+    x = x / theirs.scale_model_input(torch.ones(1, dtype=x.dtype), theirs.timesteps[0])
+    for timestep in theirs.timesteps:
+        output = world.diffusion.predict(theirs.scale_model_input(x, timestep), float(timestep))
+        x = theirs.step(output, timestep, x).prev_sample
+    return x
+
+
+def test_what_float32_cannot_step_is_one_line():
+    """KDPM2Ancestral subtracts squares of sigmas, which leaves less than nothing after a step from 20,000 to 2."""
+    world = GaussianWorld(1000, schedule=COSINE)
+    with pytest.raises(UserError, match="is not precise enough to start from alpha_bar"):
+        world.diffusion.denoise(world.draw(1, 1000), 1000, "KDPM2AncestralDiscreteScheduler", 3)
+
+
+@pytest.mark.parametrize(
+    ("solver", "steps"),
+    [*((solver, 1) for solver in FIRST_ORDER), *((s, 3) for s, name in FIRST_ORDER.items() if name[:3] == "ddi")],
+)
+def test_zero_terminal_snr_goes_to_the_law_too(solver, steps):
+    """alpha_bar_T = 0 is lifted to 2^-24, which is seen as noise of 2^-12 in x_0 after one step."""
+    world = GaussianWorld(1000, "v_prediction", spread=2.0)
+    scheduler = DDPMScheduler(prediction_type="v_prediction", clip_sample=False, rescale_betas_zero_snr=True)
+    network = GaussianDenoiser(world.mean, world.deviation, scheduler.alphas_cumprod, "v_prediction")
+    world.diffusion = FrozenDiffusion(network, scheduler, device="cpu")
+    assert world.diffusion.process.alpha_bar[1000] == 0
+    law, wanted = measured_law(world, solver, 1000, steps), textbook_law(world, "ddim", respace(1000, steps))
+    assert np.abs(np.subtract(law, wanted)).max() < 3e-4
+
+
+@pytest.mark.parametrize(("times", "last"), [([500, 1000], 2.0**-24), (range(1, 1001), 4.2e-9 / 2)])
+def test_alpha_bar_is_lifted_from_0_and_still_falls(times, last):
+    scheduler = DDPMScheduler(rescale_betas_zero_snr=True)  # alpha_bar_999 = 4.2e-9 is below diffusers' floor
+    alpha_bar = respaced_alpha_bar(ForwardProcess(scheduler.alphas_cumprod), times)
+    assert (alpha_bar.diff() < 0).all()
+    assert float(alpha_bar[-1]) == pytest.approx(last, rel=0.01)
+
+
+def test_what_is_no_0_is_not_lifted():
+    process = GaussianWorld(1000, schedule=COSINE).diffusion.process
+    assert torch.equal(respaced_alpha_bar(process, range(1, 1001)), process.alpha_bar)
+
+
+@pytest.mark.parametrize("limit", [1.0, 0.7])
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_clipping_is_obeyed(solver):
-    """clip_sample keeps every prediction of x_0 in [-1, 1], under whatever name a solver knows it."""
+def test_clipping_is_obeyed(solver, limit):
     world = GaussianWorld(50)
-    world.diffusion.config["clip_sample"] = True
+    world.diffusion.config |= {"clip_sample": True, "clip_sample_range": limit}
     x = 400 * world.draw(4, 50)
-    assert world.diffusion.denoise(x, 50, solver, 3).abs().max() <= 1 + 1e-5
+    assert world.diffusion.denoise(x, 50, solver, 3).abs().max() <= limit + 1e-5
     world.diffusion.config["clip_sample"] = False
     assert world.diffusion.denoise(x, 50, solver, 3).abs().max() > 1 + 1e-5
+
+
+THRESHOLDED = {"thresholding": True, "dynamic_thresholding_ratio": 0.8, "sample_max_value": 1.5}
+
+
+@pytest.mark.parametrize("limits", [
+    {"clip_sample": True, "clip_sample_range": 0.3}, THRESHOLDED, THRESHOLDED | {"clip_sample": True},
+], ids=["clipped", "thresholded", "both"])  # fmt: skip
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("solver", [solver for solver in ALL if solver not in ("ddim", "DDIMParallelScheduler")])
+def test_a_limited_model_is_one_that_predicts_the_limited_x_0(solver, kind, limits):
+    """DDPMScheduler's own limits, put into the network of a model without any."""
+    world, plain = GaussianWorld(100, kind, spread=4.0), GaussianWorld(100, "sample", spread=4.0)
+    world.diffusion.config |= limits
+    theirs = DDPMScheduler(prediction_type="sample", **{"clip_sample": False} | limits)
+
+    def limit(module, args, output):
+        output.sample = theirs.step(output.sample, 0, args[0]).pred_original_sample
+
+    x = world.draw(4, 60)
+    before = plain.diffusion.denoise(x, 60, solver, 4, torch.Generator().manual_seed(1))
+    plain.diffusion.network.register_forward_hook(limit)
+    ours = world.diffusion.denoise(x, 60, solver, 4, torch.Generator().manual_seed(1))
+    wanted = plain.diffusion.denoise(x, 60, solver, 4, torch.Generator().manual_seed(1))
+    assert torch.allclose(ours, wanted, atol=1e-4)
+    assert (wanted - before).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("solver", "limits"), [
+    ("ddim", {"clip_sample": True, "clip_sample_range": 0.3}), ("ddim", THRESHOLDED),
+    ("DDIMParallelScheduler", {"clip_sample": True, "clip_sample_range": 0.3}),
+    ("HeunDiscreteScheduler", {"clip_sample": True, "clip_sample_range": 0.3}),
+    ("dpm++", THRESHOLDED), ("unipc", THRESHOLDED), ("DPMSolverSinglestepScheduler", THRESHOLDED),
+])  # fmt: skip
+def test_where_a_scheduler_knows_limits_they_are_its_own(solver, limits, kind):
+    world = GaussianWorld(100, kind, spread=4.0)
+    start, betas = world.draw(8, 100), {"beta_start": 1e-3, "beta_end": 0.2}
+    wanted = by_hand(world, solver, 5, start, **betas, **{"clip_sample": False} | limits)
+    world.diffusion.config |= limits
+    assert torch.allclose(world.diffusion.denoise(start, 100, solver, 5), wanted, atol=2e-4)

@@ -13,11 +13,20 @@ PNDM, for one, step by ``T // steps`` and so miss their own grid (and can stop s
 divide T. With K = t_trunc this is the scheduler over ``betas[:t_trunc]``; where K divides t_trunc the times are
 those of
 diffusers' "trailing" spacing (Lin et al., 2024, https://arxiv.org/abs/2305.08891).
+
+Whatever the network predicts is turned into
+
+.. math:: \hat x_0 = (x_t - \sqrt{1 - \bar\alpha_t} \, \hat\epsilon) / \sqrt{\bar\alpha_t}
+                   = \sqrt{\bar\alpha_t} \, x_t - \sqrt{1 - \bar\alpha_t} \, \hat v
+
+here, clipped or thresholded as the model's folder says, and handed to the scheduler as that. So all solvers know the
+same limits, those included whose classes know none.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,16 +45,24 @@ SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
     "unipc": ("UniPCMultistepScheduler", {}),
 }
 
-# What a pretrained scheduler's config says of the *model*, which every solver has to obey.
-MODEL_SETTINGS = (
-    "prediction_type",
-    "clip_sample",
-    "clip_sample_range",
-    "thresholding",
-    "dynamic_thresholding_ratio",
-    "sample_max_value",
-    "variance_type",
-)
+# What the schedulers are handed that cannot be handed x_0. PNDM extrapolates epsilon over the steps. The others work on
+# x / sqrt(alpha_bar), where x_0 from epsilon is the difference of two large numbers, and from v is not.
+HANDED = {
+    "PNDMScheduler": "epsilon",
+    "EulerAncestralDiscreteScheduler": "v_prediction",
+    "KDPM2DiscreteScheduler": "v_prediction",
+    "KDPM2AncestralDiscreteScheduler": "v_prediction",
+}
+
+# What of the model's settings a scheduler sees to by itself. DDIM steps by the limited x_0 and the epsilon of the
+# unlimited one, and no prediction stands for both: it gets x_0 as it is, and the limits.
+LIMITS = ("clip_sample", "clip_sample_range", "thresholding", "dynamic_thresholding_ratio", "sample_max_value")
+OBEYED = {
+    "DDIMScheduler": LIMITS,
+    "DDIMParallelScheduler": LIMITS,
+    "DDPMScheduler": ("variance_type",),
+    "DDPMParallelScheduler": ("variance_type",),
+}
 
 # What makes a rebuilt chain begin at its last timestep and end in x_0.
 CHAIN_SETTINGS = {
@@ -56,11 +73,17 @@ CHAIN_SETTINGS = {
     "lower_order_final": True,
     "skip_prk_steps": True,
     "rescale_betas_zero_snr": False,
+    "clip_sample": False,
 }
-
 
 # The end of the chain for schedulers that take the logarithm of it: far below a grey level.
 SMALLEST_SIGMA = 1e-4
+
+# What diffusers lifts alpha_bar_T = 0 to, the logarithm of which schedulers take.
+SMALLEST_ALPHA_BAR = 2.0**-24
+
+# The float32 below 1: a beta of 1 would leave a scheduler with alpha_bar = 0 before it is given the true ones.
+LARGEST_BETA = 1 - 2.0**-24
 
 
 def respace(t_trunc: int, steps: int | None) -> list[int]:
@@ -102,38 +125,93 @@ def solver_class(name: str) -> tuple[type, dict[str, Any]]:
     return cls, settings
 
 
+def respaced_alpha_bar(process: ForwardProcess, times: Sequence[int]) -> Tensor:
+    """alpha_bar at 0 and at ``times``, shape (K + 1,), float64, positive and falling.
+
+    A last 0 (zero terminal SNR) is lifted as diffusers does, but stays below the alpha_bar before it.
+    """
+    alpha_bar = process.alpha_bar[[0, *times]]
+    if alpha_bar[-1] <= 0:
+        alpha_bar[-1] = min(SMALLEST_ALPHA_BAR, float(alpha_bar[-2]) / 2)
+    return alpha_bar
+
+
 def truncated_scheduler(solver: str, process: ForwardProcess, times: list[int], config: dict[str, Any]) -> Any:
     """The scheduler of ``solver`` rebuilt over the chain ``times`` (from :func:`respace`), ready to step.
 
-    ``config`` is the pretrained scheduler's: what it says of the model is obeyed.
+    It takes predictions of the type that its own config names. ``config`` is the pretrained scheduler's.
     """
     cls, settings = solver_class(solver)
-    # A schedule with zero terminal SNR has alpha_bar_T = 0, of which schedulers take a logarithm: diffusers' own floor.
-    alpha_bar = process.alpha_bar[[0, *times]].clamp(min=2.0**-24)
-    accepted = inspect.signature(cls).parameters
-    model = {k: config[k] for k in MODEL_SETTINGS if k in config}
-    if model.get("clip_sample") and "clip_sample" not in accepted and model.get("clip_sample_range", 1.0) == 1.0:
-        # The same clipping of x_0 to [-1, 1], under the name that the DPM-Solver family gives it.
-        model |= {"thresholding": True, "sample_max_value": 1.0}
+    alpha_bar = respaced_alpha_bar(process, times)
     wanted = {
         **CHAIN_SETTINGS,
-        **model,
+        **{k: config[k] for k in OBEYED.get(cls.__name__, ()) if k in config},
         **settings,
+        "prediction_type": HANDED.get(cls.__name__, "sample"),
         "num_train_timesteps": len(times),
-        "trained_betas": (1 - alpha_bar[1:] / alpha_bar[:-1]).numpy(),
+        "trained_betas": (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=LARGEST_BETA).numpy(),
     }
-    if str(model.get("variance_type", "")).startswith("learned") and "DDPM" not in cls.__name__:
-        wanted.pop("variance_type")
+    accepted = inspect.signature(cls).parameters
     scheduler = cls(**{k: v for k, v in wanted.items() if k in accepted})
     scheduler.alphas_cumprod = alpha_bar[1:].to(torch.float32)  # undoes the rounding of 1 - beta
-    scheduler.set_timesteps(len(times))
-    every = list(range(len(times)))[::-1]
+    _set_timesteps(scheduler, len(times))
+    if not bool(scheduler.timesteps.isfinite().all()):  # KDPM2Ancestral subtracts squares of sigmas in float32
+        raise UserError(
+            f"solver {solver!r} is not precise enough to start from alpha_bar = {float(alpha_bar[-1]):.2g} "
+            f"with {len(times)} steps: take more steps, or another solver"
+        )
+    return scheduler
+
+
+def _set_timesteps(scheduler: Any, steps: int) -> None:
+    """Make ``scheduler`` step through the whole of its chain of ``steps`` steps, to x_0."""
+    scheduler.set_timesteps(steps)
+    every = list(range(steps))[::-1]
     if not set(every) <= set(scheduler.timesteps.tolist()):  # DPMSolverSinglestep has a spacing of its own
         scheduler.set_timesteps(timesteps=every)
-    sigmas = getattr(scheduler, "sigmas", None)
-    if sigmas is not None and len(sigmas) == len(times) + 1 and sigmas[-1] > 0:
-        sigmas[-1] = SMALLEST_SIGMA  # DEIS and SASolver repeat the last sigma instead: they would stop at x_{t_1}
-    return scheduler
+    if not hasattr(scheduler, "sigmas"):
+        return
+    if type(scheduler).__name__ != "UniPCMultistepScheduler":  # it moves them to the device: no float64 on every one
+        scheduler.sigmas = scheduler.sigmas.to(torch.float64)  # float32 loses sight of 1 after a sigma of 20,000
+    if len(scheduler.sigmas) == steps + 1 and scheduler.sigmas[-1] > 0:
+        scheduler.sigmas[-1] = SMALLEST_SIGMA  # DEIS and SASolver repeat the last one: they would stop at x_{t_1}
+
+
+def to_x_0(output: Tensor, kind: str, x_t: Tensor, alpha_bar: float) -> Tensor:
+    """The x_0 that a prediction of type ``kind`` stands for; all (N, C, H, W)."""
+    signal, sigma = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
+    if kind == "epsilon":
+        return (x_t - sigma * output) / signal
+    return signal * x_t - sigma * output if kind == "v_prediction" else output
+
+
+def from_x_0(x_0: Tensor, kind: str, x_t: Tensor, alpha_bar: float) -> Tensor:
+    """The prediction of type ``kind`` that stands for ``x_0``: the inverse of :func:`to_x_0`."""
+    signal, sigma = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
+    if kind == "epsilon":
+        return (x_t - signal * x_0) / sigma
+    return (signal * x_t - x_0) / sigma if kind == "v_prediction" else x_0
+
+
+def limited(x_0: Tensor, config: dict[str, Any]) -> Tensor:
+    """A predicted x_0 (N, C, H, W) as ``config`` wants it: dynamically thresholded, else clipped, else as it is.
+
+    Dynamic thresholding: Saharia et al. (2022), section 2.3, https://arxiv.org/abs/2205.11487.
+    """
+    if config.get("thresholding"):
+        s = x_0.abs().flatten(1).quantile(config.get("dynamic_thresholding_ratio", 0.995), dim=1)
+        s = s.clamp(1, config.get("sample_max_value", 1.0)).view(-1, 1, 1, 1)
+        return x_0.clamp(-s, s) / s
+    if config.get("clip_sample"):
+        limit = config.get("clip_sample_range", 1.0)
+        return x_0.clamp(-limit, limit)
+    return x_0
+
+
+def _log_sigma(alpha_bar: Tensor) -> np.ndarray:
+    """log sqrt((1 - alpha_bar) / alpha_bar) at all times but 0, shape (K,)."""
+    values: np.ndarray = alpha_bar[1:].numpy()
+    return 0.5 * (np.log1p(-values) - np.log(values))
 
 
 @dataclass
@@ -145,19 +223,23 @@ class Chain:
     times: list[int]
     config: dict[str, Any]
 
-    def network_time(self, timestep: Tensor | float | int) -> float:
-        """The index, as the network knows it, of the scheduler's ``timestep``.
+    @cached_property
+    def alpha_bar(self) -> Tensor:
+        return respaced_alpha_bar(self.process, self.times)
+
+    def at(self, timestep: Tensor | float | int) -> tuple[float, float]:
+        """(index, alpha_bar): the scheduler's ``timestep`` as the network knows it, and how much signal it has there.
 
         Exact on the chain's own times. Between them (KDPM2 and its like evaluate at half steps) it is the time of
         equal log sigma on the original schedule, which is how those schedulers place the half step themselves.
         """
         step = float(timestep)
         if step == round(step):
-            return float(scheduler_index(self.times[int(step)]))
-        alpha_bar = self.process.alpha_bar.numpy()
-        log_sigma = 0.5 * np.log((1 - alpha_bar[1:]) / np.clip(alpha_bar[1:], 2.0**-24, None))
-        target = np.interp(step, range(len(self.times)), log_sigma[np.array(self.times) - 1])
-        return float(np.interp(target, log_sigma, range(self.process.T)))
+            return float(scheduler_index(self.times[int(step)])), float(self.alpha_bar[int(step) + 1])
+        log_sigma = np.interp(step, range(len(self.times)), _log_sigma(self.alpha_bar))
+        every = respaced_alpha_bar(self.process, range(1, self.process.T + 1))
+        index = np.interp(log_sigma, _log_sigma(every), range(self.process.T))
+        return float(index), float(1 / (1 + np.exp(2 * log_sigma)))
 
     def run(self, network: Callable[[Tensor, float], Tensor], x: Tensor, generator: torch.Generator) -> Tensor:
         """x_{t_trunc} -> x_0, shape (N, C, H, W).
@@ -169,12 +251,18 @@ class Chain:
         accepted = inspect.signature(scheduler.step).parameters
         random = {"generator": generator} if "generator" in accepted else {}
         learned = str(getattr(scheduler.config, "variance_type", "")).startswith("learned")
+        limits = {} if OBEYED.get(type(scheduler).__name__) is LIMITS else self.config
+        kind, handed = self.config.get("prediction_type", "epsilon"), scheduler.config.prediction_type
         # Schedulers of the Euler kind work on x / sqrt(alpha_bar); this is the factor by which they undo it.
         one = torch.ones(1, dtype=x.dtype, device=x.device)
         x = x / scheduler.scale_model_input(one, scheduler.timesteps[0])
         for timestep in scheduler.timesteps:
-            output = network(scheduler.scale_model_input(x, timestep), self.network_time(timestep))
-            if output.shape[1] == 2 * x.shape[1] and not learned:
-                output = output[:, : x.shape[1]]  # a learned variance that this solver has no use for
+            index, alpha_bar = self.at(timestep)
+            x_t = scheduler.scale_model_input(x, timestep)
+            output, variance = network(x_t, index).tensor_split([x.shape[1]], dim=1)
+            x_0 = limited(to_x_0(output, kind, x_t, alpha_bar), limits)
+            output = from_x_0(x_0, handed, x_t, alpha_bar)
+            if learned:
+                output = torch.cat([output, variance], dim=1)
             x = scheduler.step(output, timestep, x, **random).prev_sample
         return x
