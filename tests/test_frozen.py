@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import tiny_unet
-from diffusers import DDIMScheduler, DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
 
 from priorbench import FrozenDiffusion, TruncatedMarginal, UserError
 from priorbench.assets import folder as shipped
@@ -113,6 +113,28 @@ def test_a_learned_variance_is_used_by_ddpm_and_dropped_by_others():
         assert diffusion.denoise(x, 20, solver, 4).isfinite().all()
     plain = FrozenDiffusion(SliceOf(network), DDIMScheduler(num_train_timesteps=20, clip_sample=False), device="cpu")
     assert torch.allclose(diffusion.denoise(x, 20, "ddim", 4), plain.denoise(x, 20, "ddim", 4), atol=1e-5)
+
+
+@pytest.mark.parametrize("scheduler", [DDPMScheduler, DDIMScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler])
+@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
+def test_a_model_whose_prediction_at_T_says_nothing_is_warned_of(scheduler, kind):
+    """alpha_bar_T is 0 whatever the scheduler makes of it for its own use (Euler's kind 2^-24, above alpha_bar_999)."""
+    scheduler = scheduler(prediction_type=kind, rescale_betas_zero_snr=True)
+    diffusion = FrozenDiffusion(tiny_unet((1, 8, 8)), scheduler, device="cpu")
+    assert diffusion.process.alpha_bar[diffusion.T] == 0
+    if kind == "epsilon":
+        assert "alpha_bar_T is 0 and the model predicts epsilon" in diffusion.warning
+        assert diffusion.describe()["warning"] == diffusion.warning
+    else:
+        assert diffusion.warning == ""
+        assert "warning" not in diffusion.describe()
+
+
+def test_no_other_model_is_warned_of(tiny):
+    assert tiny.warning == ""
+    assert "warning" not in tiny.describe()
+    cosine = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
+    assert FrozenDiffusion(tiny_unet((1, 8, 8)), cosine, device="cpu").warning == ""
 
 
 class SliceOf(torch.nn.Module):

@@ -8,7 +8,16 @@ import pandas as pd
 import pytest
 import torch
 from conftest import tiny_unet
-from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import (
+    DDIMScheduler,
+    DDPMPipeline,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    PNDMScheduler,
+    UNet2DModel,
+)
 from PIL import Image
 from safetensors.torch import save_file
 from torch_fidelity import feature_extractor_inceptionv3 as inception
@@ -21,6 +30,7 @@ from priorbench.bench.config import make_config, presets
 from priorbench.bench.plan import make_plan
 from priorbench.bench.table import MEASURED_IN_TIME
 from priorbench.data.sources import load_dataset
+from priorbench.diffusion.solvers import SOLVERS
 from priorbench.metrics.extractor_training import train_extractor
 from priorbench.metrics.fidelity import features_of
 from priorbench.metrics.sources import load_extractor
@@ -265,10 +275,12 @@ def test_models_of_another_kind_are_refused_with_the_reason(tmp_path, changes, m
         FrozenDiffusion.from_pretrained(tmp_path)
 
 
-def test_what_a_folder_says_of_variance_and_clipping_is_obeyed(tmp_path):
+@pytest.mark.parametrize(("variance", "channels"), [("fixed_large", 1), ("learned_range", 2)])
+def test_what_a_folder_says_of_variance_and_clipping_is_obeyed(tmp_path, variance, channels):
     """DDPM by FrozenDiffusion over all steps, against the pipeline's own scheduler with the same draws."""
-    settings = {"clip_sample_range": 0.7, "variance_type": "fixed_large", "beta_schedule": "scaled_linear"}
-    DDPMPipeline(tiny_unet((1, 8, 8)), DDPMScheduler(20, **settings)).save_pretrained(tmp_path)
+    settings = {"clip_sample_range": 0.7, "variance_type": variance, "beta_schedule": "scaled_linear"}
+    network = tiny_unet((1, 8, 8), out_channels=channels)
+    DDPMPipeline(network, DDPMScheduler(20, **settings)).save_pretrained(tmp_path)
     diffusion = FrozenDiffusion.from_pretrained(tmp_path, device="cpu")
     x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     ours = diffusion.denoise(x, 20, "ddpm", None, torch.Generator().manual_seed(1))
@@ -278,6 +290,45 @@ def test_what_a_folder_says_of_variance_and_clipping_is_obeyed(tmp_path):
         x = theirs.step(diffusion.network(x, t).sample, t, x, generator=generator).prev_sample
     assert torch.allclose(ours, x, atol=1e-5)
     assert DDIMScheduler.from_config(diffusion.config).config.clip_sample_range == 0.7
+
+
+CLASSES = {
+    DDPMScheduler: "clipped to +-1", DDIMScheduler: "clipped to +-1", HeunDiscreteScheduler: "not clipped",
+    PNDMScheduler: "not clipped", EulerDiscreteScheduler: "not clipped", DPMSolverMultistepScheduler: "not clipped",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("said", [{}, {"clip_sample": True, "clip_sample_range": 0.6}, {"clip_sample": False}])
+@pytest.mark.parametrize("scheduler", CLASSES)
+def test_every_solver_clips_as_the_check_says(tmp_path, scheduler, said):
+    """A folder that does not state clip_sample means what the class that it was saved with takes for granted."""
+    pipeline = DDPMPipeline(tiny_unet((1, 8, 8)), DDPMScheduler(20))
+    pipeline.register_modules(scheduler=scheduler(num_train_timesteps=20))
+    pipeline.save_pretrained(tmp_path)
+    file = tmp_path / "scheduler" / "scheduler_config.json"
+    stated = {k: v for k, v in json.loads(file.read_text()).items() if not k.startswith("clip_sample")}
+    file.write_text(json.dumps(stated | said))
+    diffusion = FrozenDiffusion.from_pretrained(tmp_path, device="cpu")
+    words = {True: "clipped to +-0.6", False: "not clipped", None: CLASSES[scheduler]}[said.get("clip_sample")]
+    assert diffusion.describe()["x_0"] == words
+    limit = np.inf if words == "not clipped" else float(words.removeprefix("clipped to +-"))
+    x = 5 * torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    a, noise = diffusion.process.alpha_bar[20].float(), diffusion.predict(x, 19)
+    wanted = ((x - (1 - a).sqrt() * noise) / a.sqrt()).clamp(-limit, limit)
+    assert (wanted.abs().max() > 1) == (limit == np.inf)
+    for solver in [*SOLVERS, "PNDMScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler"]:
+        assert torch.allclose(diffusion.denoise(x, 20, solver, 1), wanted, atol=1e-4), solver
+
+
+def test_backbone_check_warns_of_a_model_that_knows_nothing_at_T(pipeline):
+    from click.testing import CliRunner
+
+    from priorbench.cli import cli
+
+    for kind, warned in (("epsilon", True), ("v_prediction", False)):
+        folder = pipeline((1, 8, 8), prediction_type=kind, rescale_betas_zero_snr=True)
+        checked = CliRunner().invoke(cli, ["backbone", "check", str(folder), "--device", "cpu"], standalone_mode=False)
+        assert ("alpha_bar_T is 0 and the model predicts epsilon" in " ".join(checked.output.split())) == warned
 
 
 def test_backbone_check_says_what_a_model_is(tmp_path, pipeline):

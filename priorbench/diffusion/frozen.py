@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..isolation import AsMade
 from .process import ForwardProcess, scheduler_index
-from .solvers import Chain, respace
+from .solvers import SMALLEST_ALPHA_BAR, Chain, respace
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
@@ -100,7 +100,10 @@ class FrozenDiffusion:
         network = network.to(self.device).to(memory_format=torch.channels_last)
         self.network = network.eval().requires_grad_(False)
         self.config: dict[str, Any] = dict(scheduler.config)
-        self.process = ForwardProcess(scheduler.alphas_cumprod)
+        alpha_bar = scheduler.alphas_cumprod.clone()
+        if self.config.get("rescale_betas_zero_snr") and alpha_bar[-1] == SMALLEST_ALPHA_BAR:
+            alpha_bar[-1] = 0  # which some schedulers lift for their own use, even to more than the one before it
+        self.process = ForwardProcess(alpha_bar)
         self.precision = precision
         self.compiled = compile
         self._counted = Evaluations()
@@ -198,14 +201,24 @@ class FrozenDiffusion:
         known = json.dumps([type(self.network).__name__, config], sort_keys=True, default=str)
         return hashlib.sha256(known.encode()).hexdigest()
 
+    @property
+    def warning(self) -> str:
+        """What is wrong with the model itself, in a sentence; mostly empty."""
+        if self.config.get("prediction_type", "epsilon") != "epsilon" or self.process.alpha_bar[-1] > 0:
+            return ""
+        return (
+            f"alpha_bar_T is 0 and the model predicts epsilon: at t = T = {self.T} its prediction says nothing of x_0, "
+            "so chains from pure noise are undefined"
+        )
+
     def describe(self) -> dict[str, str]:
         """What the model is, for people."""
         config, alpha_bar = self.config, self.process.alpha_bar
-        limits = []
-        if config.get("clip_sample"):
-            limits.append(f"clipped to +-{config.get('clip_sample_range', 1.0):g}")
+        limit = "not clipped"
         if config.get("thresholding"):
-            limits.append(f"dynamic thresholding at the {config.get('dynamic_thresholding_ratio')} quantile")
+            limit = f"dynamic thresholding at the {config.get('dynamic_thresholding_ratio', 0.995)} quantile"
+        elif config.get("clip_sample"):
+            limit = f"clipped to +-{config.get('clip_sample_range', 1.0):g}"
         return {
             "network": type(self.network).__name__,
             "parameters": f"{sum(p.numel() for p in self.network.parameters()):,}",
@@ -215,10 +228,10 @@ class FrozenDiffusion:
             "betas": f"{config.get('beta_schedule', 'given')}, {1 - float(alpha_bar[1]):.2g} to "
             f"{1 - float(alpha_bar[-1] / alpha_bar[-2]):.2g}",
             "alpha_bar_T": f"{float(alpha_bar[-1]):.2g}",
-            "x_0": ", ".join(limits) or "not clipped",
+            "x_0": limit,
             "variance": str(config.get("variance_type") or "of each solver"),
             "sha256": self.digest()[:16],
-        }
+        } | ({"warning": self.warning} if self.warning else {})
 
     def diffuse(self, x_0: Tensor, t: int, generator: torch.Generator) -> Tensor:
         """A draw of q(x_t | x_0); see :meth:`ForwardProcess.diffuse`."""
