@@ -181,6 +181,13 @@ def test_a_script_with_another_default_dtype_gets_the_same_figures_and_keeps_it(
     assert (once.rows[0]["fid"], once.rows[0]["w2_xt"]) == (again.rows[0]["fid"], again.rows[0]["w2_xt"])
 
 
+def test_rows_warn_of_a_model_that_knows_nothing_at_T(pipeline):
+    folder = str(pipeline(rescale_betas_zero_snr=True))
+    spec = read_plan(None, {"priors": "gaussian", "backbone": folder}, SMALL).cells[0]
+    (result,) = serial(Work(), [spec])
+    assert "alpha_bar_T is 0 and the model predicts epsilon" in result.rows[0]["warning"]
+
+
 def test_a_model_is_put_back_as_it_was_made():
     diffusion = fresh()
     before = diffusion.layers()

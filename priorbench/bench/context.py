@@ -130,11 +130,12 @@ class Context:
         """What a reader of a row of ``n_samples`` should know before believing it; mostly nothing."""
         features = self.features("test").shape[1]
         few = {"samples": n_samples, "test images": len(self.dataset.test)}
-        return "; ".join(
+        said = [
             f"{n} {what} for {features} features: their covariance is singular and FID far too high"
             for what, n in few.items()
             if n <= features
-        )
+        ]
+        return "; ".join([*said, *([self.diffusion.warning] if self.diffusion.warning else [])])
 
 
 def _digest(x: Tensor) -> str:
