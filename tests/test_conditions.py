@@ -117,6 +117,21 @@ def test_other_sizes_of_the_choosing_split_are_not_folded():
     assert "'n_samples' differs: 300 in a (choosing split); 100 in b (choosing split)" in found
 
 
+def test_a_rival_chosen_by_another_number_of_samples_is_not_folded():
+    """Earlier versions chose rivals by as many samples as they reported, and the rest by fewer: such runs can be folded
+    with each other, and not with one that chooses all alike."""
+
+    def run(rivals):
+        ot = [row("ot", 1), row("ot", 1, split="validation", n_samples=300)]
+        return folded([row("noise", 9, t_trunc=1000)], ot,
+                      [row("noise", 9, t_trunc=1000, split="validation", n_samples=rivals)])  # fmt: skip
+
+    assert differences([("old", run(1000)), ("older", run(1000))]) == []
+    assert differences([("old", run(1000)), ("new", run(300))]) == [
+        "column 'n_samples' differs: 1000 in old (choosing split); 300 in new (choosing split)"
+    ]
+
+
 def test_a_gain_is_only_said_to_be_lost_where_it_was_one():
     """vae gains at equal NFE and loses in time; ot, nearer, is shown neither."""
     groups = [

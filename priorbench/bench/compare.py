@@ -46,12 +46,13 @@ def differences(tables: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:
     for column in SAME:
         chosen = [(name, t[t.split == "test"] if column == "n_samples" else t) for name, t in tables]
         found += _unlike(column, chosen)
-    choosing = [(name, t[(t.split != "test") & (t.t_trunc < t["T"]) & (t.prior != "oracle")]) for name, t in tables]
-    found += _unlike("n_samples", [(f"{name} (choosing split)", t) for name, t in choosing if len(t)])
+    for full in (False, True):  # earlier versions scored t_trunc = T by more samples than the rest
+        choosing = [(name, t[(t.split != "test") & ((t.t_trunc == t["T"]) == full)]) for name, t in tables]
+        found += _unlike("n_samples", [(f"{name} (choosing split)", t) for name, t in choosing if len(t)])
     splits = {name: ", ".join(sorted(t.split.unique())) for name, t in tables}
     if any("test" not in t.split.unique() for _, t in tables):
         found.append("column 'split' differs: " + "; ".join(f"{v} in {name}" for name, v in splits.items()))
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _unlike(column: str, tables: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:

@@ -241,16 +241,14 @@ def make_plan(config: RunConfig) -> Plan:
             digests=digests,
             versions=versions | metrics | reader | {found.distribution: found.version},
             metrics=tuple(config.metrics),
-            # A rival chosen by few samples is now and then the wrong one, and a weak rival flatters every prior.
-            splits=(
-                ("test", config.n_samples),
-                *(((found.load().chosen_on, config.n_samples if t == T else choosing),) if choosing else ()),
-            ),
+            # Equally many for every cell: FID falls with their number, and what had more of them would be chosen.
+            splits=(("test", config.n_samples), *(((found.load().chosen_on, choosing),) if choosing else ())),
             **sources,
             **{name: getattr(config, name) for name in _COPIED},
         )
 
-    choosing = config.n_samples // 2 if config.n_validation is None else min(config.n_validation, config.n_samples)
+    # As many as are reported by default: few choose a rival that is not the best, which flatters every prior.
+    choosing = config.n_samples if config.n_validation is None else min(config.n_validation, config.n_samples)
     noise = (Choice(name="noise"), plugins.find("prior", "noise"))
     cells = []
     for seed in range(config.seed, config.seed + config.seeds):
