@@ -7,7 +7,7 @@ from test_verdict import noise, row, three_seeds
 
 from priorbench import UserError
 from priorbench.bench import table
-from priorbench.bench.compare import differences, fold, read_run
+from priorbench.bench.compare import YOUNGER, differences, fold, read_run
 
 
 @pytest.fixture
@@ -60,6 +60,25 @@ def test_the_same_seed_from_two_versions_counts_once_and_a_failure_never_hides_i
     }  # fmt: skip
     assert found[(found.prior == "ot") & (found.status == "ok")].excess.tolist() == [3.0]
     assert (found.status == "failed").sum() == 1
+
+
+def test_a_table_of_an_earlier_version_lacks_columns_and_is_judged_all_the_same(runs):
+    """Its seconds are points, and no prior of it evaluated the model itself or was checked."""
+    path = runs("a", noise(40, 40, ms=4), noise(8, 8, steps=5, ms=6.2), row_pair("ot", 10.0)) + "/comparison.csv"
+    whole = pd.read_csv(path)
+    whole.drop(columns=YOUNGER).to_csv(path, index=False)
+    old = read_run(path)
+    assert set(old.failed_checks) == {""}
+    assert old[["nfe_prior", "seconds_low", "seconds_high"]].isna().all(axis=None)
+    found, means, chosen = fold([("a", old)])
+    assert found.relative_time.tolist() == pytest.approx(whole.relative_time.tolist(), nan_ok=True)
+    mine = chosen[chosen.prior == "ot"].iloc[0]
+    assert (mine.beats_noise, mine.beats_noise_in_time) == ("yes", "no")
+    assert means[means.prior == "ot"].nfe.tolist() == [3, 3]
+
+
+def row_pair(prior, fid):
+    return [row(prior, fid, ms=4, prior_seconds=0.0024, split=split) for split in ("test", "validation")]
 
 
 def test_excess_is_over_the_oracle_of_all_runs_and_time_stays_at_home(runs):

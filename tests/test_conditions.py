@@ -52,8 +52,8 @@ def test_equal_cost_names_the_lesser_of_the_two_gains():
 
 
 def test_a_seed_timed_otherwise_is_a_seed_all_the_same_and_its_seconds_are_not_averaged():
-    groups = [seeds("noise", (9, 10, 11), t_trunc=1000), seeds("ot", (1.0, 1.1), ms=2)]
-    odd = both("ot", 1.2, 1.2, seed=2, concurrency=2, threads=1, ms=20)
+    groups = [seeds("noise", (9, 10, 11), t_trunc=1000), seeds("ot", (1.0, 1.1), solver="unipc", ms=2)]
+    odd = both("ot", 1.2, 1.2, solver="unipc", seed=2, concurrency=2, threads=1, ms=20)
     (mine,) = [r for r in chosen(*groups, odd).to_dict("records") if r["prior"] == "ot"]
     assert mine["seeds"] == 3
     assert mine["fid"] == pytest.approx(1.1)

@@ -414,16 +414,17 @@ def test_every_column_of_the_contract_is_there():
 
 
 def test_speedup_is_over_the_full_chain_of_the_same_seed():
+    """Chains' seconds are shared, the medians of 8 and 24 and of 1.6, 1.6 and 48; the priors' are the seeds' own."""
     rows = [row(seed=1, seconds=2), full(0, 10), full(1, 30), row(seed=0, seconds=2), row("vae", 1, 60)]
     found = table.comparison(rows, "ddim", 50)
-    assert found.speedup.tolist() == pytest.approx([15, 1, 1, 5, 0.5])
+    assert found.speedup.tolist() == pytest.approx([22 / 2, 1, 1, 18 / 2, 22 / 13.6])
     assert found.seed.tolist() == [1, 0, 1, 0, 1]
 
 
 def test_nothing_but_the_full_chain_is_taken_for_it():
     """Rows that share all but one of what makes the full chain, each before it and each faster."""
     changes = [{"prior": "ot"}, {"t_trunc": 100}, {"solver": "dpm++"}, {"steps": 5}, {"status": "failed"}]
-    near = [full(seconds=0.02) | change for change in changes]
+    near = [full(seconds=10, prior_seconds=0.001) | change for change in changes]
     found = table.comparison([*near, full(seconds=10), row(seconds=2)], "ddim", 50)
     assert found.speedup.iloc[-1] == pytest.approx(5)
     assert found.speedup.iloc[-2] == pytest.approx(1)
@@ -489,13 +490,22 @@ def test_one_seed_has_no_interval_and_the_file_says_nothing_there():
 
 
 def test_the_interval_counts_the_seeds_that_have_a_value():
-    """The full chain of one seed of three failed, so two seeds have a speed-up: one degree of freedom, not two."""
-    rows = [full(0, 10), full(1, 14), full(2, status="failed"), *(row(seed=s, seconds=2) for s in range(3))]
-    means = table.summary(table.comparison(rows, "ddim", 50))
-    found = means[means.prior == "ot"].iloc[0]
-    assert found.speedup == pytest.approx(6)
+    """Two seeds of three have a KID: one degree of freedom, not two."""
+    rows = [row(seed=s, kid=kid) for s, kid in enumerate((5.0, 7.0, float("nan")))]
+    found = table.summary(table.comparison(rows, "ddim", 50)).iloc[0]
+    assert found.kid == pytest.approx(6)
     wanted = stats.t.interval(0.95, 1, loc=6, scale=stats.sem([5, 7]))
-    assert (found.speedup_low, found.speedup_high) == pytest.approx(wanted)
+    assert (found.kid_low, found.kid_high) == pytest.approx(wanted)
+
+
+def test_seconds_that_seeds_share_have_no_interval_over_seeds():
+    rows = [full(0, 10), full(1, 14), *(row(seed=s, seconds=2 + s) for s in range(2))]
+    found = table.summary(table.comparison(rows, "ddim", 50)).iloc[1]
+    assert found.denoise_seconds == pytest.approx(0.8 * 2.5)
+    for name in ("denoise_seconds", "images_per_second", "speedup"):
+        assert found[name] > 0
+        assert pd.isna(found[f"{name}_low"])
+    assert found.prior_seconds_low < found.prior_seconds
 
 
 def test_failed_rows_are_no_seeds():
@@ -534,3 +544,79 @@ def test_all_steps_and_their_number_are_one_setting():
     assert (cell.prior, cell.t_trunc) == ("gaussian", 100)
     taken = [(solver, cell.t_trunc if steps is None else steps) for solver, steps in cell.solvers]
     assert taken == [("dpm++", 100)]
+
+
+# --- seconds -----------------------------------------------------------------------------------------------
+
+MS = 1e-3
+
+
+def timed(prior="ot", chain=(), own=(), prior_seconds=None, **changes):
+    """A row with its batches in milliseconds, as a cell yields it."""
+    seconds = sum(own) / len(own) if prior_seconds is None else prior_seconds
+    return row(prior, prior_seconds=MS * seconds, denoise_seconds=MS * float(np.median(chain)),
+               prior_batches=[MS * s for s in own], denoise_batches=[MS * s for s in chain], **changes)  # fmt: skip
+
+
+def test_a_chain_costs_the_same_whatever_came_before_it():
+    """Two cells and a row of another version: nine batches of 2 to 10 ms and one value of 1."""
+    rows = [timed("ot", (2, 3, 4, 5), (1,)), timed("vae", (6, 7, 8, 9, 10), (3,), t_trunc=200, seed=1),
+            row("gan", denoise_seconds=MS, prior_seconds=MS)]  # fmt: skip
+    found = table.comparison(rows, "ddim", 50)
+    assert found.denoise_seconds.tolist() == pytest.approx([5.5 * MS] * 3)
+    assert found.images_per_second.tolist() == pytest.approx([1000 / 6.5, 1000 / 8.5, 1000 / 6.5])
+    assert list(found.columns) == table.COLUMNS  # the batches are in no table
+
+
+@pytest.mark.parametrize("changes", [{"solver": "ddim"}, {"nfe": 6}, {"nfe_prior": 0.5}, {"threads": 2},
+                                     {"device": "cuda"}, {"concurrency": 2}, {"model_precision": "bf16"}],
+                         ids=lambda c: next(iter(c)))  # fmt: skip
+def test_another_chain_has_seconds_of_its_own(changes):
+    found = table.comparison([timed(chain=(2,), own=(1,)), timed(chain=(4,), own=(1,), **changes)], "ddim", 50)
+    assert found.denoise_seconds.tolist() == pytest.approx([2 * MS, 4 * MS])
+
+
+def test_the_priors_own_evaluations_are_none_of_the_chains():
+    found = table.comparison([timed(chain=(2,), own=(1,)), timed("vae", (4,), (9,), nfe=8, nfe_prior=2.5)], "ddim", 50)
+    assert found.denoise_seconds.tolist() == pytest.approx([3 * MS] * 2)
+
+
+def test_the_interval_is_of_the_pooled_chain_and_the_priors_own_draw():
+    """Quantiles of 1..11 are 2 and 10; the whole draw took longer than its batches say, by its first call."""
+    rows = [timed("ot", range(1, 7), (1, 1.0, 1), prior_seconds=4), timed("vae", range(7, 12), (2, 2))]
+    found = table.comparison(rows, "ddim", 50)
+    assert found.seconds_low.tolist() == pytest.approx([3 * MS, 4 * MS])
+    assert found.seconds_high.tolist() == pytest.approx([14 * MS, 12 * MS])
+
+
+def test_rows_that_settings_are_chosen_by_share_the_seconds_and_measure_none():
+    rows = [timed("ot", (2, 3, 4), (1,)), row(split="validation", denoise_seconds=MS * 99, prior_seconds=MS)]
+    found = table.comparison(rows, "ddim", 50)
+    assert found.denoise_seconds.tolist() == pytest.approx([3 * MS] * 2)
+    assert found.seconds_low.isna().tolist() == [False, True]
+
+
+def test_seconds_that_vary_are_warned_of_in_one_sentence():
+    """The chain's batches over all cells differ by 4 (quantiles 1 and 4); another chain's do not."""
+    wide = (1, 1, 1, 1, 1, 4, 4, 4, 4, 4)
+    rows = [timed("ot", wide[:5], (0.01,)), timed("vae", wide[5:], (0.01,), warning="few images"),
+            timed("gan", (1, 1.1, 1.2), (0.01, 0.05), solver="ddim"), row(prior="sinf", solver="unipc")]  # fmt: skip
+    found = table.comparison(rows, "ddim", 50).warning.fillna("").tolist()
+    assert found[0].startswith("the same work took up to 4.0 times longer in some batches than in others")
+    assert "--exclusive-timing" in found[0]
+    assert found[1] == f"few images; {found[0]}"
+    assert found[2:] == ["", ""]  # a prior's hundredth of the time may vary as it likes
+
+
+def test_a_priors_draw_that_varies_is_warned_of_where_it_takes_its_time():
+    found = table.comparison([timed("ot", (1, 1, 1), (2, 2, 9, 9))], "ddim", 50)
+    assert "up to 3.3 times longer" in found.warning[0]  # (9 + 1) / (2 + 1)
+
+
+# --- evaluations by the prior itself ----------------------------------------------------------------------
+
+
+def test_seeds_whose_prior_evaluates_unlike_often_are_one_setting_of_the_most():
+    rows = [row(seed=0, fid=1.0, nfe=7, nfe_prior=1.5), row(seed=1, fid=3.0, nfe=8, nfe_prior=2.5)]
+    (found,) = table.summary(table.comparison(rows, "ddim", 50)).itertuples()
+    assert (found.seeds, found.nfe, found.fid, found.nfe_prior) == (2, 8, 2.0, 2.0)

@@ -1,5 +1,7 @@
 """Rivals at equal cost, excess, break-even, choices on another split, ranks, flags: by hand, on rows made up for it."""
 
+from statistics import median
+
 import pandas as pd
 import pytest
 
@@ -78,10 +80,11 @@ def test_what_cannot_be_chosen_without_peeking_is_not():
 
 
 def test_in_equal_time_a_quick_prior_meets_a_rival_with_more_steps():
-    """6 ms of prior: the rival may take 6.3, so 5 steps in 6.2 ms count and 10 steps in 9 ms do not."""
+    """6 ms with the prior's: the rival may take 6.3, so 5 steps in 6.2 ms count and 10 steps in 9 ms do not."""
     found = folded(
-        noise(40, 40, ms=4), noise(8, 8, steps=5, ms=6.2), noise(1, 1, steps=10, ms=9), both("ot", 10, 10, ms=6)
-    )
+        noise(40, 40, ms=4), noise(8, 8, steps=5, ms=6.2), noise(1, 1, steps=10, ms=9),
+        both("ot", 10, 10, ms=4, prior_seconds=0.0024),
+    )  # fmt: skip
     mine = only(found, prior="ot", split="test")
     assert mine.relative_nfe == pytest.approx(10 / 40)
     assert mine.relative_time == pytest.approx(10 / 8)
@@ -221,10 +224,10 @@ def test_the_verdict_is_undecided_where_intervals_overlap():
 
 
 def test_of_one_seed_equal_time_is_judged_by_the_interval_of_the_rival_in_that_time():
-    """Three steps of a rival take more time than ot, two no more; half-widths are 1.96 * 0.1."""
+    """Three steps of dpm++ take more time than three of unipc, two no more; half-widths are 1.96 * 0.1."""
     found = chosen(
-        noise(4, 4, ms=9), noise(10, 10, steps=2, ms=3),
-        both("ot", 9.7, 9.7), both("vae", 9.5, 9.5), both("gan", 3.8, 3.8, ms=9),
+        noise(4, 4, ms=9), noise(10, 10, steps=2, ms=3), both("gan", 3.8, 3.8, ms=9),
+        both("ot", 9.7, 9.7, solver="unipc"), both("vae", 9.5, 9.5, solver="unipc"),
     )  # fmt: skip
     three = found[found.nfe == 3]
     assert {p: only(three, prior=p).beats_noise for p in ("ot", "gan")} == {"ot": "no", "gan": "undecided"}
@@ -237,3 +240,69 @@ def test_a_run_in_which_nothing_can_be_chosen_says_nothing():
     found = chosen([row("ot", 1), row("ot", 2, t_trunc=200)])
     assert len(found) == 0
     assert in_words(found) == []
+
+
+# --- the draw's evaluations are the prior's too ------------------------------------------------------------
+
+
+def test_a_prior_that_evaluates_the_model_meets_rivals_and_oracles_of_as_many():
+    """Three steps and two evaluations of its own: five, where rivals and oracle have five steps."""
+    found = folded(
+        noise(40, 40), noise(8, 8, steps=5), both("oracle", 1, 1), both("oracle", 0.5, 0.5, steps=5),
+        both("ot", 4, 4, nfe=5, nfe_prior=1.5), both("vae", 4, 4, nfe=9, nfe_prior=6.0),
+    )  # fmt: skip
+    mine = only(found, prior="ot", split="test")
+    assert mine.relative_nfe == pytest.approx(4 / 8)
+    assert mine.excess == pytest.approx(3.5)
+    assert pd.isna(only(found, prior="vae", split="test").relative_nfe)  # no rival has nine
+
+
+def test_the_nfe_of_a_setting_is_the_most_of_its_seeds():
+    own = [r for s, nfe in enumerate((4, 5)) for r in both("ot", 4, 4, seed=s, nfe=nfe, nfe_prior=nfe - 3.0)]
+    rivals = [r for s in (0, 1) for r in noise(40, 40, seed=s) + noise(8, 8, steps=5, seed=s)]
+    found = folded(own, rivals)
+    assert found[(found.prior == "ot") & (found.split == "test")].relative_nfe.tolist() == pytest.approx([0.5, 0.5])
+    mine = only(chosen(own, rivals), prior="ot")
+    assert (mine.nfe, mine.seeds, mine.steps) == (5, 2, 3)
+
+
+# --- seconds are intervals --------------------------------------------------------------------------------
+
+
+def batches(*ms, own=0.3):
+    """Changes of a row whose chain took so many ms an image in its batches, and its prior ``own``."""
+    seconds = {"denoise_seconds": median(ms) / 1000, "prior_seconds": own / 1000}
+    return seconds | {"denoise_batches": [t / 1000 for t in ms], "prior_batches": [own / 1000]}
+
+
+def test_a_rival_that_cannot_be_shown_to_take_longer_is_one():
+    """Five steps take 5 ms in the middle and 3.4 in the quickest tenth, three steps up to 4: nobody knows."""
+    busy = folded(noise(40, 40, **batches(2, 3, 4)), noise(8, 8, steps=5, **batches(3, 5, 9)),
+                  both("ot", 10, 10, **batches(2, 3, 4)))  # fmt: skip
+    assert only(busy, prior="ot", split="test").relative_time == pytest.approx(10 / 8)
+    quiet = folded(noise(40, 40, **batches(2.9, 3, 3.1)), noise(8, 8, steps=5, **batches(4.9, 5, 5.1)),
+                   both("ot", 10, 10, **batches(2.9, 3, 3.1)))  # fmt: skip
+    assert only(quiet, prior="ot", split="test").relative_time == pytest.approx(10 / 40)
+
+
+def test_a_rival_whose_seconds_vary_need_not_use_half_of_the_rows():
+    """3.3 ms in the middle are half of 5.9, but 2.3 are not half of 6.9: the next slower one counts too."""
+    slow = both("ot", 2, 2, **batches(2, 3, 4, own=2.9))
+    found = folded(noise(8, 8, **batches(2, 3, 4)), noise(1, 1, steps=100, **batches(40)), slow)
+    assert only(found, prior="ot", split="test").relative_time == pytest.approx(2)
+
+
+def test_a_fit_is_not_earned_back_by_seconds_that_may_not_be_saved():
+    rivals = noise(8, 8, steps=5, **batches(3, 5, 9))
+    busy = folded(noise(40, 40, **batches(2, 3, 4)), rivals, both("ot", 8.5, 8.5, **batches(2, 3, 4)))
+    assert only(busy, prior="ot", split="test").break_even == float("inf")
+    quiet = folded(noise(40, 40, **batches(3)), noise(8, 8, steps=5, **batches(5)), both("ot", 8.5, 8.5, **batches(3)))
+    assert only(quiet, prior="ot", split="test").break_even == pytest.approx(10 / 0.002)
+
+
+def test_a_table_of_an_earlier_version_is_judged_by_its_points():
+    found = folded(noise(40, 40, ms=4), noise(8, 8, steps=5, ms=6.2), both("ot", 10, 10, ms=4, prior_seconds=0.0024))
+    old = found.assign(seconds_low=float("nan"), seconds_high=float("nan"), nfe_prior=float("nan"))
+    again = judged(old)
+    assert again.relative_time.tolist() == pytest.approx(found.relative_time.tolist(), nan_ok=True)
+    assert only(again, prior="ot", split="test").relative_time == pytest.approx(10 / 8)

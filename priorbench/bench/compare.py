@@ -15,12 +15,17 @@ SAME = [
     "fit_budget",
 ]  # fmt: skip
 MACHINE = ["device", "threads"]
-TEXT = ["params", "error", "warning", "flag", "fit_budget"]
+TEXT = ["params", "error", "warning", "flag", "failed_checks", "fit_budget"]
 DIGESTS = ["dataset_sha256", "backbone_sha256", "cell"]
+# What tables of earlier versions lack and can be folded without.
+YOUNGER = [
+    "nfe_prior", "seconds_low", "seconds_high", "fid_floor_se", "stored_se", "neighbour_ratio_se", "failed_checks",
+]  # fmt: skip
+_NEEDED = [name for name in COLUMNS if name not in YOUNGER]
 _ROW = [*PLACE, "seed", "split"]
 
 
-def read_run(path: str | Path, needed: Sequence[str] = COLUMNS) -> pd.DataFrame:
+def read_run(path: str | Path, needed: Sequence[str] = _NEEDED) -> pd.DataFrame:
     """The comparison.csv of a results folder, or the file itself; columns that are not needed may be missing, and are
     empty then."""
     file = Path(path)

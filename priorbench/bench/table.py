@@ -7,30 +7,34 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from .verdict import CLOCK, judged
+from .seconds import shared
+from .verdict import CLOCK, PLACE, judged
 
 COLUMNS = [
     "dataset", "dataset_sha256", "backbone", "backbone_sha256", "prior", "params", "emits", "control",
-    "t_trunc", "T", "alpha_bar", "solver", "steps", "nfe", "seed", "split", "n_samples", "extractor",
-    "fid", "fid_se", "fid_floor", "fid_inf", "fid_inf_se", "kid", "precision", "recall",
+    "t_trunc", "T", "alpha_bar", "solver", "steps", "nfe", "nfe_prior", "seed", "split", "n_samples", "extractor",
+    "fid", "fid_se", "fid_floor", "fid_floor_se", "fid_inf", "fid_inf_se", "kid", "precision", "recall",
     "excess", "relative_nfe", "relative_time",
-    "authenticity", "authenticity_test", "neighbour_ratio", "neighbour_ratio_validation",
-    "stored_train", "stored_validation", "stored_test", "distinct", "noise_xt", "noise_se", "flag",
+    "authenticity", "authenticity_test", "neighbour_ratio", "neighbour_ratio_validation", "neighbour_ratio_se",
+    "stored_train", "stored_validation", "stored_test", "stored_se", "distinct", "noise_xt", "noise_se",
+    "flag", "failed_checks",
     "sw2_xt", "w2_xt", "w2_gaussian_xt", "sw2_x0", "w2_x0", "w2_gaussian_x0", "amplification",
-    "fit_budget", "fit_steps", "fit_seconds", "prior_seconds", "denoise_seconds", "images_per_second", "speedup",
-    "break_even", "parameters", "peak_memory_mb", "device", "threads", "concurrency", "model_precision",
-    "nfe_prior", "fid_floor_se", "stored_se", "neighbour_ratio_se", "failed_checks", "warning", "status", "error", "priorbench_version", "torch_version", "cell",
+    "fit_budget", "fit_steps", "fit_seconds", "prior_seconds", "denoise_seconds", "seconds_low", "seconds_high",
+    "images_per_second", "speedup", "break_even", "parameters", "peak_memory_mb",
+    "device", "threads", "concurrency", "model_precision",
+    "warning", "status", "error", "priorbench_version", "torch_version", "cell",
 ]  # fmt: skip
 
 # What differs from run to run on the same machine; all other columns are reproduced.
 MEASURED_IN_TIME = [
-    "fit_seconds", "prior_seconds", "denoise_seconds", "images_per_second", "speedup", "peak_memory_mb",
-    "relative_time", "break_even",
+    "fit_seconds", "prior_seconds", "denoise_seconds", "seconds_low", "seconds_high", "images_per_second", "speedup",
+    "peak_memory_mb", "relative_time", "break_even", "warning",
 ]  # fmt: skip
 
 # The columns whose mean and interval over seeds stand in summary.csv.
 AVERAGED = [
-    "fid", "fid_floor", "fid_inf", "kid", "precision", "recall", "excess", "relative_nfe", "relative_time",
+    "nfe_prior", "fid", "fid_floor", "fid_inf", "kid", "precision", "recall", "excess", "relative_nfe",
+    "relative_time",
     "authenticity", "authenticity_test", "neighbour_ratio", "neighbour_ratio_validation",
     "stored_train", "stored_validation", "stored_test", "distinct", "noise_xt",
     "sw2_xt", "w2_xt", "w2_gaussian_xt", "sw2_x0", "w2_x0", "w2_gaussian_x0", "amplification",
@@ -48,19 +52,20 @@ SETTING = [
 ]  # fmt: skip
 # Seconds that were taken under unlike conditions have no mean.
 SECONDS = ["fit_seconds", "prior_seconds", "denoise_seconds", "images_per_second", "peak_memory_mb"]
+# Those of a chain are the run's, not a seed's (see .seconds), so that seeds say nothing of their spread.
+OF_THE_RUN = ["denoise_seconds", "images_per_second", "speedup"]
 SEVERAL = "several"
 
 
 def comparison(rows: list[dict[str, Any]], full_solver: str, full_steps: int | None) -> pd.DataFrame:
-    """One row a cell, solver setting and split.
+    """One row a cell, solver setting and split, with the seconds of each chain shared (:func:`.seconds.shared`).
 
     ``speedup`` is the full chain's seconds an image over the row's, of the same seed and conditions: the row of
     ``noise`` at t_trunc = T by ``full_solver`` in ``full_steps`` steps. The columns that need other rows besides: see
     :mod:`priorbench.bench.verdict`.
     """
-    added = list(
-        dict.fromkeys(key for row in rows for key in row if key not in COLUMNS and not key.endswith("_batches"))
-    )  # by metrics of plugins
+    rows = shared(rows)
+    added = list(dict.fromkeys(key for row in rows for key in row if key not in COLUMNS))  # by metrics of plugins
     table = pd.DataFrame(rows).reindex(columns=COLUMNS + added)
     full = table[
         (table.prior == "noise")
@@ -82,11 +87,14 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
     The interval is Student's t over seeds: where other seeds would put the mean, on the same test images. One seed has
     an interval over samples for FID, and nothing for the rest. That of ``fid_inf`` counts the finite test set too.
-    Seconds taken under unlike conditions (:data:`~priorbench.bench.verdict.CLOCK`) have no mean.
+    Seconds taken under unlike conditions (:data:`~priorbench.bench.verdict.CLOCK`) have no mean, and those that a run's
+    seeds share no interval. Where a prior's own evaluations differ between seeds, ``nfe`` is the most of them.
     """
     found = []
     columns = [*AVERAGED, *(c for c in table.columns if c not in COLUMNS)]
-    for keys, group in table[table.status == "ok"].groupby(SETTING, dropna=False, sort=False):
+    good = table[table.status == "ok"]
+    good = good.assign(nfe=good.groupby(PLACE, dropna=False).nfe.transform("max"))
+    for keys, group in good.groupby(SETTING, dropna=False, sort=False):
         row: dict[str, Any] = dict(zip(SETTING, keys, strict=True)) | {"seeds": len(group)}
         for name in ("backbone", "warning", *CLOCK):
             row[name] = group[name].iloc[0] if group[name].nunique(dropna=False) == 1 else SEVERAL
@@ -108,7 +116,7 @@ def interval(group: pd.DataFrame, name: str) -> tuple[float, float, float]:
     half = float("nan")
     if not -math.inf < mean < math.inf:  # a break-even that is never reached
         return mean, half, half
-    if counted > 1:
+    if counted > 1 and name not in OF_THE_RUN:
         half = float(stats.t.ppf(0.975, counted - 1) * values.std(ddof=1) / counted**0.5)
         if name == "fid_inf":  # the test images are the same for all seeds, and would be others another time
             of_reference = (group.fid_inf_se**2 - group.fid_se**2).astype(float).clip(lower=0).mean()

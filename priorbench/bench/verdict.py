@@ -35,7 +35,11 @@ def named(prior: Any, params: Any) -> str:
 
 
 class Chosen:
-    """The settings of a table with their means over seeds: FID on the choosing split, seconds an image, NFE."""
+    """The settings of a table with their means over seeds: FID on the choosing split, seconds an image, NFE.
+
+    Seconds have an interval besides (see :mod:`priorbench.bench.seconds`); in tables of earlier versions, which have
+    none, it is a point. Where a prior's own evaluations differ between seeds, the most of them count.
+    """
 
     def __init__(self, table: pd.DataFrame) -> None:
         table = table.assign(params=table.params.fillna(""))
@@ -44,9 +48,12 @@ class Chosen:
         clocks = [c for c in (*CLOCK, "run") if c in table]
         self.one_clock = len(table[clocks].drop_duplicates()) <= 1
         test = table[table.split == "test"]
-        seconds = (test.prior_seconds + test.denoise_seconds).groupby([test[c] for c in PLACE]).mean()
-        self.seconds: dict[Any, float] = seconds.to_dict()
-        self.settings = test.groupby(PLACE, sort=False)[["nfe", "T"]].first()
+        point = test.prior_seconds + test.denoise_seconds
+        self.seconds, self._least, self._most = (
+            seconds.groupby([test[c] for c in PLACE]).mean().to_dict()
+            for seconds in (point, test.seconds_low.fillna(point), test.seconds_high.fillna(point))
+        )
+        self.settings = test.groupby(PLACE, sort=False).agg({"nfe": "max", "T": "first"})
         self.settings["control"] = test.groupby(PLACE, sort=False).control.first().astype(bool)
         self.score: dict[Any, float] = table[table.split != "test"].groupby(PLACE).fid.mean().to_dict()
         self.reported: dict[Any, float] = test.groupby(PLACE).fid.mean().to_dict()
@@ -63,21 +70,31 @@ class Chosen:
         """The test split's, NaN where nothing was chosen or that seed has none."""
         return float("nan") if place is None else self._fid.get((*place, seed), float("nan"))
 
-    def in_time(self, place: Any) -> Any:
-        """The best rival that takes no more time than ``place``; where none is so quick, the quickest.
+    def rival(self, place: Any) -> Any:
+        """The best rival with exactly as many evaluations, None where there is none."""
+        return self.best(p for p in self.rivals if self.nfe(p) == self.nfe(place))
 
-        Rivals have the steps of the grid. A prior that takes far longer than any of these would meet none that uses its
-        time, and so the next slower one stands for those that were not run: never in the prior's favour. None where
-        seconds were taken under unlike conditions.
+    def in_time(self, place: Any) -> Any:
+        """The best rival that cannot be shown to take more time than ``place``; where all can, the quickest.
+
+        The ends of the seconds' intervals are compared that are in the rivals' favour: seconds that vary make more of
+        them count. Rivals have the steps of the grid. A prior that takes far longer than any of these would meet none
+        that uses its time, and so the next slower one stands for those that were not run: never in the prior's favour.
+        None where seconds were taken under unlike conditions.
         """
         if not self.one_clock:
             return None
-        by_time = sorted(self.rivals, key=self.seconds.__getitem__)
-        quick = [p for p in by_time if self.seconds[p] <= SAME_TIME * self.seconds[place]]
-        spent = self.seconds[quick[-1]] if quick else 0.0
-        if spent < LEAST_TIME * self.seconds[place] or not quick:
+        least, most = self._least, self._most[place]
+        by_time = sorted(self.rivals, key=least.__getitem__)
+        quick = [p for p in by_time if least[p] <= SAME_TIME * most]
+        spent = least[quick[-1]] if quick else 0.0
+        if spent < LEAST_TIME * most or not quick:
             quick = by_time[: len(quick) + 1]
         return self.best(quick)
+
+    def saved(self, place: Any, rival: Any) -> float:
+        """Seconds an image by which ``place`` is quicker than ``rival``; 0 where it cannot be shown to be."""
+        return self.seconds[rival] - self.seconds[place] if self._most[place] < self._least[rival] else 0.0
 
     def best(self, places: Iterable[Any]) -> Any:
         """The place with the least FID on the choosing split, None where that is not known; one alone is no choice."""
@@ -93,12 +110,11 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
     known = Chosen(table)
     oracle, rival, in_time, price = ({} for _ in range(4))
     for place in known.settings.index:
-        nfe, seconds = known.nfe(place), known.seconds[place]
-        oracle[place] = known.best(p for p in known.oracles if known.nfe(p) == nfe)
-        rival[place] = known.best(p for p in known.rivals if known.nfe(p) == nfe)
+        oracle[place] = known.best(p for p in known.oracles if known.nfe(p) == known.nfe(place))
+        rival[place] = known.rival(place)
         in_time[place] = known.in_time(place)
         as_good = [p for p in known.rivals if known.reported[p] <= known.reported[place]]  # of as many samples
-        price[place] = min((known.seconds[p] - seconds for p in as_good), default=None) if known.one_clock else None
+        price[place] = min((known.saved(place, p) for p in as_good), default=None) if known.one_clock else None
 
     table = table.copy()
     unseen = _of_oracles(table)
