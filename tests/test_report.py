@@ -15,6 +15,7 @@ import torch
 from conftest import tiny_unet
 from diffusers import DDPMScheduler
 from PIL import Image
+from rich.console import Console
 from test_run import SMALL, Plugin, command, small_run
 from test_verdict import both, folded, noise, row, three_seeds
 
@@ -28,6 +29,7 @@ from priorbench.plugin_manager import load_plugins
 from priorbench.report.gather import gather
 from priorbench.report.page import as_json, write_report
 from priorbench.report.samples import sprite
+from priorbench.report.terminal import show
 
 ROOT = Path(priorbench.__file__).parents[1]
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -49,10 +51,12 @@ def test_the_verdict_names_the_setting_its_interval_and_what_it_gains():
     )  # fmt: skip
     assert found.pays
     assert found.sentence == (
-        "ot at t_trunc = 200, 3 steps of dpm++: FID 5.40 ± 0.29, 5.9 times better than the best solver from pure noise "
-        "at equal cost."
+        "ot at t_trunc = 200, 3 steps of dpm++, this fit (one seed): FID 5.40 ± 0.29, 5.9 times better than the best "
+        "solver from pure noise at equal cost."
     )
+    assert found.remark.startswith("One seed neither tells what other fits would score nor ranks the priors; --seeds 3")
     assert dict(found.facts)["pure noise, equal NFE"] == "32.00 ± 0.20"
+    assert dict(found.facts)["FID, 95 % interval of this fit"] == "5.40 ± 0.29"
 
 
 def test_over_seeds_equal_cost_is_both_nfe_and_time():
@@ -60,7 +64,11 @@ def test_over_seeds_equal_cost_is_both_nfe_and_time():
         three_seeds("noise", (9.9, 10, 10.1), 10, t_trunc=1000), three_seeds("ot", (1, 1.1, 1.2), 1),
         three_seeds("noise", (1.9, 2, 2.1), 2, t_trunc=1000, steps=10, ms=9, solver="ddim"),
     )  # fmt: skip
-    assert "FID 1.10 ± 0.25, 9.1 times better than the best solver from pure noise at equal cost" in found.sentence
+    assert found.sentence.startswith(
+        "ot at t_trunc = 100, 3 steps of dpm++: FID 1.10 ± 0.25, 9.1 times better than the "
+    )
+    assert "the best solver from pure noise at equal cost" in found.sentence
+    assert found.remark == ""
 
 
 def test_of_those_that_pay_the_best_on_the_choosing_split_is_named():
@@ -73,6 +81,21 @@ def test_no_prior_pays_where_pure_noise_is_as_good():
     assert not found.pays
     assert found.sentence.startswith("No prior pays. The nearest is ot at t_trunc = 100")
     assert "FID 8.00 ± 0.20 against 5.00 ± 0.20" in found.sentence
+
+
+def test_the_nearest_is_the_nearest_on_the_choosing_split():
+    """ot is nearer to its rival on the test split, vae on the other. Where one has no score the test split decides."""
+    rivals = noise(5, 5), noise(4, 4, steps=5)
+    found = verdict(*rivals, both("ot", 6, 9), both("vae", 8, 5, steps=5))
+    assert found.sentence.startswith("No prior pays. The nearest is vae at t_trunc = 100, 5 steps of dpm++, this fit")
+    assert "FID 8.00 ± 0.20 against 4.00 ± 0.20" in found.sentence
+    unscored = verdict(*rivals, both("ot", 6, 9), both("gan", 15, 5.5), [row("vae", 8, steps=5)])
+    assert unscored.sentence.startswith("No prior pays. The nearest is ot at t_trunc = 100")
+
+
+def test_what_the_prior_evaluates_itself_stands_beside_the_steps():
+    found = verdict(noise(40, 40), noise(9, 9, steps=5), both("ot", 2, 2, nfe=5, nfe_prior=2.0))
+    assert found.sentence.startswith("ot at t_trunc = 100, 3 steps of dpm++ (NFE 5), this fit (one seed): FID 2.00")
 
 
 def test_what_the_intervals_do_not_decide_is_not_decided():
@@ -98,8 +121,8 @@ def test_a_prior_that_cheats_never_wins(caught):
 
 def test_storing_in_one_setting_disqualifies_in_all():
     """Late in the chain nobody can tell what is stored; the prior is the same."""
-    cheat = both("cheat", 5, 5, stored_train=0.9) + both("cheat", 0.1, 0.1, t_trunc=400)
-    found = folded(noise(40, 40), cheat, both("ot", 9, 9))
+    cheat = three_seeds("cheat", (5, 5, 5), 5, stored_train=0.9) + three_seeds("cheat", (0.1,) * 3, 0.1, t_trunc=400)
+    found = folded(three_seeds("noise", (39, 40, 41), 40, t_trunc=1000), cheat, three_seeds("ot", (8, 9, 10), 9))
     chosen = best(found, table.summary(found))
     assert chosen.set_index("prior")["rank"].dropna().to_dict() == {"ot": 1}
     assert headline(found, chosen).sentence.startswith("ot at")
@@ -357,6 +380,34 @@ def test_every_figure_has_named_axes_with_units_and_a_caption(page):
     assert hostile.low[0] == pytest.approx(3 - 1.96 * 0.1, abs=1e-3)
 
 
+def test_of_one_seed_no_figure_calls_a_prior_first(page, tmp_path):
+    said = {f.id: f.caption for f in gather([str(page[0].parent)]).figures}
+    assert said["quality-time"].startswith("The front of these fits (one seed, which ranks no priors): vae_1 5 in ")
+    assert "First" not in said["fid-nfe"]
+    assert "who is first" not in page[1]
+    groups = [three_seeds(p, (v, v + 0.1, v + 0.2), v, steps=k) for p, v in (("ot", 1), ("vae", 2)) for k in (3, 5)]
+    several = table.comparison([r | SPEED for g in groups for r in g], "dpm++", 50)
+    several.to_csv(tmp_path / "comparison.csv", index=False)
+    report = write_report([str(tmp_path)], tmp_path / "report.html")
+    said = {f.id: f.caption for f in report.figures}
+    assert said["quality-time"].startswith("Nothing beats these both in time and in FID: ot 1.1 in ")
+    assert said["fid-nfe"].endswith("First by evaluations: ot at 3; ot at 5.")
+    assert "and who is first" in (tmp_path / "report.html").read_text()
+
+
+def test_the_floor_stands_with_its_interval(tmp_path):
+    found = table.comparison([row("ot", 3) | SPEED, row("noise", 9, t_trunc=1000) | SPEED], "dpm++", 3)
+    found.to_csv(tmp_path / "comparison.csv", index=False)
+    write_report([str(tmp_path)], tmp_path / "report.html")
+    assert "Floor (as many training images): FID 0.4." in (tmp_path / "report.html").read_text()
+    found.assign(fid_floor=1.03, fid_floor_se=0.032).to_csv(tmp_path / "comparison.csv", index=False)
+    report = write_report([str(tmp_path)], tmp_path / "report.html")
+    assert "Floor (as many training images): FID 1.030 ± 0.063." in (tmp_path / "report.html").read_text()
+    levels = [s.text[0] for f in report.figures for view in f.views.values() for s in view if s.name == "floor"]
+    assert levels
+    assert all(said.endswith("training images: 1.030 ± 0.063") for said in levels)
+
+
 def test_the_front_is_of_what_nothing_beats_and_has_no_cheat_on_it(page):
     time = gather([str(page[0].parent)]).figures[0]
     (front,) = (s for s in time.views["all settings"] if s.name == "Pareto front")
@@ -393,6 +444,46 @@ def test_a_run_writes_its_page_unless_told_not_to(shown):
     assert "latent at t_trunc" in (folder / "report.html").read_text()
     assert "priorbench.run" in (folder / "report.html").read_text()
     assert "--no-report" in command("run", "--help").stdout
+
+
+# --- the terminal ------------------------------------------------------------------------------------------
+
+
+def printed(*groups):
+    found = folded(*groups)
+    means = table.summary(found)
+    console = Console(file=io.StringIO(), width=200)
+    show(found, means, best(found, means), console)
+    return console.file.getvalue()
+
+
+def test_the_terminal_marks_the_best_of_several_seeds_and_nothing_of_one():
+    several = printed(three_seeds("noise", (9, 10, 11), 10, t_trunc=1000), three_seeds("ot", (1, 1.1, 1.2), 1),
+                      three_seeds("vae", (5, 5.1, 5.2), 5))  # fmt: skip
+    assert "1.10*" in several
+    assert "5.10*" not in several
+    assert re.search(r"NFE +rank +prior", several)
+    assert "* best of all contenders' rows" in several
+    assert "First at NFE 3: ot." in several
+    one = printed(noise(9, 9), both("ot", 1, 1), both("vae", 5, 5))
+    assert "*" not in one
+    assert "Of one seed no row is marked as best" in one
+    assert "rank " not in one
+    assert "First" not in one
+    assert "ot (this fit) against the best solver from pure noise" in one
+
+
+def test_the_terminal_warns_once_of_what_many_rows_warn_of():
+    busy = {"denoise_batches": [0.001, 0.001, 0.004, 0.004]}
+    said = printed(noise(9, 9, warning="few images", **busy), both("ot", 1, 1, **busy), both("vae", 5, 5, t_trunc=200))
+    assert len(re.findall(r"warning few images", said)) == 1
+    assert said.count("the same work took up to 4.0 times longer") == 1
+    assert said.count("warning") == 2
+
+
+def test_the_terminal_shows_the_floors_interval():
+    said = printed([row("ot", 1, fid_floor=1.03, fid_floor_se=0.032)])
+    assert "Floor (training images): FID 1.030 ± 0.063;" in said
 
 
 # --- the command, figures and table for papers -------------------------------------------------------------

@@ -306,3 +306,20 @@ def test_a_table_of_an_earlier_version_is_judged_by_its_points():
     again = judged(old)
     assert again.relative_time.tolist() == pytest.approx(found.relative_time.tolist(), nan_ok=True)
     assert only(again, prior="ot", split="test").relative_time == pytest.approx(10 / 8)
+
+
+# --- one seed ----------------------------------------------------------------------------------------------
+
+
+def test_one_seed_ranks_nobody_and_calls_nobody_first():
+    found = chosen(noise(40, 40), both("ot", 1, 1), both("vae", 5, 5))
+    assert found["rank"].isna().all()
+    assert only(found, prior="ot").beats_noise == "yes"
+    words = in_words(found)
+    assert words[0].startswith("ot (this fit) against the best solver from pure noise: at equal NFE wins at NFE 3")
+    assert not any("First" in said for said in words)
+
+
+def test_a_prior_of_one_seed_is_not_ranked_among_those_of_several():
+    found = chosen(three_seeds("ot", (1, 1.1, 1.2), 1), three_seeds("vae", (5, 5.1, 5.2), 5), both("gan", 0.1, 0.1))
+    assert found.set_index("prior")["rank"].dropna().to_dict() == {"ot": 1, "vae": 2}

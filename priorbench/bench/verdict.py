@@ -214,8 +214,8 @@ def best(table: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     """For every NFE and prior, the setting that did best on the choosing split, with its test figures.
 
     ``rank`` counts, among contenders, those whose interval lies wholly below, so that overlapping ones share a rank;
-    those with an :func:`unfair` flag or without an interval have none, and a prior that was caught at storing or
-    repeating in any setting is flagged in all.
+    those with an :func:`unfair` flag or without an interval have none, nor those of one seed, whose interval knows
+    nothing of how fits differ. A prior that was caught at storing or repeating in any setting is flagged in all.
     ``beats_noise`` is yes or no where the intervals of the prior and of the best solver from pure noise at the same NFE
     are apart, else undecided; ``beats_noise_in_time`` is by the interval of ``relative_time`` over seeds, and of one
     seed by those of the prior and of the best rival in its time.
@@ -247,15 +247,19 @@ def best(table: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
         here = [r for r in found if r["nfe"] == row["nfe"]]
         noise = next((r for r in here if r["prior"] == "noise"), None)
         if not row["control"]:
-            rivals = [r for r in here if not r["control"] and not unfair(r["flag"])]
-            if not unfair(row["flag"]) and row["fid_low"] == row["fid_low"]:
-                row["rank"] = 1 + sum(r["fid_high"] < row["fid_low"] for r in rivals)
+            if _ranked(row):
+                row["rank"] = 1 + sum(r["fid_high"] < row["fid_low"] for r in here if _ranked(r))
             row["beats_noise"] = _answer(row, "fid", noise and noise["fid_low"], noise and noise["fid_high"])
             row["beats_noise_in_time"] = _answer(row, "relative_time", 1.0, 1.0)
             rival = known.in_time(tuple(row[c] for c in PLACE)) if row["seeds"] == 1 else None
             if rival is not None:
                 row["beats_noise_in_time"] = _answer(row, "fid", *means.loc[rival, ["fid_low", "fid_high"]])
     return pd.DataFrame(found).reindex(columns=BEST)
+
+
+def _ranked(row: dict[str, Any]) -> bool:
+    known = row["seeds"] > 1 and row["fid_low"] == row["fid_low"]
+    return known and not row["control"] and not unfair(row["flag"])
 
 
 def _answer(row: dict[str, Any], column: str, low: float | None, high: float | None) -> str:
@@ -266,11 +270,15 @@ def _answer(row: dict[str, Any], column: str, low: float | None, high: float | N
 
 
 def in_words(best: pd.DataFrame) -> list[str]:
-    """A sentence a contender: where it beats the best fast solver from pure noise, and where it does not."""
+    """A sentence a contender: where it beats the best fast solver from pure noise, and where it does not.
+
+    Of one seed it is about this fit alone.
+    """
     contenders = best[~best.control.astype(bool)]
     sentences = []
     for (prior, params), rows in contenders.groupby(LABEL, sort=False):
-        name = named(prior, params) + (" (flagged)" if (rows.flag.fillna("") != "").any() else "")
+        name = named(prior, params) + (" (this fit)" if (rows.seeds == 1).any() else "")
+        name += " (flagged)" if (rows.flag.fillna("") != "").any() else ""
         parts = []
         for column, cost in (("beats_noise", "at equal NFE"), ("beats_noise_in_time", "in equal time")):
             said = [

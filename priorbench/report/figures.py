@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..bench.headline import floor
 from ..bench.verdict import LABEL, named
 from .style import Style, styles
 
@@ -73,6 +74,7 @@ class Book:
             self.means["ms"] = 1000 * (self.means.prior_seconds + self.means.denoise_seconds)
             self.means["setting"] = [setting(r.solver, r.nfe) for r in self.means.itertuples()]
         self.best = _labelled(best)
+        self.floor = floor(table[(table.status == "ok") & (table.split == "test")])
         order = [(r.label, bool(r.control)) for r in self.means[["label", "control"]].drop_duplicates().itertuples()]
         self.styles = styles(order)
         self.noise = self._of("noise", full=True)

@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from .. import __version__
+from ..bench.headline import floor, warnings
 from ..bench.verdict import LABEL, named
 from ..files import write_atomically
 from .figures import Figure
@@ -28,7 +29,7 @@ FIRST = [
     "excess", "precision", "recall", "sw2_xt", "sw2_x0", "fit_seconds", "ms_per_image", "speedup", "status",
     "flag", "error",
 ]  # fmt: skip
-LONG = ("flag", "error", "warning")
+LONG = ("flag", "failed_checks", "error", "warning")
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def render(report: Report, beside: Path) -> str:
         same=same,
         css=Markup(_part("page.css")), theme=Markup(theme), script=Markup(script),
         plotly=Markup(scripts[-1]), data=Markup(as_json([_figure(f) for f in report.figures])),
-        warnings=[w for w in dict.fromkeys(good.warning.fillna("")) if w], measured=_measured(good),
+        warnings=warnings(good), measured=_measured(good),
         unshown=_unshown(report), starts=sorted({grid.t_trunc for grid in report.grids}),
         splits=sorted(report.table.split.unique(), key=lambda s: (s != "test", s)),
         abouts=[(run.name, _about(run)) for run in report.runs],
@@ -160,9 +161,10 @@ def _measured(good: pd.DataFrame) -> str:
     if not len(good):
         return "No row has a figure."
     first, seeds = good.iloc[0], good.seed.nunique()
+    known = f" Floor (as many training images): FID {floor(good)}." if good.fid_floor.notna().any() else ""
     return (
         f"FID in features of {first.extractor}, {first.n_samples} samples of {first.dataset} against the test split, "
-        f"{seeds} {'seed' if seeds == 1 else 'seeds'}; less is better."
+        f"{seeds} {'seed' if seeds == 1 else 'seeds'}; less is better.{known}"
     )
 
 

@@ -58,14 +58,17 @@ def quality_time(book: Book) -> Figure:
     oracle.mode = "lines+markers"
     chain = rows[rows.index.isin(book.chain.index)]
     series = [front, *series, oracle, points("full chain", CHAIN, chain, "ms", "fid", hover(chain, ("ms/image", "ms")))]
-    series += _level("floor", FLOOR, book.means.fid_floor.mean(), x, "FID of as many training images")
+    series += _level("floor", FLOOR, book.means.fid_floor.mean(), x, f"FID of as many training images: {book.floor}")
     for line in series:
         line.low, line.high = [], []  # too many to be read here; hovering shows them
     said = [
         f"{'pure noise' if r.prior == 'noise' else r.label} {r.fid:.3g} in {r.ms:.3g} ms" for r in fair.itertuples()
     ]
     said = said if len(said) <= 6 else [*said[:3], "...", *said[-3:]]
-    caption = f"Nothing beats these both in time and in FID: {', '.join(said)}." if said else "No setting has a FID."
+    claim = "Nothing beats these both in time and in FID"
+    if (fair.seeds == 1).any():  # then what beats another is a fit, not a prior
+        claim = "The front of these fits (one seed, which ranks no priors)"
+    caption = f"{claim}: {', '.join(said)}." if said else "No setting has a FID."
     if len(bound):
         caption += f" The best that the oracle reaches is {bound.fid.iloc[-1]:.3g}."
     return Figure(
@@ -104,7 +107,7 @@ def over_t_trunc(book: Book, verdict: Headline) -> Figure:
         full = float(book.chain.fid.mean())
         series += _level("full chain", CHAIN, full, x, f"Full chain: {full:.3g}")
         floor = float(g.fid_floor.mean())
-        series += _level("floor", FLOOR, floor, x, f"Floor, as many training images: {floor:.3g}")
+        series += _level("floor", FLOOR, floor, x, f"Floor, as many training images: {book.floor}")
         views[str(name)] = series
     first = setting(verdict.row["solver"], verdict.row["nfe"]) if verdict.row else list(views)[-1] if views else ""
     least = starts[(~starts.control.astype(bool)) & (starts.setting == (first if first in views else ""))]
@@ -178,7 +181,7 @@ def cost(book: Book) -> Figure:
     caption = (
         f"Of {len(rows)} settings {good} reach a FID that no solver from pure noise reaches, so there is nothing to "
         f"earn back; {len(rows) - good - never} earn their fit back after as many images as shown; {never} never do, "
-        "because a rival is as good and as quick."
+        "because a rival is as good and not shown to take longer."
     )  # fmt: skip
     if not book.has_rivals:
         caption, series = "", []

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ..bench.headline import headline
+from ..bench.headline import floor, headline, warnings
 from ..bench.verdict import in_words, named, unfair
 
 
@@ -58,11 +58,10 @@ def show(table: pd.DataFrame, means: pd.DataFrame, best: pd.DataFrame, console: 
         _best(best, console)
     good = table[(table.status == "ok") & (table.split == "test")]
     if len(good):
-        floor, reference = good.fid_floor.mean(), good.authenticity_test.mean()
         console.print(
             f"FID in features of {escape(str(good.extractor.iloc[0]))}, {good.n_samples.iloc[0]} samples against the "
-            f"test split; less is better. Floor (training images): FID {floor:.2f}; held-out images' authenticity: "
-            f"{reference:.2f}. Dim rows are controls, never ranked."
+            f"test split; less is better. Floor (training images): FID {floor(good)}; held-out images' authenticity: "
+            f"{good.authenticity_test.mean():.2f}. Dim rows are controls, never ranked."
         )
     verdict = headline(table, best)
     console.print(f"{verdict.sentence} {verdict.remark}".rstrip(), style="bold", highlight=False, markup=False)
@@ -73,7 +72,7 @@ def show(table: pd.DataFrame, means: pd.DataFrame, best: pd.DataFrame, console: 
         where = ", ".join(str(t) for t in rows.t_trunc.unique())
         kind = "dim" if control else "bold yellow"
         console.print(f"[{kind}]flagged[/] {escape(named(prior, params))} at t_trunc {where}: {escape(flag)}")
-    for warning in good.warning[good.warning != ""].unique():
+    for warning in warnings(good):
         console.print(f"[bold yellow]warning[/] {escape(warning)}")
     bad = table[table.status != "ok"].fillna({"params": ""})
     for (prior, params, error), rows in bad.groupby(["prior", "params", "error"], sort=False):
@@ -93,10 +92,15 @@ def _table(*headings: str) -> Table:
 
 
 def _settings(means: pd.DataFrame, console: Console) -> None:
-    """One line a setting; of the contenders the best value of each column is marked, and every FID that overlaps it."""
+    """One line a setting; of the contenders the best value of each column is marked, and every FID that overlaps it.
+
+    Of one seed nothing is marked: which fit came out best says nothing of the priors.
+    """
     means = means.assign(milliseconds=1000 * (means.prior_seconds + means.denoise_seconds))
     shown = [c for c in SHOWN if console.width >= c.room]
-    contenders = means[~means.control.astype(bool) & ~means.flag.map(unfair)]
+    ranked = ~means.control.astype(bool) & ~means.flag.map(unfair).astype(bool) & (means.seeds > 1)
+    means = means.assign(ranked=ranked)
+    contenders = means[ranked]
     best = {c.name: (contenders[c.name] * c.better).max() * c.better for c in shown if c.better}
     reach = contenders[contenders.fid == best["fid"]].fid_high.max()
     drawn = _table("t_trunc", "solver", "NFE", "prior", *(c.heading for c in shown))
@@ -109,20 +113,23 @@ def _settings(means: pd.DataFrame, console: Console) -> None:
         for column in shown:
             value = float(getattr(row, column.name))
             text = column.form.format(value) if value == value else ""
-            fair = not row.control and not unfair(row.flag)
-            marked = fair and column.better and value == best[column.name]
-            marked = marked or (fair and column.name == "fid" and row.fid_low <= reach)
+            marked = row.ranked and column.better and value == best[column.name]
+            marked = marked or (row.ranked and column.name == "fid" and row.fid_low <= reach)
             cells.append(Text(text + ("*" if marked else " "), style="bold green" if marked else ""))
         first = (str(row.t_trunc), str(row.solver), str(int(row.nfe)), Text(named(row.prior, row.params)))
         drawn.add_row(*first, *cells, style="dim" if row.control else "")
     console.print(drawn)
-    console.print("* best of all contenders' rows, and every FID whose interval reaches it.")
+    if len(contenders):
+        console.print("* best of all contenders' rows, and every FID whose interval reaches it.")
+    elif (means.seeds == 1).any():
+        console.print("Of one seed no row is marked as best: other fits come out otherwise.")
 
 
 def _best(best: pd.DataFrame, console: Console) -> None:
     """One line a prior and NFE, by the setting that did best on the validation split."""
+    rank = ["rank"] if best["rank"].notna().any() else []
     drawn = _table(
-        "NFE", "rank", "prior", "t_trunc", "solver", "FID", "95 %", "excess", "x noise", "x noise, time", "pays from"
+        "NFE", *rank, "prior", "t_trunc", "solver", "FID", "95 %", "excess", "x noise", "x noise, time", "pays from"
     )
     last = None
     for row in best.fillna({"params": ""}).sort_values(["nfe", "control", "fid"]).itertuples():
@@ -132,8 +139,8 @@ def _best(best: pd.DataFrame, console: Console) -> None:
         interval = "" if row.fid_low != row.fid_low else f"{row.fid_low:.2f}..{row.fid_high:.2f}"
         pays = "" if row.break_even != row.break_even else "never" if row.break_even > 1e12 else f"{row.break_even:.0f}"
         drawn.add_row(
-            str(row.nfe), f"{row.rank:.0f}" if row.rank == row.rank else "", Text(named(row.prior, row.params)),
-            str(row.t_trunc), str(row.solver), f"{row.fid:.2f}", interval,
+            str(row.nfe), *((f"{row.rank:.0f}" if row.rank == row.rank else "") for _ in rank),
+            Text(named(row.prior, row.params)), str(row.t_trunc), str(row.solver), f"{row.fid:.2f}", interval,
             *("" if v != v else f"{v:.2f}" for v in (row.excess, row.relative_nfe, row.relative_time)), pays,
             style="dim" if row.control else "",
         )  # fmt: skip
