@@ -52,12 +52,12 @@ def _seconds(row: Row, chain: list[float]) -> Row:
     """The columns of a row that are about its seconds, by those of its chain in the whole run."""
     if not chain:  # no row with this chain is reported
         return {}
-    shared = {"denoise_seconds": median(chain)}
-    if row["split"] != "test":
-        return shared
-    low, high = _interval(row, chain)
-    per_image = row["prior_seconds"] + shared["denoise_seconds"]
-    return shared | {"seconds_low": low, "seconds_high": high, "images_per_second": 1 / per_image}
+    found = {"denoise_seconds": median(chain)}
+    if row["split"] == "test":
+        low, high = _interval(row, chain)
+        speed = 1 / (row["prior_seconds"] + found["denoise_seconds"])
+        found |= {"seconds_low": low, "seconds_high": high, "images_per_second": speed}
+    return found
 
 
 def _interval(row: Row, chain: list[float]) -> Interval:
