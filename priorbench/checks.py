@@ -9,8 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from .diffusion.frozen import FrozenDiffusion
 from .diffusion.process import seeded
+from .isolation import isolated
 from .marginal import TruncatedMarginal
 from .prior import FitRun, TruncPrior, parameter_defaults
 
@@ -234,7 +234,7 @@ def check_states_kept(subject: Subject) -> None:
 def check_global_state(subject: Subject) -> None:
     """They are as they were, and a fit does not depend on them."""
     samples = []
-    with _states_kept():
+    with isolated():
         check_states_kept(subject)
         for seed in (0, 1):
             random.seed(seed)
@@ -258,18 +258,6 @@ def _global_state() -> dict[str, Any]:
 def _moved(before: dict[str, Any]) -> set[str]:
     """Which of the global random states are no longer what :func:`_global_state` gave."""
     return {name for name, now in _global_state().items() if now != before[name]}
-
-
-@contextmanager
-def _states_kept() -> Iterator[None]:
-    """The global random states, whatever happens inside, are set back at the end."""
-    kept = random.getstate(), np.random.get_state(), torch.random.get_rng_state()  # noqa: NPY002
-    try:
-        yield
-    finally:
-        random.setstate(kept[0])
-        np.random.set_state(kept[1])  # noqa: NPY002
-        torch.random.set_rng_state(kept[2])
 
 
 def check_save_and_load(subject: Subject) -> None:
@@ -437,12 +425,12 @@ def quick_failures(cls: type[TruncPrior], params: Mapping[str, Any]) -> list[str
 
     It costs one fit of two steps on 200 images of 8x8 (two such fits if the first moved a global random state), each of
     which should be over in a second by its deadline. ``fit`` stands for all that could not be checked where that fit
-    raised. Nothing that a prior raises comes through but a KeyboardInterrupt, and the global random states are left as
-    they were.
+    raised. Nothing that a prior raises comes through but a KeyboardInterrupt, and the process is left as it was
+    (:func:`~priorbench.isolation.isolated`).
     """
     subject = _Glance(cls, params)
     failures: list[str] = []
-    with _states_kept():
+    with isolated():
         for name, check in QUICK.items():
             try:
                 if name not in cls.expected_failures:

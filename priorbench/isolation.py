@@ -45,7 +45,7 @@ def isolated(changed: Callable[[str], None] = lambda name: None) -> Iterator[Non
     A child process that was forked inside ends here: it must not go on as if it were the harness.
     """
     process = os.getpid()
-    before = [(setting, setting.read()) for setting in SETTINGS if _here(setting)]
+    before = [(setting, setting.read()) for setting in SETTINGS]
     try:
         yield
     finally:
@@ -66,11 +66,6 @@ def standard() -> Iterator[None]:
         np.seterr(divide="warn", over="warn", under="ignore", invalid="warn")
         with torch.enable_grad(), torch.autocast("cpu", enabled=False):
             yield
-
-
-def _here(setting: Setting) -> bool:
-    """Python lets the main thread alone set signal handlers."""
-    return setting.name != "signal handlers" or threading.current_thread() is threading.main_thread()
 
 
 _BACKENDS: Any = torch.backends
@@ -167,6 +162,8 @@ _HANDLED = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGALRM", "
 
 
 def _signals() -> Any:
+    if threading.current_thread() is not threading.main_thread():
+        return None  # Python lets the main thread alone set handlers
     alarm = signal.getitimer(signal.ITIMER_REAL)[0] > 0 if hasattr(signal, "getitimer") else False
     return {number: signal.getsignal(number) for number in _HANDLED}, alarm
 

@@ -15,18 +15,23 @@ CHEATS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def everything(tmp_path_factory):
-    """One run with every cheat, and two priors that play fair, on the digits default."""
+def run_with_cheats(output, settings, **options):
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PRIORBENCH_PLUGINS", "")
         priorbench.add_plugin(Path(__file__).with_name("cheats.py"))
-        table = priorbench.run(
-            priors=["gaussian", "ot[iterations=60,slices=pixels]", *CHEATS],
-            t_trunc=[200], solver="dpm++sde", steps=[3], n_samples=400, output=tmp_path_factory.mktemp("cheats"),
-            settings={"controls": ["oracle"], "full_chain.steps": 5, "n_validation": 0, "rivals": []},
-        )  # fmt: skip
+        settings = {"n_validation": 0, "rivals": []} | settings
+        table = priorbench.run(t_trunc=[200], output=output, settings=settings, **options)
     load_plugins.cache_clear()
+    return table
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    """One run with every cheat, and two priors that play fair, on the digits default."""
+    table = run_with_cheats(
+        tmp_path_factory.mktemp("cheats"), {"controls": ["oracle"], "full_chain.steps": 5},
+        priors=["gaussian", "ot[iterations=60,slices=pixels]", *CHEATS], solver="dpm++sde", steps=[3], n_samples=400,
+    )  # fmt: skip
     return table.set_index("prior")
 
 
@@ -122,15 +127,10 @@ SHARES = (0.3, 0.4, 0.5, 0.8)
 @pytest.fixture(scope="module")
 def shares(tmp_path_factory):
     """A run of priors that store a part of what they hand out."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("PRIORBENCH_PLUGINS", "")
-        priorbench.add_plugin(Path(__file__).with_name("cheats.py"))
-        table = priorbench.run(
-            priors=[f"partly-stored[share={share}]" for share in (0.0, *SHARES)], t_trunc=[200], solver="ddpm",
-            steps=[1], n_samples=1000, output=tmp_path_factory.mktemp("shares"),
-            settings={"controls": [], "full_chain.steps": 1, "n_validation": 0, "rivals": [], "w2_points": 20},
-        )  # fmt: skip
-    load_plugins.cache_clear()
+    table = run_with_cheats(
+        tmp_path_factory.mktemp("shares"), {"controls": [], "full_chain.steps": 1, "w2_points": 20},
+        priors=[f"partly-stored[share={share}]" for share in (0.0, *SHARES)], solver="ddpm", steps=[1], n_samples=1000,
+    )  # fmt: skip
     return table[table.prior == "partly-stored"].set_index("params")
 
 

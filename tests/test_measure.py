@@ -13,7 +13,7 @@ from torch import nn
 
 import priorbench
 from priorbench import FrozenDiffusion, TruncPrior, randn
-from priorbench.bench import measure, run, timing
+from priorbench.bench import measure, plan, run, timing
 from priorbench.bench.context import load_context
 from priorbench.bench.executors import Work, serial
 from priorbench.bench.plan import read_plan
@@ -179,6 +179,14 @@ def test_a_script_with_another_default_dtype_gets_the_same_figures_and_keeps_it(
         assert torch.get_default_dtype() == torch.float64
         assert not torch.is_grad_enabled()
     assert (once.rows[0]["fid"], once.rows[0]["w2_xt"]) == (again.rows[0]["fid"], again.rows[0]["w2_xt"])
+
+
+def test_what_earlier_code_measured_is_not_taken_for_this_codes(monkeypatch):
+    now = read_plan(None, {"priors": "gaussian"}, SMALL).cells[-1]
+    monkeypatch.setattr(plan, "MEASUREMENT", "1")
+    then = read_plan(None, {"priors": "gaussian"}, SMALL).cells[-1]
+    assert now.cell != then.cell
+    assert now.fit == then.fit
 
 
 def test_rows_warn_of_a_model_that_knows_nothing_at_T(pipeline):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..checks import quick_failures
 from ..data.dataset import to_bytes
@@ -139,10 +140,10 @@ def _compute(
         _keep(fit, context, spec, guard, fits)
     # Settings are chosen by samples that the reported figures never see, against images that they are not reported on.
     (_, n_samples), *others = spec.splits
-    choosing: list[tuple[str, Drawn]] = []
+    choosing: list[tuple[str, Tensor]] = []
     for split, n in others:
         with guard():
-            choosing.append((split, drawn(fit.prior, context, spec, n, f" {split}")))
+            choosing.append((split, drawn(fit.prior, context, spec, n, f" {split}").x_t))
 
     known = facts(fit.prior, samples, context, spec)
     known |= {"fit_seconds": fit.seconds, "fit_steps": fit.steps, "failed_checks": failed_checks}
@@ -162,7 +163,7 @@ def _compute(
         rows.append(row(split="test", n_samples=n_samples, **timed, **columns))
         for split, other in choosing:
             score = choosing_fid(other, context, spec, solver, steps, split)
-            rows.append(row(split=split, n_samples=len(other.x_t), fid=score, **timed))
+            rows.append(row(split=split, n_samples=len(other), fid=score, **timed))
     return rows, images | _pictures(fit.prior, samples, context, spec, guard)
 
 
@@ -234,7 +235,8 @@ def retimed(spec: CellSpec, rows: list[Row], fits: Fits, note: Callable[[str], N
     context = context_of(spec)
     guard = Guard(context, spec.label)
     with standard():
-        kept = fits.load(spec, context.dataset.shape, context.diffusion.device)
+        with guard():
+            kept = fits.load(spec, context.dataset.shape, context.diffusion.device)
         if kept.note:
             note(kept.note)
         if kept.prior is None:

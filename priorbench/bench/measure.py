@@ -77,8 +77,10 @@ def drawn(prior: TruncPrior, context: Context, spec: CellSpec, count: int, strea
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
         x = _sound(prior.sample(n, generator), n, context)
+        if prior.emits == "x_t":
+            return x
         emitted.append(x)
-        return diffusion.diffuse(x, spec.t_trunc, noise) if prior.emits == "x_0" else x
+        return diffusion.diffuse(x, spec.t_trunc, noise)
 
     if diffusion.compiled:
         batch = torch.zeros(min(spec.batch_size, count), *diffusion.shape, device=diffusion.device)
@@ -86,7 +88,7 @@ def drawn(prior: TruncPrior, context: Context, spec: CellSpec, count: int, strea
     before = diffusion.evaluated_images
     x_t, timing = timed(draw, generator_for(spec.seed, f"sample{stream}"), count, spec.batch_size, diffusion.device)
     nfe = (diffusion.evaluated_images - before) / count
-    return Drawn(torch.cat(emitted), x_t, timing.total / count, timing.batches, nfe)
+    return Drawn(torch.cat(emitted) if emitted else x_t, x_t, timing.total / count, timing.batches, nfe)
 
 
 def _sound(x: Any, n: int, context: Context) -> Tensor:
@@ -195,12 +197,10 @@ def _plugged_metrics(spec: CellSpec, measured: Measured, guard: Guarded) -> dict
     return found
 
 
-def choosing_fid(
-    choosing: Drawn, context: Context, spec: CellSpec, solver: str, steps: int | None, split: str
-) -> float:
+def choosing_fid(x_t: Tensor, context: Context, spec: CellSpec, solver: str, steps: int | None, split: str) -> float:
     """FID of one solver setting on the split that settings are chosen on."""
     generator = generator_for(spec.seed, f"denoise {split}")
-    chunks = choosing.x_t.split(spec.batch_size)
+    chunks = x_t.split(spec.batch_size)
     x_0 = torch.cat([context.diffusion.denoise(x, spec.t_trunc, solver, steps, generator) for x in chunks])
     return fid(features_of(to_bytes(x_0), context.extractor), context.features(split))
 

@@ -21,6 +21,9 @@ MEASURED_BY = ("torch", "diffusers", "torch-fidelity", "POT", "scikit-learn")
 # Of these, what a fit computes with. The rest may change, and a fitted prior is what it was.
 FITTED_BY = ("torch", "diffusers", "POT", "scikit-learn", "priorbench")
 
+# Raised whenever our own code would give the same cell other figures: results of earlier code are not reused then.
+MEASUREMENT = "2"
+
 Setting = tuple[str, int | None]  # a solver and its steps; None: every timestep
 
 
@@ -217,7 +220,8 @@ def make_plan(config: RunConfig) -> Plan:
         return tuple(chains.values())
 
     full = (config.full_chain.solver, config.full_chain.steps)
-    versions = {name: metadata.version(name) for name in MEASURED_BY} | {"priorbench": __version__}
+    versions = {name: metadata.version(name) for name in MEASURED_BY}
+    versions |= {"priorbench": __version__, "measurement": MEASUREMENT}
     readers = plugins.of_kind("extractor")
     reader = {r.distribution: r.version for r in [readers[extractor.name]]} if extractor.name in readers else {}
     digests = {
