@@ -15,8 +15,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from priorbench.bench.table import interval
-from priorbench.metrics.spread import fid_at_infinity, frechet, moments
+from priorbench.metrics.fid_infinity import fid_at_infinity, frechet, moments
+from priorbench.tables.fold import interval
 
 CASES = [  # features, samples, real images, how far apart the two laws are
     (16, 500, 360, 0.0), (16, 500, 360, 0.3), (64, 1000, 2000, 0.0), (64, 1000, 2000, 0.05), (64, 1000, 2000, 0.3),

@@ -20,12 +20,13 @@ STARTED = time.perf_counter()
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from priorbench.bench import cell, context, measure, run  # noqa: E402
-from priorbench.bench.executors import context_of  # noqa: E402
-from priorbench.bench.plan import read_plan  # noqa: E402
-from priorbench.bench.store import Store  # noqa: E402
+from priorbench import runner, task  # noqa: E402
+from priorbench.bench import cell, measure  # noqa: E402
+from priorbench.bench.cell import task_of  # noqa: E402
 from priorbench.diffusion.frozen import FrozenDiffusion  # noqa: E402
-from priorbench.report import grids  # noqa: E402
+from priorbench.plan.layout import read_plan  # noqa: E402
+from priorbench.report import run_grids  # noqa: E402
+from priorbench.store.results import Store  # noqa: E402
 
 WORK = {  # what the harness is there for, by where its functions are looked up
     "sample and denoise": [(cell, "drawn"), (cell, "denoised"), (FrozenDiffusion, "denoise")],
@@ -34,13 +35,13 @@ WORK = {  # what the harness is there for, by where its functions are looked up
 HARNESS = {
     "fits kept and loaded": [(cell.Fits, "keep"), (cell.Fits, "load")],
     "checks of a prior": [(cell, "quick_failures")],
-    "what cells share looked after": [(context.Context, "changed"), (context.Context, "put_back")],
+    "what cells share looked after": [(task.Task, "changed"), (task.Task, "put_back")],
     "results written": [(Store, "write")],
     "folder looked through": [(Store, "clean"), (Store, "missing")],
-    "grids": [(grids, "write_grids")],
+    "grids": [(run_grids, "write_grids")],
     "samples on their way": [(cell, "preview")],
-    "page": [(run, "_write_page")],
-    "tables": [(run, "comparison"), (run, "summary"), (run, "best")],
+    "page": [(runner, "_write_page")],
+    "tables": [(runner, "comparison"), (runner, "summary"), (runner, "best")],
 }
 
 
@@ -75,7 +76,7 @@ def main() -> None:
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     plan = read_plan(options.config, {}, options.sets)
-    context_of(plan.cells[0])
+    task_of(plan.cells[0])
     before = time.perf_counter() - STARTED
     watch = Stopwatch()
     for part, functions in (WORK | HARNESS).items():
@@ -83,7 +84,7 @@ def main() -> None:
             watch.on(part, owner, name)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        table = run.execute(plan, Store(Path(folder)))
+        table = runner.execute(plan, Store(Path(folder)))
         total = time.perf_counter() - started
     watch.seconds["fit"] = _fits(table)
     work = sum(watch.seconds[part] for part in ("fit", *WORK))

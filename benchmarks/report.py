@@ -14,8 +14,8 @@ from statistics import median
 import numpy as np
 from rich.console import Console
 
-from priorbench.bench.table import comparison
 from priorbench.report.page import write_report
+from priorbench.tables.fold import comparison
 
 PRIORS = {**{f"prior{i}": False for i in range(10)}, "oracle": True, "memoriser": True}
 STARTS = (100, 200, 300, 400, 500)

@@ -23,8 +23,8 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from priorbench.bench.store import read_result
-from priorbench.bench.table import MEASURED_IN_TIME
+from priorbench.store.results import read_result
+from priorbench.tables.columns import MEASURED_IN_TIME
 
 CELLS = 24
 SETTINGS = {

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from priorbench.bench.table import AVERAGED, MEASURED_IN_TIME
+from priorbench.tables.columns import AVERAGED, MEASURED_IN_TIME
 
 say = Console(width=120, highlight=False).print
 

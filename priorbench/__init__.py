@@ -27,13 +27,12 @@ _LAZY = {
     "encoder": "priorbench.networks",
     "load_prior": "priorbench.prior",
     "randn": "priorbench.diffusion.process",
-    "run": "priorbench.bench.run",
+    "run": "priorbench.runner",
 }
 
 __all__ = ["UserError", "__version__", "hookimpl", *sorted(_LAZY)]
 
 if TYPE_CHECKING:
-    from .bench.run import run
     from .data.dataset import Dataset
     from .diffusion.frozen import FrozenDiffusion
     from .diffusion.process import randn
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from .networks import EMA, Pushforward, cosine, decoder, encoder
     from .plugin_manager import add_plugin
     from .prior import FitRun, TruncPrior, load_prior
+    from .runner import run
 
 
 def __getattr__(name: str) -> Any:

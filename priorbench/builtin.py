@@ -13,20 +13,20 @@ def register_datasets(register: Register) -> None:
 def register_backbones(register: Register) -> None:
     register(
         "digits",
-        "priorbench.diffusion.shipped:digits",
+        "priorbench.diffusion.loading:digits",
         summary="U-Net of 0.65 M parameters trained on digits, T = 1000",
     )
     register(
         "mnist",
-        "priorbench.diffusion.shipped:mnist",
+        "priorbench.diffusion.loading:mnist",
         summary="U-Net of 1.22 M parameters trained on mnist, T = 1000",
     )
 
 
 @hookimpl
 def register_extractors(register: Register) -> None:
-    register("digits", "priorbench.metrics.shipped:digits", summary="classifier of digits, 64 features")
-    register("mnist", "priorbench.metrics.shipped:mnist", summary="classifier of mnist, 64 features")
+    register("digits", "priorbench.metrics.loading:digits", summary="classifier of digits, 64 features")
+    register("mnist", "priorbench.metrics.loading:mnist", summary="classifier of mnist, 64 features")
 
 
 @hookimpl

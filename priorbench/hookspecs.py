@@ -59,7 +59,7 @@ def register_commands(register: Register) -> None:
 
 @hookspec
 def run_started(plan: Any) -> None:
-    """A run is about to begin; ``plan`` is a ``priorbench.bench.plan.Plan``."""
+    """A run is about to begin; ``plan`` is a ``priorbench.plan.layout.Plan``."""
 
 
 @hookspec

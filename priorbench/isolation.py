@@ -3,7 +3,7 @@
 Cells share one process, so a prior that sets torch's default dtype, say, would change the figures of every prior after
 it. :func:`isolated` surrounds each call of a plugin's code. It covers what Python, numpy and torch keep a process wide
 setting for; the frozen model and the data are looked after by
-:meth:`~priorbench.diffusion.frozen.FrozenDiffusion.refreeze` and :meth:`~priorbench.bench.context.Context.changed`.
+:meth:`~priorbench.diffusion.frozen.FrozenDiffusion.refreeze` and :meth:`~priorbench.task.Task.changed`.
 """
 
 import contextlib

@@ -4,8 +4,6 @@ How they are looked for is said by environment variables, so that processes star
 command line has an option for each (:mod:`priorbench.cli.plugin_options`).
 """
 
-import hashlib
-import importlib.util
 import os
 import sys
 import warnings
@@ -13,18 +11,15 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pluggy
 
 from . import hookspecs
 from .errors import UserError, unknown
+from .plugin_files import FILES, digest, module_of, named_files
 
 KINDS = ("prior", "dataset", "backbone", "extractor", "metric", "executor", "command")
-
-FILES = "PRIORBENCH_PLUGINS"  # files of plugins, separated as in PATH
-FOLDERS = "PRIORBENCH_PLUGINS_DIR"  # folders of such files, separated as in PATH
 LEFT_OUT = "PRIORBENCH_NO_PLUGINS"  # entry points or distributions that are not loaded, separated by commas
 STRICT = "PRIORBENCH_STRICT_PLUGINS"  # a broken plugin is an error
 TRACE = "PRIORBENCH_TRACE_PLUGINS"  # every call of a hook is written to stderr
@@ -83,8 +78,8 @@ class Plugins:
                 used |= {entry.name, dist} & left_out
                 continue
             self._take_in(entry.load, entry.name, dist, version)
-        for path, named in _files().items():
-            self._take_in(lambda path=path: _module_of(path), path.stem, str(path), _digest(path), strict=named)
+        for path, named in named_files().items():
+            self._take_in(lambda path=path: module_of(path), path.stem, str(path), digest(path), strict=named)
         for name in left_out - used:
             raise unknown("plugin", name, [e.name for e in metadata.entry_points(group="priorbench")])
 
@@ -180,57 +175,6 @@ def check_interface(wanted: Any) -> None:
         raise RuntimeError(f"priorbench_interface must be like {ours!r}, got {wanted!r}") from None
     if major != our_major or minor > our_minor:
         raise RuntimeError(f"needs interface {wanted} of priorbench, this one has {ours}")
-
-
-def _files() -> dict[Path, bool]:
-    """The files of plugins that the environment names, each once, and whether it was named itself."""
-    named = [Path(p) for p in os.environ.get(FILES, "").split(os.pathsep) if p]
-    for path in named:
-        if not path.is_file() or path.suffix != ".py":
-            raise UserError(f"plugin {path}: there is no such .py file")
-    found = dict.fromkeys((p.resolve() for p in named), True)
-    for folder in filter(None, os.environ.get(FOLDERS, "").split(os.pathsep)):
-        if not Path(folder).is_dir():
-            raise UserError(f"plugins folder {folder}: there is no such folder")
-        for path in sorted(p for p in Path(folder).glob("*.py") if not p.name.startswith("_")):
-            found.setdefault(path.resolve(), False)
-    return found
-
-
-_LOADED = "__priorbench_digest__"
-
-
-def _module_of(path: Path) -> ModuleType:
-    """The module in a file, under the file's own name: its factories are "name:Class"."""
-    name = path.stem
-    known = sys.modules.get(name)
-    if known is not None and getattr(known, "__file__", None) == str(path):
-        if getattr(known, _LOADED, None) in (None, _digest(path)):
-            return known
-        del sys.modules[name]  # its file has changed: what runs must be what its digest is taken of
-        known = None
-    other = None if known is not None else importlib.util.find_spec(name)
-    if other is not None and other.origin is not None and Path(other.origin).resolve() == path:
-        return import_module(name)  # it lies where Python looks anyhow
-    if known is not None or (other is not None and other.origin is not None):
-        raise ImportError(f"there is another module called {name!r}; the file needs another name")
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    setattr(module, _LOADED, _digest(path))
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _digest(path: Path) -> str:
-    """A file has no version: the beginning of its sha256, so that a changed one is not taken for what it was."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
 
 
 @cache

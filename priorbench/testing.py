@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from .checks import CHECKS, Failed, Subject, example_marginal, quick_failures
+from .conformance import CHECKS, Failed, Subject, example_marginal, quick_failures
 from .errors import unknown
 from .prior import TruncPrior
 

@@ -4,39 +4,12 @@ import os
 
 import pytest
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import DDPMPipeline, DDPMScheduler
+from helpers.models import tiny_unet
 
 from priorbench import FrozenDiffusion, TruncatedMarginal
 
 torch.set_num_threads(min(2, int(os.environ.get("OMP_NUM_THREADS") or 2), os.cpu_count() or 1))
-
-# Every registered prior in a setting that fits in a second or two.
-QUICK = {
-    "gaussian": {},
-    "ot": {"iterations": 40, "batch_size": 64, "projections": 32, "width": 64, "slices": "pixels"},
-    "sinf": {"iterations": 12, "particles": 500, "directions": 8, "ascent": 2},
-    "vae": {"iterations": 60, "batch_size": 64, "width": 64},
-    "gan": {"iterations": 40, "batch_size": 64, "width": 64},
-    "noise": {},
-    "oracle": {},
-    "memoriser": {},
-}
-
-
-def tiny_unet(shape, **changes):
-    """A U-Net with random weights for (C, H, W), seeded."""
-    channels, height, width = shape
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return UNet2DModel(
-            **{
-                "sample_size": (height, width), "in_channels": channels, "out_channels": channels,
-                "layers_per_block": 1, "block_out_channels": (8, 16), "norm_num_groups": 4,
-                "down_block_types": ("DownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "UpBlock2D"),
-                "attention_head_dim": 8,
-            }
-            | changes
-        )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -334,7 +334,7 @@ def test_a_plugins_command_runs_in_the_group(monkeypatch):
         "import priorbench.cli",
         "import priorbench.cli.run, priorbench.cli.plugins, priorbench.cli.backbone, priorbench.cli.extractor",
         "from priorbench.plugin_manager import load_plugins; assert load_plugins().find('prior', 'ot')",
-        "from priorbench.bench.config import make_config; make_config()",
+        "from priorbench.plan.reading import make_config; make_config()",
     ],
 )
 def test_no_torch(code):
@@ -359,11 +359,11 @@ def test_loading_a_prior_does_import_torch():
 def test_the_scanner_sees_every_way_to_import(tmp_path):
     path = tmp_path / "module.py"
     path.write_text(
-        "import priorbench_ot\nfrom priorbench.bench import plan\nfrom . import near\n"
+        "import priorbench_ot\nfrom priorbench.plan import layout\nfrom . import near\n"
         "def f():\n    import priorbench_gan.prior as g\n    from priorbench_vae import prior\n"
     )
     assert sorted(m for m, _ in imports(path)) == [
-        "priorbench.bench", "priorbench_gan.prior", "priorbench_ot", "priorbench_vae",
+        "priorbench.plan", "priorbench_gan.prior", "priorbench_ot", "priorbench_vae",
     ]  # fmt: skip
 
 

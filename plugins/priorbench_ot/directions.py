@@ -55,18 +55,3 @@ def convolution_directions(
         found = F.conv_transpose2d(found, randn((n, 1, 2, 2), generator, device), stride=2, groups=n)
     found = found.transpose(0, 1) * randn((n, channels, 1, 1), generator, device)
     return F.normalize(found.reshape(n, math.prod(shape)), dim=1)
-
-
-def ascend(x: Tensor, y: Tensor, directions: Tensor, steps: int = 5, rate: float = 1.0, p: float = 2) -> Tensor:
-    """Directions (K, d) along which (N, d) and (M, d) lie further apart than along the given ones.
-
-    ``steps`` of gradient ascent on the sphere: each moves by ``rate`` along its gradient, ever less.
-    """
-    from .loss import sliced_power
-
-    x, y = x.detach(), y.detach()
-    for step in range(steps):
-        theta = directions.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(sliced_power(x, y, theta, p), theta)
-        directions = F.normalize(theta.detach() + rate / (step + 1) * F.normalize(slope, dim=1), dim=1)
-    return directions

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .directions import make_directions
 from .sorting import sort_rows
@@ -158,3 +159,16 @@ def _power(gap: Tensor, p: float) -> Tensor:
 def _slope(gap: Tensor, p: float) -> Tensor:
     """The derivative of |gap|^p."""
     return 2 * gap if p == 2 else gap.sign() if p == 1 else p * gap.abs().pow(p - 1) * gap.sign()
+
+
+def ascend(x: Tensor, y: Tensor, directions: Tensor, steps: int = 5, rate: float = 1.0, p: float = 2) -> Tensor:
+    """Directions (K, d) along which (N, d) and (M, d) lie further apart than along the given ones.
+
+    ``steps`` of gradient ascent on the sphere: each moves by ``rate`` along its gradient, ever less.
+    """
+    x, y = x.detach(), y.detach()
+    for step in range(steps):
+        theta = directions.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(sliced_power(x, y, theta, p), theta)
+        directions = F.normalize(theta.detach() + rate / (step + 1) * F.normalize(slope, dim=1), dim=1)
+    return directions

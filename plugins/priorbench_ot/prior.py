@@ -2,8 +2,8 @@ r"""The optimal-transport prior: a map of normal draws to x_{t_trunc}, by closed
 
 .. math:: f_\phi(z) = s(z) + g_\phi(s(z)), \qquad z \sim N(0, I)
 
-s is closed-form transport to a Gaussian mixture (:mod:`.start`; with ``components=1`` the Bures-Wasserstein map to one
-Gaussian). g is a network, zero at the start, which learns what is missing by the fall of
+s is closed-form transport to a Gaussian mixture (:mod:`.gaussian_maps`; with ``components=1`` the Bures-Wasserstein
+map to one Gaussian). g is a network, zero at the start, which learns what is missing by the fall of
 
 .. math:: L(\phi) = \sum_s w_s \, SW_2^2 \big( h_s(x_t), h_s(f_\phi(z)) \big)
 
@@ -24,8 +24,8 @@ from torch import Tensor
 
 from priorbench import EMA, FitRun, TruncatedMarginal, TruncPrior, cosine, decoder, randn
 
+from .gaussian_maps import GaussianMaps
 from .slices import Slicer, parse
-from .start import GaussianMaps
 
 
 class OTPrior(TruncPrior):

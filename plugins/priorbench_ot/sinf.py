@@ -24,9 +24,9 @@ from torch.nn import functional as F
 
 from priorbench import FitRun, TruncatedMarginal, TruncPrior, randn
 
-from .directions import ascend, make_directions
-from .loss import sliced_power
-from .start import GaussianMaps
+from .directions import make_directions
+from .gaussian_maps import GaussianMaps
+from .loss import ascend, sliced_power
 
 LOOKS = 20  # at the held-out distance
 

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from priorbench import TruncatedMarginal, randn
 
-from .directions import ascend, convolution_directions, make_directions
-from .loss import sliced_power
+from .directions import convolution_directions, make_directions
+from .loss import ascend, sliced_power
 
 KINDS = ("pixels", "convolution", "backbone")
 

@@ -9,11 +9,12 @@ import torch
 from ..diffusion.frozen import FrozenDiffusion
 from ..diffusion.process import generator_for
 from ..isolation import isolated
+from ..plan.config import read_budget
+from ..plan.layout import Plan
+from ..plan.spec import CellSpec
 from ..plugin_manager import load_plugins
 from ..prior import FitRun, make_prior
-from .config import read_budget
-from .context import Context, load_context
-from .plan import CellSpec, Plan
+from ..task import Task, load_task
 
 TASTED = 1.0  # seconds of a fit after its first step
 
@@ -48,25 +49,25 @@ def estimate(plan: Plan, specs: Iterable[CellSpec]) -> float:
     if not specs:
         return 0.0
     first = specs[0]
-    context = load_context(first.dataset, first.backbone, first.extractor, first.device, first.precision, first.compile)
-    per_evaluation = _seconds_per_evaluation(context.diffusion, plan.config.batch_size)
+    task = load_task(first.dataset, first.backbone, first.extractor, first.device, first.precision, first.compile)
+    per_evaluation = _seconds_per_evaluation(task.diffusion, plan.config.batch_size)
     fits: dict[str, float] = {}
     total = 0.0
     for spec in specs:
         if spec.label not in fits:
-            fits[spec.label] = _fit_seconds(context, spec)
+            fits[spec.label] = _fit_seconds(task, spec)
         images = sum(n for _, n in spec.splits) + spec.batch_size
         evaluations = sum(spec.t_trunc if k is None else k for _, k in spec.solvers)
         total += fits[spec.label] + images * evaluations * per_evaluation + 1.5 * len(spec.solvers)
     return total
 
 
-def _fit_seconds(context: Context, spec: CellSpec) -> float:
+def _fit_seconds(task: Task, spec: CellSpec) -> float:
     prior = make_prior(load_plugins().find("prior", spec.prior).load(), spec.label, spec.params)
     seconds, steps = read_budget(spec.fit_budget)
     taste, started = _Taste(), time.monotonic()
     with suppress(Exception), isolated():  # enough; or a prior that fails, which its cell will report
-        prior.fit(context.marginal(spec.t_trunc), FitRun(generator_for(0, "estimate"), None, taste, budget=steps))
+        prior.fit(task.marginal(spec.t_trunc), FitRun(generator_for(0, "estimate"), None, taste, budget=steps))
     found = time.monotonic() - started + taste.rest
     return seconds if seconds and taste.steps > 1 else found  # of a fit without steps a budget changes nothing
 

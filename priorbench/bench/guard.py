@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..isolation import isolated
-from .context import Context
+from ..task import Task
 
 
 class Guard:
@@ -15,8 +15,8 @@ class Guard:
         notes: a line for each change of a model, which the user should see.
     """
 
-    def __init__(self, context: Context, label: str) -> None:
-        self.context, self.label = context, label
+    def __init__(self, task: Task, label: str) -> None:
+        self.task, self.label = task, label
         self.log: list[str] = []
         self.notes: list[str] = []
 
@@ -26,7 +26,7 @@ class Guard:
             try:
                 yield
             finally:
-                for what in self.context.put_back():
+                for what in self.task.put_back():
                     self.say(self.notes, f"{self.label} left {what} changed; it was put back")
 
     def say(self, lines: list[str], line: str) -> None:

@@ -13,16 +13,16 @@ from torch import Tensor
 from .. import __version__
 from ..data.dataset import to_bytes, to_float
 from ..diffusion.process import generator_for
+from ..metrics.fid_infinity import fid_at_infinity
 from ..metrics.fidelity import features_of, fid, fidelity
 from ..metrics.measured import Measured
 from ..metrics.memorisation import authenticity, neighbour_ratio
-from ..metrics.spread import fid_at_infinity
 from ..metrics.wasserstein import distances
+from ..plan.spec import CellSpec
 from ..plugin_manager import load_plugins
 from ..prior import TruncPrior
-from .context import JUDGED, Context
-from .plan import CellSpec
-from .table import COLUMNS
+from ..tables.columns import COLUMNS
+from ..task import JUDGED, Task
 from .timing import timed
 
 TIMINGS = 3  # at least so many timed batches of a chain, of which the median counts
@@ -63,7 +63,7 @@ class Chain:
     nfe: int
 
 
-def drawn(prior: TruncPrior, context: Context, spec: CellSpec, count: int, stream: str = "") -> Drawn:
+def drawn(prior: TruncPrior, task: Task, spec: CellSpec, count: int, stream: str = "") -> Drawn:
     """``count`` samples of ``prior``, by random streams of their own.
 
     There is no call before the clock runs: a prior could work ahead in it. Only the frozen model is warmed up, by us,
@@ -72,11 +72,11 @@ def drawn(prior: TruncPrior, context: Context, spec: CellSpec, count: int, strea
     Raises:
         BadSample: if the prior returns anything but finite images of the data's shape.
     """
-    diffusion, emitted = context.diffusion, list[Tensor]()
+    diffusion, emitted = task.diffusion, list[Tensor]()
     noise = generator_for(spec.seed, f"diffuse{stream}")
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
-        x = _sound(prior.sample(n, generator), n, context)
+        x = _sound(prior.sample(n, generator), n, task)
         if prior.emits == "x_t":
             return x
         emitted.append(x)
@@ -91,20 +91,20 @@ def drawn(prior: TruncPrior, context: Context, spec: CellSpec, count: int, strea
     return Drawn(torch.cat(emitted) if emitted else x_t, x_t, timing.total / count, timing.batches, nfe)
 
 
-def _sound(x: Any, n: int, context: Context) -> Tensor:
+def _sound(x: Any, n: int, task: Task) -> Tensor:
     """A copy of what ``sample(n)`` returned (a prior may fill one tensor again and again), if it is n finite images."""
-    wanted = (n, *context.dataset.shape)
+    wanted = (n, *task.dataset.shape)
     if not isinstance(x, Tensor) or tuple(x.shape) != wanted:
         got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise BadSample(f"sample({n}) must return a tensor of shape {wanted}, got {got}")
     if not bool(x.isfinite().all()):
         raise BadSample(f"sample({n}) returned values that are not finite")
-    return x.to(context.diffusion.device, torch.float32, copy=True)
+    return x.to(task.diffusion.device, torch.float32, copy=True)
 
 
-def denoised(x_t: Tensor, context: Context, spec: CellSpec, solver: str, steps: int | None) -> Chain:
+def denoised(x_t: Tensor, task: Task, spec: CellSpec, solver: str, steps: int | None) -> Chain:
     """x_t through the chain, timed after a warm-up of one step."""
-    diffusion, chunks, calls = context.diffusion, list(x_t.split(spec.batch_size)), 0
+    diffusion, chunks, calls = task.diffusion, list(x_t.split(spec.batch_size)), 0
 
     def denoise(n: int, generator: torch.Generator) -> Tensor:
         nonlocal calls
@@ -120,11 +120,11 @@ def denoised(x_t: Tensor, context: Context, spec: CellSpec, solver: str, steps: 
     return Chain(x_0, median(timing.batches), timing.batches, (diffusion.evaluations - before) // calls)
 
 
-def facts(prior: TruncPrior, samples: Drawn, context: Context, spec: CellSpec) -> dict[str, Any]:
+def facts(prior: TruncPrior, samples: Drawn, task: Task, spec: CellSpec) -> dict[str, Any]:
     """Columns that every row of a cell has: what the prior is, and what its samples cost."""
     return {
         "emits": prior.emits,
-        "alpha_bar": context.marginal(spec.t_trunc).alpha_bar,
+        "alpha_bar": task.marginal(spec.t_trunc).alpha_bar,
         "prior_seconds": samples.seconds,
         "nfe_prior": samples.nfe,
         "parameters": sum(p.numel() for p in prior.parameters()),
@@ -136,42 +136,40 @@ class AtT:
 
     Attributes:
         x_t_test: as many fresh draws of the held-out marginal.
-        columns: the distances between both, and what gives the prior away (:mod:`priorbench.metrics.storage`).
+        columns: the distances between both, and what gives the prior away (:mod:`priorbench.metrics.leakage`).
     """
 
-    def __init__(self, samples: Drawn, context: Context, spec: CellSpec, emits: str) -> None:
+    def __init__(self, samples: Drawn, task: Task, spec: CellSpec, emits: str) -> None:
         generator = generator_for(spec.seed, "evaluate")
-        self.x_t_test = context.held_out(spec.t_trunc).draw(spec.n_samples, generator)
+        self.x_t_test = task.held_out(spec.t_trunc).draw(spec.n_samples, generator)
         between = distances(samples.x_t, self.x_t_test, generator, spec.w2_points)
         # Judged is what is measured: some of these very samples, which no prior can tell from the others.
         chosen = torch.randperm(spec.n_samples, generator=generator_for(spec.seed, "judged"))[:JUDGED]
         emitted, x_t = (x[chosen.to(x.device)].cpu() for x in (samples.emitted, samples.x_t))
         self.columns = {f"{name}_xt": value for name, value in between.items()}
-        self.columns |= context.emitted(None if emits == "x_0" else spec.t_trunc).judge(emitted)
-        self.columns |= context.noise_level(spec.t_trunc).judge(x_t)
+        self.columns |= task.emitted(None if emits == "x_0" else spec.t_trunc).judge(emitted)
+        self.columns |= task.noise_level(spec.t_trunc).judge(x_t)
 
 
-def test_columns(
-    chain: Chain, samples: Drawn, at_t: AtT, context: Context, spec: CellSpec, guard: Guarded
-) -> dict[str, Any]:
+def test_columns(chain: Chain, samples: Drawn, at_t: AtT, task: Task, spec: CellSpec, guard: Guarded) -> dict[str, Any]:
     """Columns of the reported row of one solver setting."""
-    images, alpha_bar = to_bytes(chain.x_0), float(context.diffusion.process.alpha_bar[spec.t_trunc])
-    features = features_of(images, context.extractor)
-    train, test = context.features("train"), context.features("test")
+    images, alpha_bar = to_bytes(chain.x_0), float(task.diffusion.process.alpha_bar[spec.t_trunc])
+    features = features_of(images, task.extractor)
+    train, test = task.features("train"), task.features("test")
     ratio, error = neighbour_ratio(features, train, test)
-    held_out, held_out_error = context.held_out_ratio
-    reference = to_float(context.dataset.test)
+    held_out, held_out_error = task.held_out_ratio
+    reference = to_float(task.dataset.test)
     at_0 = distances(to_float(images), reference, generator_for(spec.seed, "evaluate x_0"), spec.w2_points)
     measured = Measured(
-        images, context.dataset.test, context.dataset.train, features, test, train,
+        images, task.dataset.test, task.dataset.train, features, test, train,
         samples.x_t.cpu(), at_t.x_t_test.cpu(), spec.t_trunc, generator_for(spec.seed, "metrics"),
     )  # fmt: skip
     return {
         **at_t.columns,
-        **context.floor(spec.n_samples),
+        **task.floor(spec.n_samples),
         **fidelity(features, test),
         **fid_at_infinity(features, test, generator_for(spec.seed, "halves")),
-        "authenticity": authenticity(features, train, context.train_neighbours),
+        "authenticity": authenticity(features, train, task.train_neighbours),
         "neighbour_ratio": ratio,
         "neighbour_ratio_validation": held_out,
         "neighbour_ratio_se": math.hypot(error, held_out_error),
@@ -197,18 +195,18 @@ def _plugged_metrics(spec: CellSpec, measured: Measured, guard: Guarded) -> dict
     return found
 
 
-def choosing_fid(x_t: Tensor, context: Context, spec: CellSpec, solver: str, steps: int | None, split: str) -> float:
+def choosing_fid(x_t: Tensor, task: Task, spec: CellSpec, solver: str, steps: int | None, split: str) -> float:
     """FID of one solver setting on the split that settings are chosen on."""
     generator = generator_for(spec.seed, f"denoise {split}")
     chunks = x_t.split(spec.batch_size)
-    x_0 = torch.cat([context.diffusion.denoise(x, spec.t_trunc, solver, steps, generator) for x in chunks])
-    return fid(features_of(to_bytes(x_0), context.extractor), context.features(split))
+    x_0 = torch.cat([task.diffusion.denoise(x, spec.t_trunc, solver, steps, generator) for x in chunks])
+    return fid(features_of(to_bytes(x_0), task.extractor), task.features(split))
 
 
-def make_row(context: Context, spec: CellSpec, solver: str, steps: int | None, **values: Any) -> dict[str, Any]:
+def make_row(task: Task, spec: CellSpec, solver: str, steps: int | None, **values: Any) -> dict[str, Any]:
     """A row of comparison.csv, all columns but those that need other rows."""
     return {
-        "dataset": context.dataset.name,
+        "dataset": task.dataset.name,
         "dataset_sha256": spec.digests["dataset"][:8],
         "backbone": spec.backbone,
         "backbone_sha256": spec.digests["backbone"][:8],
@@ -216,17 +214,17 @@ def make_row(context: Context, spec: CellSpec, solver: str, steps: int | None, *
         "params": spec.settings,
         "control": spec.control,
         "t_trunc": spec.t_trunc,
-        "T": context.diffusion.T,
+        "T": task.diffusion.T,
         "solver": solver,
         "steps": spec.t_trunc if steps is None else steps,
         "seed": spec.seed,
-        "extractor": context.extractor.get_name(),
+        "extractor": task.extractor.get_name(),
         "model_precision": spec.precision,
         "fit_budget": spec.fit_budget or "",
-        "device": str(context.diffusion.device),
+        "device": str(task.diffusion.device),
         "threads": torch.get_num_threads(),
         "concurrency": 1,
-        "warning": context.warning(spec.n_samples),
+        "warning": task.warning(spec.n_samples),
         "failed_checks": "",
         "status": "ok",
         "error": "",

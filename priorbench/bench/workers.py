@@ -16,9 +16,8 @@ import torch
 from tqdm import tqdm
 
 from ..errors import UserError
-from .cell import CellResult
-from .executors import Work
-from .plan import CellSpec
+from ..plan.spec import CellResult, CellSpec
+from .work import Work
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 REPORTS = 0.1  # seconds between two reports of a fit's progress, at least

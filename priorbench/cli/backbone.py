@@ -88,12 +88,12 @@ def train(
         if start_from and context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
             raise UserError(f"--start-from keeps the model's own architecture and schedule: leave out {name}")
 
-    from ..bench.context import check_fit
-    from ..diffusion.sources import load_backbone
+    from ..diffusion.loading import load_backbone
     from ..diffusion.training import TrainingSettings
     from ..diffusion.training import train as train_backbone
-    from .bars import Bar
-    from .named import named_dataset
+    from ..task import check_fit
+    from .options import named_dataset
+    from .progress import Bar
 
     data = named_dataset(dataset)
     start = None if start_from is None else load_backbone(start_from, device="cpu")
@@ -129,10 +129,10 @@ def check(
     from rich.table import Table
     from rich.text import Text
 
-    from ..bench.check import misfit, score
-    from ..diffusion.sources import load_backbone
-    from .bars import Bar
-    from .named import named_dataset, named_extractor
+    from ..bench.backbone import misfit, score
+    from ..diffusion.loading import load_backbone
+    from .options import named_dataset, named_extractor
+    from .progress import Bar
 
     data = None if dataset is None else named_dataset(dataset)
     diffusion = load_backbone(path, device=device)

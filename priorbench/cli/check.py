@@ -18,9 +18,9 @@ def check(prior: str, only: str | None) -> int:
     from rich.console import Console
     from rich.markup import escape
 
-    from ..bench.config import Choice, read_choice
-    from ..bench.plan import check_params
     from ..errors import UserError, unknown
+    from ..plan.choice import Choice, read_choice
+    from ..plan.mistakes import check_params
     from ..plugin_manager import load_plugins
     from ..testing import CHECKS, Subject, run_check
 

@@ -16,10 +16,10 @@ def compare(runs: tuple[str, ...], output: str | None) -> int:
 
     from rich.console import Console
 
-    from ..bench.compare import differences, fold, read_run
     from ..errors import UserError
     from ..files import write_atomically
     from ..report.terminal import show
+    from ..tables.compare import differences, fold, read_run
 
     names = list(dict.fromkeys(runs))
     tables = [(name, read_run(name)) for name in names]

@@ -24,7 +24,7 @@ def train(dataset: str, output: Path, epochs: int, features: int, seed: int) -> 
     from rich.progress import Progress
 
     from ..metrics.extractor_training import train_extractor
-    from .named import named_dataset
+    from .options import named_dataset
 
     data = named_dataset(dataset)
     with Progress() as bar:

@@ -8,7 +8,8 @@ import os
 from collections.abc import Iterator
 
 from ..errors import UserError
-from ..plugin_manager import FILES, FOLDERS, LEFT_OUT, STRICT
+from ..plugin_files import FILES, FOLDERS
+from ..plugin_manager import LEFT_OUT, STRICT
 
 HELP = [
     ("--plugin FILE", "Take in the plugin in a Python file; as often as needed."),

@@ -11,7 +11,8 @@ from ..errors import UserError
 from ..files import CannotWrite
 
 if TYPE_CHECKING:
-    from ..bench.plan import CellSpec, Plan
+    from ..plan.layout import Plan
+    from ..plan.spec import CellSpec
 
 
 @click.command(epilog="Plugins: --plugin FILE, --plugins-dir FOLDER, -p no:NAME; see 'priorbench --help'.")
@@ -61,27 +62,27 @@ def run(
     CONFIG is a YAML file or the name of a preset; without it, the digits default runs. What is done is kept, and the
     same command again computes only what is missing.
     """
-    from .stopping import Stopped, stops_tidily
+    from .signals import Stopped, stops_tidily
 
     _at_most_one({"CONFIG": config, "--from": again})
     _at_most_one({"--collect": collect, "--fresh": fresh, "--dry-run": dry_run})
     past = None
     if again:
-        from ..bench.provenance import read_provenance
+        from ..store.provenance import read_provenance
 
         past = read_provenance(again)
     import torch  # noqa: F401 - from here on it is needed, and this is where the wait is
     from rich.markup import escape
 
     from ..bench.estimate import estimate
-    from ..bench.plan import read_plan
-    from ..bench.provenance import command, differences
-    from ..bench.run import execute, output_folder
-    from ..bench.store import Store
-    from ..bench.table import summary
-    from ..bench.verdict import best
+    from ..plan.layout import read_plan
     from ..report.terminal import show
-    from .bars import Bars
+    from ..runner import execute, output_folder
+    from ..store.provenance import command, differences
+    from ..store.results import Store
+    from ..tables.fold import summary
+    from ..tables.selection import best
+    from .progress import Bars
 
     console = Console()
     if not console.is_terminal:

@@ -10,12 +10,14 @@ from typing import Any
 
 import pandas as pd
 
-from ..bench.compare import differences, fold, read_run
-from ..bench.headline import Headline, headline
-from ..bench.table import COLUMNS, summary
-from ..bench.verdict import best, in_words, judged, named
 from ..errors import UserError
-from .figures import Book, Figure
+from ..tables.columns import COLUMNS
+from ..tables.compare import differences, fold, read_run
+from ..tables.fold import summary
+from ..tables.headline import Headline, headline
+from ..tables.selection import best, judged
+from ..tables.words import in_words, named
+from .model import Book, Figure
 from .plots import figures
 from .samples import Grid, grids
 

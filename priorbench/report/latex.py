@@ -5,9 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..bench.headline import earned, plus_minus
-from ..bench.verdict import named
 from ..files import write_atomically
+from ..tables.words import earned, named, plus_minus
 from .gather import Report
 
 TEXT = ["prior", "solver"]

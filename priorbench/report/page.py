@@ -17,11 +17,11 @@ from typing import Any
 import pandas as pd
 
 from .. import __version__
-from ..bench.headline import floor, warnings
-from ..bench.verdict import LABEL, named
 from ..files import write_atomically
-from .figures import Figure
+from ..tables.columns import LABEL
+from ..tables.words import floor, named, warnings
 from .gather import Report, Run, gather
+from .model import Figure
 
 # What a reader wants of a row first; the other columns are there on demand.
 FIRST = [

@@ -4,9 +4,10 @@ import math
 
 import pandas as pd
 
-from ..bench.headline import Headline, earned
-from ..bench.verdict import unfair
-from .figures import Axis, Book, Figure, Series, hover, points, setting, wide
+from ..tables.flags import unfair
+from ..tables.headline import Headline
+from ..tables.words import earned
+from .model import Axis, Book, Figure, Series, hover, points, setting, wide
 from .style import CHAIN, FLOOR, FRONT, NOISE, ORACLE, Style
 
 MS = "Measured time per image, the prior's included (ms)"

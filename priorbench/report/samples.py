@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..bench.verdict import LABEL, named
 from ..files import UNREADABLE
+from ..tables.columns import LABEL
+from ..tables.words import named
 
 ACROSS = 10  # samples beside each other, at most
 FEW = 5  # and at least

@@ -9,8 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ..bench.headline import floor, headline, warnings
-from ..bench.verdict import in_words, named, unfair
+from ..tables.flags import unfair
+from ..tables.headline import headline
+from ..tables.words import floor, in_words, named, warnings
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,46 @@
+"""What a frozen model is worth by itself: does it fit a data set, and what does its full chain score?"""
+
+from collections.abc import Callable
+
+import torch
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+
+from ..data.dataset import Dataset, to_bytes
+from ..diffusion.frozen import FrozenDiffusion
+from ..diffusion.process import generator_for, randn
+from ..errors import UserError
+from ..metrics.fidelity import features_of, fid_floor, fidelity
+from ..task import check_fit
+
+
+def misfit(data: Dataset, diffusion: FrozenDiffusion, backbone: str) -> str:
+    """Why the model does not fit the data, or nothing."""
+    try:
+        check_fit(data, diffusion, backbone)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def score(
+    diffusion: FrozenDiffusion, data: Dataset, extractor: FeatureExtractorBase, solver: str, steps: int,
+    n_samples: int, batch_size: int, seed: int, progress: Callable[[int, int, float], None],
+) -> dict[str, str]:  # fmt: skip
+    """FID, precision and recall of ``n_samples`` draws of the full chain against the test split, with the floor."""
+    noise, chain = generator_for(seed, "sample"), generator_for(seed, "denoise")
+    batches: list[torch.Tensor] = []
+    sizes = [len(chunk) for chunk in torch.arange(n_samples).split(batch_size)]
+    for done, size in enumerate(sizes, start=1):
+        x_T = randn((size, *diffusion.shape), noise, diffusion.device)
+        batches.append(to_bytes(diffusion.denoise(x_T, diffusion.T, solver, steps, chain)))
+        progress(done, len(sizes), float("nan"))
+    test = features_of(data.test, extractor)
+    made = fidelity(features_of(torch.cat(batches), extractor), test)
+    floor, _ = fid_floor(features_of(data.train, extractor), test, n_samples)
+    return {
+        "extractor": extractor.get_name(),
+        "full chain": f"{solver}, {steps} steps, {n_samples} samples against {len(data.test)} test images",
+        "FID": f"{made['fid']:.2f}",
+        f"FID of {min(n_samples, len(data.train))} training images (floor)": f"{floor:.2f}",
+        "precision, recall": f"{made['precision']:.3f}, {made['recall']:.3f}",
+    }

@@ -1,0 +1,29 @@
+"""Options that several commands have."""
+
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+
+from ..data.dataset import Dataset
+from ..data.loading import load_dataset
+from ..errors import UserError
+from ..metrics.loading import load_extractor
+from ..plan.choice import Choice, read_choice
+from ..task import default_for
+
+
+def _choice(option: str, text: str) -> Choice:
+    try:
+        return Choice(**read_choice(text))
+    except ValueError as error:
+        raise UserError(f"{option}: {error}") from error
+
+
+def named_dataset(text: str) -> Dataset:
+    """The data set of ``--dataset``."""
+    choice = _choice("--dataset", text)
+    return load_dataset(choice.name, choice.params)
+
+
+def named_extractor(text: str | None, dataset: str) -> FeatureExtractorBase:
+    """The extractor of ``--extractor``; without it the one that is named like the data set."""
+    choice = Choice(name=default_for("extractor", dataset)) if text is None else _choice("--extractor", text)
+    return load_extractor(choice.name, choice.params)

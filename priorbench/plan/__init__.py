@@ -1,0 +1,1 @@
+"""What a run is told, and the cells that it is laid out in."""

@@ -1,0 +1,144 @@
+"""What a run is told: a YAML file, or a preset, with command-line options on top; validated whole."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
+
+from .choice import Choice, parse_choices, read_choice
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def read_budget(text: str | None) -> tuple[float | None, int | None]:
+    """``60s`` or ``2min`` as seconds, ``500 steps`` as steps."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(s|min|h|steps)\s*", text or "")
+    if text is None:
+        return None, None
+    number = float(match[1]) if match else 0.0
+    if match is None or number <= 0 or (match[2] == "steps" and number % 1):
+        raise ValueError("must be seconds (60s, 2min, 1h) or steps (500steps), more than 0")
+    return (None, int(number)) if match[2] == "steps" else (number * {"s": 1, "min": 60, "h": 3600}[match[2]], None)
+
+
+class FullChain(BaseModel, extra="forbid", frozen=True):
+    """The ordinary chain from pure noise that ``speedup`` is measured against."""
+
+    solver: str = "ddim"
+    steps: int | None = 100
+
+    @field_validator("steps", mode="before")
+    @classmethod
+    def _all(cls, value: Any) -> Any:
+        return None if value == "all" else value
+
+
+class RunConfig(BaseModel, extra="forbid", frozen=True):
+    """Everything that determines a run. Lists are axes of the grid."""
+
+    name: str = "run"
+    dataset: Choice = Choice(name="digits")
+    backbone: str | None = None
+    extractor: Choice | None = None
+    priors: list[Choice] = [Choice(name=n) for n in ("gaussian", "ot", "vae", "gan")]
+    controls: list[Choice] = [Choice(name=n) for n in ("noise", "oracle", "memoriser")]
+    metrics: list[str] = []
+    t_trunc: list[int] = [100, 200, 400]
+    solver: list[str] = ["dpm++"]
+    steps: list[int | None] = [5]
+    rivals: list[str] = ["dpm++", "dpm++sde", "unipc"]
+    full_chain: FullChain = FullChain()
+    seed: int = Field(0, ge=0, lt=2**31)
+    seeds: int = Field(1, ge=1, le=1000)
+    n_samples: int = Field(1000, ge=8)
+    batch_size: int = Field(250, ge=1)
+    w2_points: int = Field(360, ge=2)
+    n_validation: int | None = Field(None, ge=0)
+    fit_budget: str | None = None
+    device: str = "auto"
+    precision: str = Field("fp32", pattern="^(fp32|bf16|fp16)$")
+    compile: bool = False
+    save_samples: bool = False
+    executor: str = "serial"
+    workers: int = Field(1, ge=1, le=1024)
+    timeout: str | None = None
+    exclusive_timing: bool = False
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, value: str) -> str:
+        if not _SAFE_NAME.fullmatch(value):
+            raise ValueError("must be of letters, digits, '.', '_' and '-' (it names a folder)")
+        return value
+
+    @field_validator("fit_budget", mode="before")
+    @classmethod
+    def _budget(cls, value: Any) -> Any:
+        return _as_budget(value)
+
+    @field_validator("timeout", mode="before")
+    @classmethod
+    def _time(cls, value: Any) -> Any:
+        found = _as_budget(value)
+        if found is not None and found.endswith("steps"):
+            raise ValueError("must be seconds (60s, 2min, 1h), more than 0")
+        return found
+
+    @field_validator("workers")
+    @classmethod
+    def _have_an_executor(cls, value: int, others: ValidationInfo) -> int:
+        if value > 1 and others.data.get("executor") == "serial":
+            raise ValueError("must be 1 with the executor 'serial' (--executor process runs several at once)")
+        return value
+
+    @field_validator("dataset", "extractor", mode="before")
+    @classmethod
+    def _one(cls, value: Any) -> Any:
+        return read_choice(value) if isinstance(value, str) else value
+
+    @field_validator("priors", "controls", mode="before")
+    @classmethod
+    def _priors(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return parse_choices(value)
+        if isinstance(value, Iterable) and not isinstance(value, dict):
+            return [p for v in value for p in (parse_choices(v) if isinstance(v, str) else [v])]
+        return value
+
+    @field_validator("metrics", "rivals", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return [v.strip() for v in value.split(",") if v.strip()] if isinstance(value, str) else value
+
+    @field_validator("n_validation")
+    @classmethod
+    def _none_or_enough(cls, value: int | None) -> int | None:
+        if value is not None and 0 < value < 8:
+            raise ValueError("must be 0 (nothing is chosen) or at least 8")
+        return value
+
+    @field_validator("t_trunc", "solver", "steps", mode="before")
+    @classmethod
+    def _axes(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = [v.strip() for v in value.split(",") if v.strip()]
+        values = list(value) if isinstance(value, list | tuple) else [value]
+        values = [None if v == "all" else v for v in values]
+        if not values:
+            raise ValueError("must have at least one value")
+        return values
+
+    @field_validator("t_trunc", "solver", "rivals", "steps", "metrics", mode="after")
+    @classmethod
+    def _once(cls, value: list[Any]) -> list[Any]:
+        return list(dict.fromkeys(value))
+
+
+def _as_budget(value: Any) -> str | None:
+    """A budget as it is written, or a number of seconds, in the one form that it is kept in."""
+    if value is None or (isinstance(value, str) and value.strip() == "none"):
+        return None
+    text = f"{value:.15g}s" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    seconds, steps = read_budget(text)
+    return f"{seconds:.15g}s" if seconds is not None else f"{steps} steps"

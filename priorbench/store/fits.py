@@ -1,0 +1,104 @@
+"""Fitted priors on disk, each named by the hash of what determines the fit alone, and taken from there again."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from ..diffusion.process import generator_for, seeded
+from ..files import remove, set_aside, write_atomically
+from ..plan.spec import CellSpec
+from ..plugin_manager import load_plugins
+from ..prior import TruncPrior, make_prior
+
+COMPARED = 16  # draws by which a prior is known to come back from its weights
+
+
+@dataclass
+class Kept:
+    """What was found of a fit: ``prior`` is None where there is none, and ``note`` says what was set aside."""
+
+    prior: TruncPrior | None = None
+    seconds: float = 0.0
+    steps: int = 0
+    log: list[str] = field(default_factory=list)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Fits:
+    """The folder ``priors`` of a run: ``<prior>-t<t_trunc>-s<seed>-<hash>/``, for :func:`priorbench.load_prior` too.
+
+    ``prior.json`` comes last, so that where it is everything is.
+    """
+
+    folder: Path
+
+    def path(self, spec: CellSpec) -> Path:
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", spec.prior).strip(".-") or "prior"
+        return self.folder / f"{name}-t{spec.t_trunc}-s{spec.seed}-{spec.fit[:8]}"
+
+    def forget(self, spec: CellSpec) -> None:
+        remove(self.path(spec) / "prior.json")
+
+    def load(self, spec: CellSpec, shape: tuple[int, int, int], device: torch.device) -> Kept:
+        """The prior of ``spec`` as it was fitted, if it is there; what is damaged is set aside."""
+        folder = self.path(spec)
+        if not (folder / "prior.json").exists():
+            return Kept()
+        try:
+            about = json.loads((folder / "prior.json").read_text())
+            if about["fit"] != spec.fit:
+                raise ValueError("it is the fit of something else")
+            if not about["reusable"]:
+                return Kept()
+            if about["sha256"] != _digest(folder):
+                raise ValueError("its weights are not those that were written")
+            seconds, steps, log = float(about["fit_seconds"]), int(about["fit_steps"]), [str(v) for v in about["log"]]
+            return Kept(_rebuilt(spec, folder, shape, device), seconds, steps, log)
+        except Exception as error:  # whatever is wrong with it, fitting again mends it
+            reason = f"holds no fit that can be used ({type(error).__name__}: {' '.join(str(error).split())})"
+            return Kept(note=set_aside(folder, self.folder.parent, reason))
+
+    def keep(self, spec: CellSpec, prior: TruncPrior, shape: tuple[int, int, int], **about: Any) -> bool:
+        """Write a fitted prior; whether it can be had back from its weights.
+
+        One that remembers anything outside of them cannot: it is kept for the user, but fitted anew when needed.
+        """
+        folder = self.path(spec)
+        weights = save({k: v.contiguous().cpu() for k, v in prior.state_dict().items()})
+        write_atomically(folder / "prior.safetensors", weights)
+        reusable = _comes_back(spec, prior, folder, shape)
+        known = {
+            "prior": spec.prior, "params": prior.params(), "emits": prior.emits, "shape": list(shape),
+            "t_trunc": spec.t_trunc, "seed": spec.seed, "backbone": spec.backbone, "versions": spec.versions,
+            "fit": spec.fit, "sha256": _digest(folder), "reusable": reusable,
+        }  # fmt: skip
+        write_atomically(folder / "prior.json", json.dumps(known | about, indent=2).encode() + b"\n")
+        return reusable
+
+
+def _digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "prior.safetensors").read_bytes()).hexdigest()
+
+
+def _rebuilt(spec: CellSpec, folder: Path, shape: tuple[int, int, int], device: torch.device) -> TruncPrior:
+    prior = make_prior(load_plugins().find("prior", spec.prior).load(), spec.label, spec.params)
+    with seeded(0):
+        prior.build(shape)
+    prior.load_weights(folder / "prior.safetensors")
+    return prior.to(device).eval()
+
+
+def _comes_back(spec: CellSpec, prior: TruncPrior, folder: Path, shape: tuple[int, int, int]) -> bool:
+    try:
+        pair = (prior, _rebuilt(spec, folder, shape, prior.device))
+        one, other = (p.sample(COMPARED, generator_for(spec.seed, "kept")) for p in pair)
+        return torch.equal(one, other)
+    except Exception:  # a prior's own code, that need not be ready for this
+        return False

@@ -1,0 +1,99 @@
+"""What a run says of itself: ``run.json``, from which it can be done again, and the log of what went wrong."""
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import UserError, printable
+from ..plan.layout import Plan
+from ..plugin_files import FILES, FOLDERS
+from ..plugin_manager import LEFT_OUT
+
+
+def provenance(plan: Plan) -> dict[str, Any]:
+    """Command, resolved config, commit, plugins, versions, machine, hashes."""
+    versions: dict[str, str] = {}
+    for spec in plan.cells:
+        versions |= spec.versions
+    return {
+        "command": command() if _started_as_command() else "priorbench.run",
+        "commit": _commit(),
+        "started": f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z}",
+        "config": plan.config.model_dump(),
+        "plugins": {name: os.environ[name] for name in (FILES, FOLDERS, LEFT_OUT) if os.environ.get(name)},
+        "versions": versions | {"python": platform.python_version()},
+        "machine": {
+            "platform": platform.platform(),
+            "processor": _processor(),
+            "threads": torch.get_num_threads(),
+            "cores": os.cpu_count(),
+        },
+        "hashes": plan.cells[0].digests,
+        "cells": [one.cell for spec in plan.cells for one in spec.results],
+    }
+
+
+def _started_as_command() -> bool:
+    program = Path(sys.argv[0])
+    return program.stem == "priorbench" or (program.stem == "__main__" and program.parent.name == "priorbench")
+
+
+def command(without: str = "") -> str:
+    """The command line that this process was started by, to be typed again, but for one option."""
+    return shlex.join(["priorbench", *(a for a in sys.argv[1:] if a != without)])
+
+
+def read_provenance(path: str | Path) -> dict[str, Any]:
+    """The ``run.json`` at ``path`` or in that folder.
+
+    Raises:
+        UserError: if it is none.
+    """
+    file = Path(path) / "run.json" if Path(path).is_dir() else Path(path)
+    try:
+        about = json.loads(file.read_text())
+        if not isinstance(about["config"], dict):
+            raise ValueError("its 'config' is no mapping")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(f"--from {file}: is no run.json of a run ({reason})") from error
+    return dict(about)
+
+
+def differences(about: dict[str, Any], plan: Plan) -> list[str]:
+    """What is not as it was in the run that ``about`` tells of, a line each."""
+    now = provenance(plan)
+    found = []
+    for part in ("hashes", "versions", "plugins"):
+        then = about.get(part) if isinstance(about.get(part), dict) else {}
+        for name, value in now[part].items():
+            known = (then or {}).get(name)
+            if known != value:
+                found.append(printable(f"{part}: {name} is {value}, and was {known}"))
+    return found
+
+
+def _commit() -> str | None:
+    """The git commit of the folder that the run was started in, if it is in a repository."""
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,81 @@
+"""No cell depends on the one before: whatever a prior changes, the innocent one after it gets the row it has alone."""
+
+import helpers
+import pytest
+
+from priorbench.bench.executors import process, serial
+from priorbench.bench.work import Work
+from priorbench.plan.layout import read_plan
+from priorbench.plugin_files import FILES
+from priorbench.plugin_manager import load_plugins
+from priorbench.tables.columns import MEASURED_IN_TIME
+
+POISON = helpers.FOLDER / "poison.py"
+LABELS = ["prior", "cell", "parameters", "failed_checks", "peak_memory_mb", "prior_batches", "denoise_batches"]
+SETTINGS = [
+    "n_samples=48", "n_validation=0", "batch_size=24", "w2_points=20", "steps=2", "controls=[]", "rivals=[]",
+    "solver=ddpm", "full_chain.steps=2", "t_trunc=200",
+]  # fmt: skip
+
+
+def figures(result):
+    """What a cell found, without seconds and names."""
+    (row,) = result.rows
+    assert row["status"] == "ok", row["error"]
+    return {k: v for k, v in row.items() if k not in (*MEASURED_IN_TIME, *LABELS) and v == v}
+
+
+def plan_of(names):
+    plan = read_plan(None, {"priors": ["gaussian", *names]}, SETTINGS)
+    *_, innocent = (spec for spec in plan.cells if spec.prior == "gaussian")
+    return innocent, [spec for spec in plan.cells if spec.prior in names]
+
+
+@pytest.fixture(scope="module", params=[serial, process])
+def cells(request):
+    """Each poison and, after it, the innocent prior, in one process; and the innocent prior alone."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv(FILES, str(POISON))
+        load_plugins.cache_clear()
+        from helpers import poison
+
+        innocent, poisons = plan_of([*poison.HARMLESS, *poison.FATAL])
+        specs = [innocent, *(spec for bad in poisons for spec in (bad, innocent))]
+        alone, *results = request.param(Work(), specs)
+        found = {bad.spec.prior: (bad, good) for bad, good in zip(results[::2], results[1::2], strict=True)}
+    load_plugins.cache_clear()
+    return figures(alone), found
+
+
+def names(kind):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(str(POISON.parent))
+        from helpers import poison
+
+    return list(getattr(poison, kind))
+
+
+@pytest.mark.parametrize("name", names("HARMLESS"))
+def test_what_can_be_put_back_touches_no_row(cells, name):
+    alone, found = cells
+    bad, good = found[name]
+    assert figures(good) == alone
+    if name != "autocast":  # its own second batch it samples in bfloat16, as it asked for
+        assert figures(bad) == alone
+
+
+@pytest.mark.parametrize("name", names("FATAL"))
+def test_what_cannot_be_put_back_fails_its_own_cell_alone(cells, name):
+    alone, found = cells
+    bad, good = found[name]
+    assert figures(good) == alone
+    (row,) = bad.rows
+    assert row["status"] == "failed"
+    assert f"prior {name!r} changed" in row["error"]
+
+
+def test_what_was_put_back_is_told(cells):
+    _, found = cells
+    assert any("changed torch's default dtype; it was put back" in line for line in found["default-dtype"][0].log)
+    assert any("left the frozen model's hooks changed" in line for line in found["hook-on-the-model"][0].notes)
+    assert found["decimals"][0].notes == []

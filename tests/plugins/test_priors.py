@@ -1,0 +1,299 @@
+"""One suite that every prior must pass, and what is particular to each."""
+
+import math
+
+import ot
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from helpers.models import QUICK, tiny_unet
+
+from priorbench import FitRun, FrozenDiffusion, TruncatedMarginal, UserError, load_prior, randn
+from priorbench.plan.choice import Choice
+from priorbench.plan.mistakes import check_params
+from priorbench.plugin_manager import load_plugins
+
+PRIORS = sorted(load_plugins().of_kind("prior"))
+EMITTING = [(name, {"emits": emits}) for name in ("ot", "sinf", "vae", "gan") for emits in ("x_t", "x_0")]
+CLOSED = ("gaussian", "sinf")  # no network
+
+
+def make(name, **params):
+    return load_plugins().find("prior", name).load()(**(QUICK[name] | params))
+
+
+def fitted(name, marginal, seed=0, **params):
+    prior = make(name, **params)
+    prior.fit(marginal, FitRun(torch.Generator().manual_seed(seed)))
+    return prior
+
+
+def draw(prior, n, seed=1):
+    return prior.sample(n, torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_a_saved_prior_loads_by_its_name(name, marginal, tmp_path):
+    """The contract itself is in ``test_testing.py``; this is ``load_prior``."""
+    prior = fitted(name, marginal)
+    prior.save(tmp_path, prior=name, shape=list(marginal.shape))
+    state = torch.get_rng_state()
+    assert torch.equal(draw(load_prior(tmp_path, device="cpu"), 9), draw(prior, 9))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_loading_from_a_folder_without_a_prior_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="holds no fitted prior"):
+        load_prior(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["ot", "vae", "gan"])
+def test_the_deadline_ends_a_fit(name, marginal):
+    log = []
+    prior = make(name, iterations=10**6)
+    prior.fit(marginal, FitRun(torch.Generator().manual_seed(0), deadline=0.0, log=log.append))
+    assert any("deadline reached after 0 steps" in line for line in log)
+    assert draw(prior, 2).isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [(3, 9, 7), (3, 17, 21), (1, 28, 28)])
+@pytest.mark.parametrize(("name", "params"), [("gaussian", {"covariance": "low_rank", "rank": 5}), *EMITTING])
+def test_any_image_size_and_colour(name, params, shape):
+    """Odd sizes, three channels; perceptrons below 16 pixels, convolutions above."""
+    scheduler = DDPMScheduler(num_train_timesteps=50)
+    even = (shape[0], shape[1] + shape[1] % 2, shape[2] + shape[2] % 2)
+    diffusion = FrozenDiffusion(tiny_unet(even), scheduler, device="cpu")
+    images = torch.rand(40, *shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    quick = {} if name in CLOSED else {"iterations": 2, "batch_size": 8}
+    prior = fitted(name, TruncatedMarginal(images, diffusion, 10), **quick, **params)
+    assert prior.emits == params.get("emits", "x_t")
+    assert draw(prior, 3).shape == (3, *shape)
+    convolutions = any(isinstance(m, torch.nn.Conv2d) for m in prior.modules())
+    assert convolutions == (name not in CLOSED and min(shape[1:]) >= 16)
+
+
+@pytest.mark.parametrize("covariance", ["identity", "diagonal", "full", "low_rank"])
+def test_gaussian_has_the_moments_that_it_matches(covariance, marginal):
+    prior = fitted("gaussian", marginal, covariance=covariance, rank=64)
+    images = marginal.images.flatten(1).double()
+    target = marginal.alpha_bar * torch.cov(images.T, correction=0) + (1 - marginal.alpha_bar) * torch.eye(64)
+    x = draw(prior, 60_000).flatten(1).double()
+    wanted = {
+        "identity": target.diagonal().mean() * torch.eye(64),
+        "diagonal": target.diagonal().diag(),
+    }.get(covariance, target)
+    assert (x.mean(0) - math.sqrt(marginal.alpha_bar) * images.mean(0)).abs().max() < 0.02
+    assert (torch.cov(x.T) - wanted).abs().max() < 0.03
+
+
+def test_gaussian_at_T_is_nearly_pure_noise(tiny, marginal):
+    prior = fitted("gaussian", TruncatedMarginal(marginal.images, tiny, 100))
+    x = draw(prior, 20_000).flatten(1).double()
+    distance = ot.gaussian.bures_wasserstein_distance(
+        x.mean(0), torch.zeros(64).double(), torch.cov(x.T), torch.eye(64).double()
+    )
+    assert float(distance) < 0.4
+
+
+@pytest.mark.parametrize(("name", "params"), [*EMITTING, ("gaussian", {})])
+def test_each_prior_nears_a_gaussian_target(name, params, marginal):
+    """Gaussian data: W2 to the marginal, in closed form on fitted moments, falls well below that of N(0, I)."""
+    longer = {} if name in CLOSED else {"iterations": 400, "learning_rate": 2e-3}
+    prior = fitted(name, marginal, **params, **longer)
+    x = draw(prior, 4000)
+    if prior.emits == "x_0":
+        x = marginal.diffuse(x, torch.Generator().manual_seed(3))
+    y = marginal.draw(4000, torch.Generator().manual_seed(4))
+    noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(5))
+
+    def w2(a, b):
+        a, b = a.flatten(1).double(), b.flatten(1).double()
+        return float(ot.gaussian.bures_wasserstein_distance(a.mean(0), b.mean(0), torch.cov(a.T), torch.cov(b.T)))
+
+    assert w2(x, y) < 0.45 * w2(noise, y)
+
+
+@pytest.mark.parametrize("emits", ["x_t", "x_0"])
+def test_ot_starts_as_the_gaussian_prior(emits, marginal):
+    """With no step taken its law at x_t is the moment-matched Gaussian: it can only learn from there."""
+    prior = make("ot", emits=emits, components=1)
+    prior.fit(marginal, FitRun(torch.Generator().manual_seed(0), deadline=0.0))
+    x = draw(prior, 40_000)
+    if emits == "x_0":
+        x = marginal.diffuse(x, torch.Generator().manual_seed(3))
+    images = marginal.images.flatten(1).double()
+    target = marginal.alpha_bar * torch.cov(images.T, correction=0) + (1 - marginal.alpha_bar) * torch.eye(64)
+    assert (torch.cov(x.flatten(1).double().T) - target).abs().max() < 0.03
+
+
+def test_vae_elbo_of_a_blind_encoder_is_the_gaussian_likelihood(marginal):
+    """With q(z|x) = p(z) and g = 0 the bound is the negative log density of N(0, s^2 I), without its constant."""
+    prior = make("vae", width=8)
+    prior.build((1, 8, 8))
+    for parameter in prior.parameters():
+        torch.nn.init.zeros_(parameter)
+    prior.generative.log_scale.data.fill_(math.log(0.5))
+    x = marginal.images[:50]
+    bound = prior.negative_elbo(x, 1.0, torch.Generator().manual_seed(0)).item()
+    density = torch.distributions.Normal(0.0, 0.5).log_prob(x).flatten(1).sum(1).mean().item()
+    assert bound == pytest.approx(-density - 32 * math.log(2 * math.pi), rel=1e-5)
+
+
+def test_oracle_returns_validation_images_and_memoriser_training_images(marginal):
+    for name, images in (("oracle", marginal.validation.images), ("memoriser", marginal.images)):
+        x = draw(fitted(name, marginal), 2 * len(images))
+        nearest = torch.cdist(x.flatten(1).double(), images.flatten(1).double()).min(1)
+        assert nearest.values.max() < 1e-3
+        assert (nearest.indices.bincount(minlength=len(images)) == 2).all()
+
+
+def test_oracle_without_validation_images_says_so(tiny):
+    with pytest.raises(ValueError, match="needs validation images"):
+        fitted("oracle", TruncatedMarginal(torch.zeros(4, 1, 8, 8), tiny, 5))
+
+
+@pytest.mark.parametrize(("name", "params", "message"), [
+    ("ot", {"projection": 64}, "did you mean 'projections'"),
+    ("ot", {"projections": 0}, "params.projections: must be at least 1, got 0"),
+    ("ot", {"projections": "many"}, "must be a whole number, got 'many'"),
+    ("ot", {"slices": "pixel"}, "pixels, convolution, backbone"),
+    ("ot", {"slices": "pixels:0"}, "each with a weight after ':'"),
+    ("ot", {"directions": "any"}, "pairs, gaussian or orthogonal"),
+    ("ot", {"ridge": -1.0}, "ridge: must be at least 0"),
+    ("gan", {"emits": "x_1"}, "params.emits: must be x_t or x_0, got 'x_1'"),
+    ("gaussian", {"covariance": "wide"}, "full, diagonal, identity or low_rank"),
+    ("vae", {"beta": True}, "must be a number"),
+])  # fmt: skip
+def test_wrong_hyperparameters_are_one_line(name, params, message):
+    with pytest.raises(UserError, match=message):
+        check_params(Choice(name=name, params=params), load_plugins().find("prior", name))
+
+
+def slicer(marginal, slices="pixels+backbone", directions="pairs", ascent=0):
+    from priorbench_ot.slices import Slicer, parse
+
+    return Slicer(marginal, parse(slices), directions, 16, ascent)
+
+
+def test_ot_slices_the_backbone_at_t_trunc(marginal):
+    maps = slicer(marginal).features(marginal.images[:3])
+    features = marginal.diffusion.features(marginal.images[:3], marginal.t_trunc)
+    assert len(maps) == 1 + len(features) == 4
+    assert all(torch.equal(a, b.flatten(1)) for a, b in zip(maps[1:], features, strict=True))
+
+
+@pytest.mark.parametrize("directions", ["pairs", "gaussian", "orthogonal"])
+def test_slices_of_every_kind_are_of_unit_length_and_of_equal_scale(directions, marginal):
+    g = torch.Generator().manual_seed(0)
+    s = slicer(marginal, "pixels:2+convolution+backbone", directions)
+    wanted = s.features(marginal.draw(64, g))
+    thetas = s.draw(wanted, wanted, g)
+    assert all(torch.allclose(theta.norm(dim=1), torch.ones(16), atol=1e-5) for theta in thetas)
+    scales = [float(y.var(0).mean()) * w for y, w in zip(wanted, s.weights(wanted), strict=True)]
+    assert scales == pytest.approx([2.0, 1.0, 1.0, 1.0, 1.0], rel=1e-4)
+    assert float(s.distance(wanted, wanted, thetas, s.weights(wanted))) == 0.0
+
+
+def test_ascent_finds_directions_that_tell_more(marginal):
+    g = torch.Generator().manual_seed(0)
+    x, y = ([z.flatten(1)] for z in (randn((64, 1, 8, 8), g), marginal.draw(64, g)))
+    found = []
+    for ascent in (0, 5):
+        s = slicer(marginal, "pixels", "gaussian", ascent)
+        theta = s.draw(x, y, torch.Generator().manual_seed(1))
+        found.append(float(s.distance(x, y, theta, [1.0])))
+    assert found[1] > 1.2 * found[0]
+
+
+def test_sorting_first_and_going_back_in_pieces_gives_the_gradient_of_the_whole_batch(marginal):
+    """Run-Sort-ReRun."""
+    slopes = []
+    for piece in (64, 24):
+        prior = make("ot", batch_size=64, piece=piece, components=1, iterations=0)
+        prior.fit(marginal, FitRun(torch.Generator().manual_seed(0)))
+        torch.nn.init.normal_(
+            list(prior.residual.parameters())[-2], std=0.1, generator=torch.Generator().manual_seed(2)
+        )
+        prior._step(slicer(marginal), torch.Generator().manual_seed(1))
+        slopes.append(torch.cat([p.grad.flatten() for p in prior.residual.parameters()]))
+    assert slopes[0].abs().max() > 0
+    assert torch.allclose(slopes[0], slopes[1], rtol=1e-3, atol=1e-5)
+
+
+def blobs(n, seed, spread=0.05):
+    """Images of two kinds, bright and dark, in equal numbers."""
+    g = torch.Generator().manual_seed(seed)
+    return (torch.arange(n) % 2 * 1.6 - 0.8).view(-1, 1, 1, 1) + spread * randn((n, 1, 8, 8), g)
+
+
+def test_ot_with_components_knows_two_kinds_where_a_gaussian_does_not(marginal):
+    two = TruncatedMarginal(blobs(400, 0), marginal.diffusion, 2, blobs(100, 1))
+    share = {}
+    for components in (1, 2):
+        prior = make("ot", components=components, ridge=1e-4, iterations=0)
+        prior.fit(two, FitRun(torch.Generator().manual_seed(0)))
+        x = draw(prior, 2000).mean((1, 2, 3))
+        share[components] = float(((x.abs() - 0.8).abs() < 0.1).float().mean())
+        assert float((x > 0).float().mean()) == pytest.approx(0.5, abs=0.05)
+    assert share[2] > 0.99
+    assert share[1] < 0.3
+
+
+def test_ot_takes_one_gaussian_where_held_out_images_are_likelier_under_it(marginal):
+    """Validation images between the kinds: the mixture would leave them out."""
+    between = 0.1 * randn((100, 1, 8, 8), torch.Generator().manual_seed(1))
+    prior = make("ot", components=2, ridge=1e-4, iterations=0)
+    prior.fit(
+        TruncatedMarginal(blobs(400, 0), marginal.diffusion, 2, between), FitRun(torch.Generator().manual_seed(0))
+    )
+    assert len(prior.start.shares) == 1
+
+
+def test_ot_keeps_its_closed_form_where_training_makes_it_worse(marginal):
+    lines = []
+    prior = make("ot", learning_rate=1.0, iterations=4, components=1, crowd=1, batch_size=8)
+    prior.fit(marginal, FitRun(torch.Generator().manual_seed(0), log=lines.append))
+    assert all(float(p.detach().abs().max()) == 0 for p in list(prior.residual.parameters())[-2:])
+    seen = [float(v) for v in lines[-1].rpartition(":")[2].split(",")]
+    assert len(seen) == 5
+    assert min(seen) == seen[0]
+
+
+@pytest.mark.parametrize(("shape", "side"), [((1, 8, 8), 8), ((1, 8, 8), 4), ((3, 9, 7), 3), ((3, 9, 7), 7)])
+def test_patches_go_back_where_they_came_from(shape, side):
+    from priorbench_ot.sinf import _patches, _unpatched
+
+    x, corner = randn((5, *shape), torch.Generator().manual_seed(0)), torch.tensor([2, 5])
+    patches = _patches(x, side, corner)
+    assert patches.shape == ((shape[1] // side) * (shape[2] // side), 5, shape[0] * side**2)
+    assert torch.equal(_unpatched(x, patches, side, corner), x)
+    changed = _unpatched(x, torch.zeros_like(patches), side, corner) == 0
+    assert int(changed.sum()) == patches.numel()
+
+
+def test_sinf_without_layers_is_gaussian_and_with_them_knows_two_kinds(marginal):
+    two = TruncatedMarginal(blobs(400, 0, spread=0.3), marginal.diffusion, 2, blobs(100, 1, spread=0.3))
+    share = {}
+    for iterations in (0, 8):
+        prior = make("sinf", emits="x_0", iterations=iterations, particles=500)
+        prior.fit(two, FitRun(torch.Generator().manual_seed(0)))
+        x = draw(prior, 2000).mean((1, 2, 3))
+        share[iterations] = float(((x.abs() - 0.8).abs() < 0.2).float().mean())
+    assert share[0] < 0.5
+    assert share[8] > 0.9
+
+
+def test_sinf_along_one_direction_is_the_optimal_map_on_a_line():
+    """One pixel: a layer is the monotone rearrangement, and one is enough."""
+    from priorbench_ot.sinf import SINFPrior
+
+    prior = SINFPrior(knots=200)
+    prior.build((1, 1, 1))
+    g = torch.Generator().manual_seed(0)
+    x, data = randn((5000, 1, 1, 1), g), 0.3 + 0.2 * randn((5000, 1, 1, 1), g).exp()
+    layer = prior._layer(x, data, 1, g)
+    moved = prior._through(x, 1, *layer)
+    order = x.flatten().argsort()
+    assert bool((moved.flatten()[order].diff() >= -1e-6).all())
+    away = (moved.flatten().sort().values - data.flatten().sort().values).abs()
+    assert float(away[50:-100].max()) < 0.05

@@ -1,0 +1,507 @@
+"""The conformance suite: every prior of ours passes it, and each planted fault fails the right check by name."""
+
+import random
+import subprocess
+import sys
+import time
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from helpers.models import QUICK
+
+from priorbench import TruncPrior, UserError, randn
+from priorbench.cli import cli
+from priorbench.conformance import QUICK as QUICK_CHECKS
+from priorbench.plugin_manager import Registration, load_plugins
+from priorbench.testing import CHECKS, Subject, example_marginal, parametrize_with_checks, quick_failures, run_check
+
+PRIORS = sorted(load_plugins().of_kind("prior"))
+LONGER = {"vae": {"iterations": 500, "latent": 32}, "gan": {"iterations": 400, "learning_rate": 2e-3}}
+SUBJECTS = {name: Subject(load_plugins().find("prior", name).load(), QUICK[name]) for name in PRIORS}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("name", PRIORS)
+def test_every_prior_of_ours_passes(name, check):
+    subject = SUBJECTS[name]
+    if check == "gaussian target":  # the one check that asks for a fit that is any good
+        subject = Subject(subject.cls, QUICK[name] | LONGER.get(name, {}))
+    outcome = run_check(check, subject)
+    declared = check in SUBJECTS[name].cls.expected_failures
+    assert outcome.status == ("expected" if declared else "passed"), outcome.message
+
+
+def test_the_images_of_the_world_are_in_the_range_of_images_and_none_is_cut_off():
+    world = example_marginal()
+    images = torch.cat([world.images, world.validation.images])
+    assert images.abs().max() == 1
+    assert (images.abs() == 1).sum() == 1
+
+
+class Good(TruncPrior):
+    """The moments of the marginal, pixel by pixel; the faults below are each one line away from it."""
+
+    def __init__(self, *, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def build(self, shape):
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("deviation", torch.ones(shape))
+
+    def fit(self, marginal, run):
+        x = marginal.draw(2000, run.generator)
+        self.mean.copy_(x.mean(0))
+        self.deviation.copy_(x.std(0))
+
+    def sample(self, n, generator):
+        return self.mean + self.scale * self.deviation * randn((n, *self.mean.shape), generator, self.device)
+
+
+@parametrize_with_checks(Good, params={"scale": 1.0})
+def test_a_good_prior_passes(check):
+    check()
+
+
+class Positional(Good):
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__(scale=scale)
+
+
+class Altered(Good):
+    def __init__(self, *, scale: float = 1.0) -> None:
+        super().__init__(scale=2 * scale)
+
+
+class Unstored(Good):
+    def __init__(self, *, scale: float = 1.0, rank: int = 3) -> None:
+        super().__init__(scale=scale)
+
+
+class OddEmits(Good):
+    emits = "x_1"
+
+
+class AlwaysFitted(Good):
+    def build(self, shape):
+        super().build(shape)
+        self.fitted.fill_(True)
+
+
+class OneTooFew(Good):
+    def sample(self, n, generator):
+        return super().sample(max(n // 8 * 8, 8), generator)
+
+
+class Flat(Good):
+    def sample(self, n, generator):
+        return super().sample(n, generator).flatten(1)
+
+
+class Double(Good):
+    def sample(self, n, generator):
+        return super().sample(n, generator).double()
+
+
+class Hidden(Good):
+    def build(self, shape):
+        super().build(shape)
+        self.weight = torch.ones(shape)
+
+
+class Infinite(Good):
+    def sample(self, n, generator):
+        x = super().sample(n, generator)
+        return torch.where(x > 1.5, torch.nan, x)
+
+
+class Clock(Good):
+    def sample(self, n, generator):
+        return super().sample(n, generator) + time.perf_counter_ns() % 1000 * 1e-3
+
+
+class Fixed(Good):
+    def sample(self, n, generator):
+        return super().sample(n, torch.Generator().manual_seed(0))
+
+
+class Repeating(Good):
+    def sample(self, n, generator):
+        return super().sample(1, generator).expand(n, -1, -1, -1)
+
+
+class NumpyDraws(Good):
+    def fit(self, marginal, run):
+        super().fit(marginal, run)
+        self.mean += 0.01 * np.random.randn()  # noqa: NPY002
+
+
+class PythonDraws(Good):
+    def sample(self, n, generator):
+        return super().sample(n, generator) + 0.01 * random.random()
+
+
+class Forgetful(Good):
+    def fit(self, marginal, run):
+        super().fit(marginal, run)
+        self.shift = float(marginal.images.mean())
+
+    def sample(self, n, generator):
+        return super().sample(n, generator) + getattr(self, "shift", 0.0)
+
+
+class Remembering(Good):
+    def __init__(self, *, scale: float = 1.0) -> None:
+        super().__init__(scale=scale)
+        self.seen = []
+
+    def fit(self, marginal, run):
+        self.seen.append(marginal.images.mean(0))
+        super().fit(marginal, run)
+        self.mean.copy_(sum(self.seen) / len(self.seen))
+
+
+class InThisProcessAlone(Good):
+    shifts: ClassVar[list[float]] = []
+
+    def fit(self, marginal, run):
+        super().fit(marginal, run)
+        self.shifts[:] = [0.5]
+
+    def sample(self, n, generator):
+        return super().sample(n, generator) + sum(self.shifts)
+
+
+class Late(Good):
+    def fit(self, marginal, run):
+        time.sleep(2.5)
+        super().fit(marginal, run)
+
+
+class Trainer(Good):
+    def fit(self, marginal, run):
+        super().fit(marginal, run)
+        next(marginal.diffusion.network.parameters()).mul_(1.01)
+
+
+class Scribbler(Good):
+    def fit(self, marginal, run):
+        super().fit(marginal, run)
+        marginal.images.mul_(0.99)
+
+
+class Unmoved(Good):
+    def fit(self, marginal, run):
+        pass
+
+
+class Blank(Good):
+    """A clean guess that knows nothing of the images; the harness adds noise of the right level."""
+
+    emits = "x_0"
+
+    def sample(self, n, generator):
+        return 0.01 * randn((n, *self.mean.shape), generator, self.device)
+
+
+class Raising(Good):
+    fits = 0
+
+    def fit(self, marginal, run):
+        type(self).fits += 1
+        raise ZeroDivisionError("a planted one")
+
+
+class Leaving(Good):
+    def fit(self, marginal, run):
+        sys.exit("a planted exit")
+
+
+class Strided(Good):
+    """No fault: buffers whose strides are not those that they will have when loaded."""
+
+    def build(self, shape):
+        super().build(shape)
+        self.register_buffer("factor", torch.eye(shape[1] * shape[2]))
+
+    def fit(self, marginal, run):
+        super().fit(marginal, run)
+        x = marginal.draw(500, run.generator).flatten(1)
+        self.factor = torch.linalg.cholesky(torch.cov(x.T) + 1e-3 * torch.eye(x.shape[1])).T.contiguous().T
+
+    def sample(self, n, generator):
+        z = randn((n, len(self.factor)), generator, self.device)
+        return self.mean + (z @ self.factor.T).view(n, *self.mean.shape)
+
+
+@parametrize_with_checks(Strided)
+def test_strides_are_no_fault(check):
+    check()
+
+
+FAULTS = [
+    (Positional, "parameters", "'scale' as a keyword-only parameter"),
+    (Altered, "parameters", "self.scale as it was given, 1.0; got 2.0"),
+    (Unstored, "parameters", "'rank' stored as self.rank; got no such attribute"),
+    (OddEmits, "emits", "got 'x_1'"),
+    (AlwaysFitted, "unfitted", "sample before fit to raise RuntimeError; got samples"),
+    (OneTooFew, "shape", "sample(1) of shape (1, 1, 8, 8); got (8, 1, 8, 8)"),
+    (Flat, "shape", "got (1, 64)"),
+    (Double, "dtype", "expected float32; got torch.float64"),
+    (Hidden, "device", "weight as plain attributes"),
+    (Infinite, "finite", "expected finite values"),
+    (Clock, "generator", "equal samples from equal generators"),
+    (Fixed, "generator", "other samples from another generator"),
+    (Repeating, "distinct", "33 different samples; got 1 different ones"),
+    (NumpyDraws, "global state", "numpy"),
+    (PythonDraws, "global state", "Python"),
+    (Forgetful, "save and load", "the same samples after save and load"),
+    (Remembering, "refit", "fit to start afresh"),
+    (InThisProcessAlone, "process", "the same samples in another process"),
+    (Late, "deadline", "within 2 s of its deadline; got 2."),
+    (Trainer, "frozen", "weights of the frozen model"),
+    (Scribbler, "frozen", "images of the marginal"),
+    (Unmoved, "gaussian target", "W2 to a Gaussian target of at most"),
+    (Blank, "gaussian target", "times that of a blank image, diffused); got"),
+    (Raising, "finite", "got ZeroDivisionError: a planted one"),
+    (Leaving, "finite", "got SystemExit: a planted exit"),
+]
+
+
+def test_a_fault_is_planted_for_every_check():
+    assert {check for _, check, _ in FAULTS} == set(CHECKS)
+
+
+@pytest.mark.parametrize(("cls", "check", "message"), FAULTS, ids=lambda v: getattr(v, "__name__", None))
+def test_a_planted_fault_fails_its_check_and_is_named(cls, check, message):
+    outcome = run_check(check, Subject(cls))
+    assert outcome.status == "failed"
+    assert message in outcome.message
+    assert f"{__file__}:" in outcome.message
+    assert example_marginal().diffusion.digest() == Subject(Good).marginal.diffusion.digest()
+
+
+@pytest.mark.parametrize("cls", [Positional, OddEmits, Double, Hidden, Infinite, Repeating, Late, Unmoved])
+def test_a_fault_fails_no_other_check(cls):
+    (wanted,) = {check for c, check, _ in FAULTS if c is cls}
+    subject = Subject(cls)
+    unrelated = [c for c in ("shape", "unfitted", "save and load", "refit", "frozen", "finite") if c != wanted]
+    assert {run_check(c, subject).status for c in unrelated} <= {"passed"}
+
+
+class Declared(Unmoved):
+    expected_failures: ClassVar[dict[str, str]] = {"gaussian target": "it learns nothing on purpose"}
+
+
+class Stale(Good):
+    expected_failures: ClassVar[dict[str, str]] = {"shape": "no longer true"}
+
+
+class Misdeclared(Good):
+    expected_failures: ClassVar[dict[str, str]] = {"shapes": "a typing error"}
+
+
+def test_failures_can_be_declared_with_a_reason():
+    assert run_check("gaussian target", Subject(Declared)).status == "expected"
+    assert run_check("gaussian target", Subject(Declared)).message == "it learns nothing on purpose"
+    stale = run_check("shape", Subject(Stale))
+    assert stale.status == "stale"
+    assert "no longer true" in stale.message
+    assert "did you mean 'shape'" in run_check("shape", Subject(Misdeclared)).message
+
+
+def planted(monkeypatch, cls):
+    registration = Registration("prior", "planted", f"{__name__}:{cls.__name__}", "", False, "faults", "1.0")
+    monkeypatch.setitem(load_plugins().registrations, ("prior", "planted"), registration)
+
+
+@pytest.mark.parametrize(("cls", "code"), [(Good, 0), (Double, 1)])
+def test_the_command_says_what_failed(monkeypatch, cls, code):
+    planted(monkeypatch, cls)
+    done = CliRunner().invoke(cli, ["check", "planted", "--only", "shape,dtype,finite"], standalone_mode=False)
+    assert done.return_value == code
+    assert "passed   shape\n" in done.output
+    assert ("failed   dtype" in done.output) == bool(code)
+    assert "planted of faults 1.0" in done.output
+
+
+def test_the_command_names_the_nearest_check():
+    done = CliRunner().invoke(cli, ["check", "gaussian", "--only", "shapes"])
+    assert isinstance(done.exception, UserError)
+    assert "did you mean 'shape'" in str(done.exception)
+
+
+FIT_CHECKS = [c for c in CHECKS if c not in ("parameters", "unfitted")]
+
+
+def test_a_fit_that_raises_is_made_once_and_said_once(monkeypatch):
+    monkeypatch.setattr(Raising, "fits", 0)
+    planted(monkeypatch, Raising)
+    done = CliRunner().invoke(cli, ["check", "planted"], standalone_mode=False)
+    assert done.return_value == 1
+    (line,) = [line for line in done.output.splitlines() if line.startswith("failed")]
+    assert line.startswith(
+        f"failed   {', '.join(FIT_CHECKS)}: expected no error; got ZeroDivisionError: a planted one ("
+    )
+    assert "14 of 16 checks failed" in done.output
+    assert Raising.fits == 1
+
+
+class DoubleAndRepeating(Repeating):
+    def sample(self, n, generator):
+        return super().sample(n, generator).double()
+
+
+def test_failures_of_two_causes_are_two_lines(monkeypatch):
+    planted(monkeypatch, DoubleAndRepeating)
+    done = CliRunner().invoke(cli, ["check", "planted", "--only", "dtype,distinct,shape"], standalone_mode=False)
+    assert [line.split(":")[0].split() for line in done.output.splitlines()] == [
+        ["passed", "shape"],
+        ["failed", "dtype"],
+        ["failed", "distinct"],
+        ["planted", "of", "faults", "1.0"],
+    ]
+
+
+def test_the_help_names_every_check():
+    said = " ".join(CliRunner().invoke(cli, ["check", "--help"]).output.split())
+    assert f"The checks: {', '.join(CHECKS)}." in said
+
+
+def test_pytest_chooses_a_check_by_its_name(tmp_path):
+    (tmp_path / "test_one.py").write_text(
+        "from priorbench.testing import parametrize_with_checks\nfrom priorbench_controls.prior import NoisePrior\n\n\n"
+        "@parametrize_with_checks(NoisePrior)\ndef test_it(check):\n    check()\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--collect-only", "-k"]
+    for chosen, name in (("generator", "generator"), ("global and state", "global state")):
+        done = subprocess.run([*command, chosen], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert f"::test_it[{name}]" in done.stdout, done.stdout + done.stderr
+        assert "1/16 tests collected (15 deselected)" in done.stdout
+
+
+# --- the quick half -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_every_prior_of_ours_passes_the_quick_checks_as_it_is(name):
+    assert quick_failures(load_plugins().find("prior", name).load(), {}) == []
+
+
+@pytest.mark.parametrize(("cls", "check", "message"), FAULTS, ids=lambda v: getattr(v, "__name__", None))
+def test_a_planted_fault_fails_its_quick_check(cls, check, message):
+    if cls in (Raising, Leaving):
+        assert quick_failures(cls, {}) == ["fit"]
+    else:
+        assert (check in quick_failures(cls, {})) == (check in QUICK_CHECKS)
+
+
+class Hasty(TruncPrior):
+    """A VAE written in a hurry, in which everything is wrong that can be seen at a glance."""
+
+    def __init__(self, latent: int = 4) -> None:
+        super().__init__()
+        self.size = latent
+
+    def build(self, shape):
+        self.encoder = torch.nn.Linear(64, 2 * self.size)
+        self.decoder = torch.nn.Linear(self.size, 64)
+        self.fitted.fill_(True)
+
+    def fit(self, marginal, run):
+        self.mean = marginal.images.mean(0).flatten()
+        optimizer = torch.optim.Adam(self.parameters())
+        for _ in run.steps(100):
+            x = marginal.draw(64, run.generator).flatten(1) - self.mean
+            mu, log_variance = self.encoder(x).chunk(2, 1)
+            z = mu + (log_variance / 2).exp() * torch.from_numpy(np.random.randn(*mu.shape)).float()  # noqa: NPY002
+            loss = (self.decoder(z) - x).square().sum() + 0.5 * (mu**2 + log_variance.exp() - log_variance - 1).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        self.emits = "x_t, I think"
+
+    def sample(self, n, generator):
+        z = torch.from_numpy(np.random.randn(1, self.size)).float()  # noqa: NPY002
+        x = (getattr(self, "mean", 0) + self.decoder(z)).double().expand(n, -1).clone()
+        x[:, 0] = torch.inf
+        return x
+
+
+def test_a_prior_that_does_all_wrong_fails_every_quick_check():
+    assert quick_failures(Hasty, {"latent": 3}) == list(QUICK_CHECKS)
+    assert all(run_check(name, Subject(Hasty)).status == "failed" for name in QUICK_CHECKS)
+
+
+def test_the_quick_checks_are_of_the_same_table():
+    assert [name for name in CHECKS if name in QUICK_CHECKS] == list(QUICK_CHECKS)
+    assert {name for name in QUICK_CHECKS if QUICK_CHECKS[name] is not CHECKS[name]} == {"global state"}
+
+
+class Watched(Good):
+    runs: ClassVar[list[tuple[int, float, int]]] = []
+
+    def fit(self, marginal, run):
+        super().fit(marginal, run)
+        self.runs.append((run.budget, run.deadline - time.monotonic(), len(marginal.images)))
+
+
+def test_the_quick_checks_make_one_short_fit():
+    Watched.runs.clear()
+    assert quick_failures(Watched, {}) == []
+    ((budget, seconds, images),) = Watched.runs
+    assert budget <= 3
+    assert seconds <= 1
+    assert images <= 200
+
+
+@pytest.mark.parametrize("cls", [NumpyDraws, PythonDraws, Trainer, Scribbler, Hasty, Raising])
+def test_the_quick_checks_leave_the_process_as_it_was(cls):
+    world = example_marginal()
+    before = random.getstate(), repr(np.random.get_state()), torch.random.get_rng_state()  # noqa: NPY002
+    digest, images = world.diffusion.digest(), world.images.clone()
+    quick_failures(cls, {})
+    assert random.getstate() == before[0]
+    assert repr(np.random.get_state()) == before[1]  # noqa: NPY002
+    assert torch.equal(torch.random.get_rng_state(), before[2])
+    assert example_marginal() is world
+    assert world.diffusion.digest() == digest
+    assert torch.equal(world.images, images)
+
+
+class Unmakeable(Good):
+    expected_failures: ClassVar = None
+
+    def __init__(self) -> None:
+        raise SystemExit
+
+
+class ImportsFirst(Good):
+    """Its first fit imports something that draws from Python's random state as it is imported."""
+
+    imported = False
+
+    def fit(self, marginal, run):
+        super().fit(marginal, run)
+        if not self.imported:
+            random.random()
+        type(self).imported = True
+
+
+class Interrupted(Good):
+    def sample(self, n, generator):
+        raise KeyboardInterrupt
+
+
+def test_what_the_quick_checks_make_of_odd_priors(monkeypatch):
+    monkeypatch.setattr(ImportsFirst, "imported", False)
+    assert quick_failures(ImportsFirst, {}) == []
+    assert set(quick_failures(Unmakeable, {})) <= {"fit", *QUICK_CHECKS}
+    assert quick_failures(Unmakeable, {}) != []
+    assert quick_failures(Good, {"scal": 3}) != []
+    assert quick_failures(Stale, {}) == []
+    with pytest.raises(KeyboardInterrupt):
+        quick_failures(Interrupted, {})
