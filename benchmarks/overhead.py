@@ -1,9 +1,11 @@
-"""What does the harness cost? The seconds of a run that are neither fit nor sampling nor denoising nor metrics.
+"""What does the harness cost? The seconds of a run that are neither fit nor sampling nor denoising
+nor metrics.
 
     python benchmarks/overhead.py [digits] [--set key=value ...]
 
-By default the digits default, in this process, in an empty folder. What is measured begins once everything is imported
-and planned; those seconds are told beside it. A part counts once: sampling inside of a metric is the metric's.
+By default the digits default, in this process, in an empty folder. What is measured begins once
+everything is imported and planned; those seconds are told beside it. A part counts once: sampling
+inside of a metric is the metric's.
 """
 
 import argparse
@@ -30,7 +32,12 @@ from priorbench.store.results import Store  # noqa: E402
 
 WORK = {  # what the harness is there for, by where its functions are looked up
     "sample and denoise": [(cell, "drawn"), (cell, "denoised"), (FrozenDiffusion, "denoise")],
-    "metrics": [(cell, "AtT"), (cell, "test_columns"), (cell, "choosing_fid"), (measure, "features_of")],
+    "metrics": [
+        (cell, "AtT"),
+        (cell, "test_columns"),
+        (cell, "choosing_fid"),
+        (measure, "features_of"),
+    ],
 }
 HARNESS = {
     "fits kept and loaded": [(cell.Fits, "keep"), (cell.Fits, "load")],
@@ -62,7 +69,9 @@ class Stopwatch:
             self.inside, started = True, time.perf_counter()
             try:
                 found = function(*arguments, **options)
-                return list(found) if name == "clean" else found  # a generator works when it is read
+                return (
+                    list(found) if name == "clean" else found
+                )  # a generator works when it is read
             finally:
                 self.inside = False
                 self.seconds[part] += time.perf_counter() - started
@@ -90,7 +99,9 @@ def main() -> None:
     work = sum(watch.seconds[part] for part in ("fit", *WORK))
     shown = Table("part", "seconds", "share")
     for part in ("fit", *WORK, *HARNESS):
-        shown.add_row(part, f"{watch.seconds[part]:.2f}", f"{100 * watch.seconds[part] / total:.2f} %")
+        shown.add_row(
+            part, f"{watch.seconds[part]:.2f}", f"{100 * watch.seconds[part] / total:.2f} %"
+        )
     rest = total - sum(watch.seconds.values())
     shown.add_row("all else", f"{rest:.2f}", f"{100 * rest / total:.2f} %")
     console = Console(width=100, highlight=False)

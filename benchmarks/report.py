@@ -1,4 +1,5 @@
-"""How large the page of a large run is, how long it takes to build and to open: 500 rows, 60 grids of 3x32x32.
+"""How large the page of a large run is, how long it takes to build and to open: 500 rows, 60 grids
+of 3x32x32.
 
     python benchmarks/report.py            # needs the 'dev' extra, and a Chromium to open it in
 
@@ -20,7 +21,15 @@ from priorbench.tables.fold import comparison
 PRIORS = {**{f"prior{i}": False for i in range(10)}, "oracle": True, "memoriser": True}
 STARTS = (100, 200, 300, 400, 500)
 SETTINGS = [("dpm++", 3), ("dpm++", 5), ("dpm++sde", 3), ("dpm++sde", 5)]
-RIVALS = [*SETTINGS, ("unipc", 3), ("unipc", 5), ("dpm++", 10), ("dpm++sde", 10), ("unipc", 10), ("ddim", 100)]
+RIVALS = [
+    *SETTINGS,
+    ("unipc", 3),
+    ("unipc", 5),
+    ("dpm++", 10),
+    ("dpm++sde", 10),
+    ("unipc", 10),
+    ("ddim", 100),
+]
 
 
 def make_run(folder: Path, shape: tuple[int, int, int] = (3, 32, 32)) -> int:
@@ -53,7 +62,12 @@ def make_run(folder: Path, shape: tuple[int, int, int] = (3, 32, 32)) -> int:
             cell = f"{prior}-{t}"
             for solver, steps in SETTINGS:
                 add(prior, control, t, solver, steps, cell)
-            names = ["z", "f(z)", *(f"chain dpm++sde 5 {round(t * k / 4)}" for k in range(5)), "nearest"]
+            names = [
+                "z",
+                "f(z)",
+                *(f"chain dpm++sde 5 {round(t * k / 4)}" for k in range(5)),
+                "nearest",
+            ]
             images = {name: draw.integers(0, 256, (10, *shape)).astype(np.uint8) for name in names}
             np.savez(folder / "images" / f"{cell}.npz", **images)
     comparison(rows, "ddim", 100).to_csv(folder / "comparison.csv", index=False)
@@ -61,11 +75,14 @@ def make_run(folder: Path, shape: tuple[int, int, int] = (3, 32, 32)) -> int:
 
 
 def seconds_to_open(page: Path) -> tuple[float, float, float]:
-    """Until the first paint, which shows the verdict; until the page works; until the last figure is drawn: the medians
-    of five, in a Chromium that is running already."""
+    """Until the first paint, which shows the verdict; until the page works; until the last figure
+    is drawn: the medians of five, in a Chromium that is running already.
+    """
     from playwright.sync_api import sync_playwright
 
-    binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    binary = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     times: dict[str, list[float]] = {name: [] for name in ("first-paint", "ready", "drawn")}
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=binary, args=["--no-sandbox"])
@@ -74,7 +91,10 @@ def seconds_to_open(page: Path) -> tuple[float, float, float]:
             tab.goto(page.resolve().as_uri())
             tab.wait_for_selector("html[data-drawn]", state="attached")
             for name, taken in times.items():
-                taken.append(tab.evaluate("name => performance.getEntriesByName(name)[0].startTime", name) / 1000)
+                taken.append(
+                    tab.evaluate("name => performance.getEntriesByName(name)[0].startTime", name)
+                    / 1000
+                )
             tab.close()
         browser.close()
     painted, ready, drawn = (median(taken) for taken in times.values())
@@ -90,7 +110,9 @@ def main() -> None:
         report = write_report([str(run)], page)
         built = time.perf_counter() - started
         size = page.stat().st_size / 1e6
-        console.print(f"{rows} rows, {len(report.grids)} grids: {size:.1f} MB, built in {built:.1f} s")
+        console.print(
+            f"{rows} rows, {len(report.grids)} grids: {size:.1f} MB, built in {built:.1f} s"
+        )
         painted, opened, drawn = seconds_to_open(page)
         console.print(
             f"in Chromium: painted after {painted:.1f} s, open {opened:.1f} s, all figures drawn {drawn:.1f} s"

@@ -1,4 +1,5 @@
-"""Our sliced Wasserstein loss against POT's, forward and backward, in one run: medians, and the ratio.
+"""Our sliced Wasserstein loss against POT's, forward and backward, in one run: medians, and the
+ratio.
 
 python benchmarks/sliced.py [--threads 2] [--repetitions 9]
 """
@@ -33,20 +34,26 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=9)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    table = Table("N", "d", "K", "POT ms", "ours ms", "ratio", "values differ by", "gradients differ by")
+    table = Table(
+        "N", "d", "K", "POT ms", "ours ms", "ratio", "values differ by", "gradients differ by"
+    )
     for n, d, k in CASES:
         generator = torch.Generator().manual_seed(0)
         start, y = (torch.randn(n, d, generator=generator) for _ in range(2))
         theta = torch.nn.functional.normalize(torch.randn(k, d, generator=generator), dim=1)
         columns = theta.T.contiguous()
 
-        def theirs(start: torch.Tensor = start, y: torch.Tensor = y, columns: torch.Tensor = columns) -> torch.Tensor:
+        def theirs(
+            start: torch.Tensor = start, y: torch.Tensor = y, columns: torch.Tensor = columns
+        ) -> torch.Tensor:
             x = start.clone().requires_grad_()
             ot.sliced_wasserstein_distance(x, y, projections=columns, p=2).backward()
             assert x.grad is not None
             return x.grad
 
-        def ours(start: torch.Tensor = start, y: torch.Tensor = y, theta: torch.Tensor = theta) -> torch.Tensor:
+        def ours(
+            start: torch.Tensor = start, y: torch.Tensor = y, theta: torch.Tensor = theta
+        ) -> torch.Tensor:
             x = start.clone().requires_grad_()
             sliced_wasserstein(x, y, directions=theta, p=2).backward()
             assert x.grad is not None

@@ -2,10 +2,11 @@
 
     python benchmarks/torture.py [--kills 50] [--seed 0]
 
-Each time the run is started again, and killed (SIGKILL) after a random while. Whenever it comes to its end, its table
-is compared with that of an undisturbed run, and it starts over in an empty folder, until all kills are spent. After
-every kill each file that is there is checked: a result is either whole or not there, and once it is there it is never
-written again. The second part needs the right to mount a tmpfs of 20 MB.
+Each time the run is started again, and killed (SIGKILL) after a random while. Whenever it comes to
+its end, its table is compared with that of an undisturbed run, and it starts over in an empty
+folder, until all kills are spent. After every kill each file that is there is checked: a result is
+either whole or not there, and once it is there it is never written again. The second part needs the
+right to mount a tmpfs of 20 MB.
 """
 
 import argparse
@@ -41,7 +42,9 @@ def command(folder: Path, **changes: object) -> list[str]:
 
 def start(folder: Path, **changes: object) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
-    return subprocess.Popen(command(folder, **changes), stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command(folder, **changes), stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    )
 
 
 def results(folder: Path) -> dict[Path, tuple[int, int]]:
@@ -61,7 +64,9 @@ def table(folder: Path) -> pd.DataFrame:
 
 
 def killed(folder: Path, dice: random.Random) -> bool:
-    """Start the run and kill it after a random while, mostly once it is at work; whether it came to its end before."""
+    """Start the run and kill it after a random while, mostly once it is at work; whether it came to
+    its end before.
+    """
     run = start(folder)
     before, early = len(list(folder.glob("cells/*.json"))), dice.random() < 0.2
     wait = dice.uniform(0, 8) if early else dice.uniform(0, 1.5)
@@ -86,7 +91,9 @@ def torture(kills: int, seed: int, place: Path) -> None:
     subprocess.run(command(whole), check=True, capture_output=True)
     wanted = table(whole)
     cells = len(wanted.groupby(["prior", "t_trunc", "seed"]))
-    say(f"an undisturbed run: {cells} cells, {len(wanted)} rows, {time.monotonic() - started:.0f} s")
+    say(
+        f"an undisturbed run: {cells} cells, {len(wanted)} rows, {time.monotonic() - started:.0f} s"
+    )
     if cells != CELLS:
         raise SystemExit(f"{CELLS} cells are meant, these are {cells}")
     rewritten = 0
@@ -106,8 +113,12 @@ def torture(kills: int, seed: int, place: Path) -> None:
         pd.testing.assert_frame_equal(table(folder), wanted, check_exact=True)
         if (folder / "set-aside").exists() or list(folder.rglob("*.tmp")):
             raise SystemExit(f"{folder} has files that were set aside or left over")
-        say(f"round {rounds}: {spent} kills so far, {len(known)} results, the table is that of the undisturbed run")
-    say(f"{spent} kills in {rounds} rounds, {time.monotonic() - started:.0f} s; written twice: {rewritten}; torn: 0")
+        say(
+            f"round {rounds}: {spent} kills so far, {len(known)} results, the table is that of the undisturbed run"
+        )
+    say(
+        f"{spent} kills in {rounds} rounds, {time.monotonic() - started:.0f} s; written twice: {rewritten}; torn: 0"
+    )
     if rewritten:
         raise SystemExit("a result was computed again after it was stored")
 
@@ -117,7 +128,10 @@ def fill_up(place: Path) -> None:
     disk = place / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(disk)], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(disk)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if mounted.returncode:
         say(f"full disk: skipped, a tmpfs cannot be mounted here ({mounted.stderr.strip()})")
@@ -128,7 +142,11 @@ def fill_up(place: Path) -> None:
         ended = subprocess.run(command(disk / "run"), capture_output=True, text=True, check=False)
         said = ended.stderr.strip().splitlines()[-1]
         done = len(results(disk / "run"))
-        if ended.returncode != 2 or "No space left on device" not in said or "Traceback" in ended.stderr:
+        if (
+            ended.returncode != 2
+            or "No space left on device" not in said
+            or "Traceback" in ended.stderr
+        ):
             raise SystemExit(f"a full disk ended with exit code {ended.returncode}: {ended.stderr}")
         say(f"full disk after {done} results, exit code 2: {said}")
         ballast.unlink()
@@ -138,7 +156,9 @@ def fill_up(place: Path) -> None:
         if any(now[path] != stamp for path, stamp in known.items()):
             raise SystemExit("a result was computed again after it was stored")
         pd.testing.assert_frame_equal(table(disk / "run"), table(place / "whole"), check_exact=True)
-        say(f"with room again: {len(now) - done} more, {done} kept, the table is that of the undisturbed run")
+        say(
+            f"with room again: {len(now) - done} more, {done} kept, the table is that of the undisturbed run"
+        )
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 

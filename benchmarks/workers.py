@@ -2,7 +2,8 @@
 
     python benchmarks/workers.py [digits] [--workers 2] [--set key=value ...]
 
-By default the digits default, each time as a command in an empty folder, imports and all; the tables are compared too.
+By default the digits default, each time as a command in an empty folder, imports and all; the
+tables are compared too.
 """
 
 import argparse
@@ -40,7 +41,15 @@ def main() -> None:
         one, several = Path(place) / "one", Path(place) / "several"
         alone = seconds(one, options.config, *sets)
         say(f"one after the other: {alone:.1f} s")
-        together = seconds(several, options.config, "--executor", "process", "--workers", str(options.workers), *sets)
+        together = seconds(
+            several,
+            options.config,
+            "--executor",
+            "process",
+            "--workers",
+            str(options.workers),
+            *sets,
+        )
         say(f"{options.workers} at once: {together:.1f} s, {together / alone:.2f} of that")
         tables = [pd.read_csv(f / "comparison.csv") for f in (one, several)]
     dropped = {*MEASURED_IN_TIME, "threads", "concurrency"}

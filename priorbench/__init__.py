@@ -1,7 +1,7 @@
 """priorbench: which generator of x_{t_trunc} is worth having, and at which t_trunc?
 
-The public names below are all that a plugin or a notebook needs. They are loaded on first use, so that
-``import priorbench`` (and with it ``priorbench --help``) does not import torch.
+The public names below are all that a plugin or a notebook needs. They are loaded on first use, so
+that ``import priorbench`` (and with it ``priorbench --help``) does not import torch.
 """
 
 from importlib import import_module

@@ -5,7 +5,9 @@ from .hookspecs import Register, hookimpl
 
 @hookimpl
 def register_datasets(register: Register) -> None:
-    register("digits", "priorbench.data.digits:load", summary="scikit-learn's 1,797 digits, 8x8 grey")
+    register(
+        "digits", "priorbench.data.digits:load", summary="scikit-learn's 1,797 digits, 8x8 grey"
+    )
     register("mnist", "priorbench.data.mnist:load", summary="10,000 of MNIST's digits, 28x28 grey")
 
 
@@ -25,14 +27,26 @@ def register_backbones(register: Register) -> None:
 
 @hookimpl
 def register_extractors(register: Register) -> None:
-    register("digits", "priorbench.metrics.loading:digits", summary="classifier of digits, 64 features")
-    register("mnist", "priorbench.metrics.loading:mnist", summary="classifier of mnist, 64 features")
+    register(
+        "digits", "priorbench.metrics.loading:digits", summary="classifier of digits, 64 features"
+    )
+    register(
+        "mnist", "priorbench.metrics.loading:mnist", summary="classifier of mnist, 64 features"
+    )
 
 
 @hookimpl
 def register_executors(register: Register) -> None:
-    register("serial", "priorbench.bench.executors:serial", summary="one cell after the other, in this process")
-    register("process", "priorbench.bench.executors:process", summary="several cells at once (--workers), in processes")
+    register(
+        "serial",
+        "priorbench.bench.executors:serial",
+        summary="one cell after the other, in this process",
+    )
+    register(
+        "process",
+        "priorbench.bench.executors:process",
+        summary="several cells at once (--workers), in processes",
+    )
 
 
 @hookimpl

@@ -1,4 +1,6 @@
-"""The checks that any prior must pass, and the small world they are made on; :mod:`priorbench.testing` runs them."""
+"""The checks that any prior must pass, and the small world they are made on;
+:mod:`priorbench.testing` runs them.
+"""
 
 import inspect
 import json
@@ -29,11 +31,16 @@ from .prior import FitRun, TruncPrior, parameter_defaults
 SHAPE = (1, 8, 8)
 T_TRUNC = 40
 PATIENCE = 2.0  # seconds that a fit may go on after its deadline
-NEARER = {"x_t": 0.5, "x_0": 0.9}  # of the distance of what knows nothing: pure noise, or one blank image
+NEARER = {
+    "x_t": 0.5,
+    "x_0": 0.9,
+}  # of the distance of what knows nothing: pure noise, or one blank image
 
 
 class Failed(AssertionError):
-    """A check that a prior did not pass: what was expected, what came, and where the plugin says so."""
+    """A check that a prior did not pass: what was expected, what came, and where the plugin says
+    so.
+    """
 
     def __init__(self, expected: str, got: str, where: str) -> None:
         super().__init__(f"expected {expected}; got {got} ({where})")
@@ -41,9 +48,11 @@ class Failed(AssertionError):
 
 @lru_cache(maxsize=1)
 def example_marginal() -> TruncatedMarginal:
-    """The world of the checks: 400 training and 200 validation images in [-1, 1] of a correlated Gaussian law.
+    """The world of the checks: 400 training and 200 validation images in [-1, 1] of a correlated
+    Gaussian law.
 
-    They are drawn and then divided by the greatest absolute value among them, so nothing is cut off.
+    They are drawn and then divided by the greatest absolute value among them, so nothing is cut
+    off.
     """
     from diffusers import DDPMScheduler, UNet2DModel
 
@@ -55,20 +64,28 @@ def example_marginal() -> TruncatedMarginal:
         )  # fmt: skip
     diffusion = FrozenDiffusion(network, DDPMScheduler(num_train_timesteps=100), device="cpu")
     generator = torch.Generator().manual_seed(0)
-    mixing = torch.randn(64, 64, generator=generator) / (4 + 2 * torch.arange(64)[:, None])  # falling, as images'
-    images = (torch.randn(600, 64, generator=generator) @ mixing + torch.linspace(-0.5, 0.5, 64)).view(-1, *SHAPE)
+    mixing = torch.randn(64, 64, generator=generator) / (
+        4 + 2 * torch.arange(64)[:, None]
+    )  # falling, as images'
+    images = (
+        torch.randn(600, 64, generator=generator) @ mixing + torch.linspace(-0.5, 0.5, 64)
+    ).view(-1, *SHAPE)
     images = images / images.abs().max()
     return TruncatedMarginal(images[:400], diffusion, T_TRUNC, images[400:])
 
 
 @dataclass
 class Subject:
-    """A prior under test; one fit is shared by the checks that only look, and one that raised is not tried again."""
+    """A prior under test; one fit is shared by the checks that only look, and one that raised is
+    not tried again.
+    """
 
     cls: type[TruncPrior]
     params: Mapping[str, Any] = field(default_factory=dict)
     error: BaseException | None = field(default=None, init=False)  # of the shared fit
-    moved: set[str] = field(default_factory=set, init=False)  # the global random states that the last fit changed
+    moved: set[str] = field(
+        default_factory=set, init=False
+    )  # the global random states that the last fit changed
 
     @property
     def marginal(self) -> TruncatedMarginal:
@@ -80,7 +97,9 @@ class Subject:
     def run(self, deadline: float | None = None) -> FitRun:
         return FitRun(torch.Generator().manual_seed(0), deadline)
 
-    def fit(self, marginal: TruncatedMarginal | None = None, deadline: float | None = None) -> TruncPrior:
+    def fit(
+        self, marginal: TruncatedMarginal | None = None, deadline: float | None = None
+    ) -> TruncPrior:
         if self.error is not None:
             raise self.error
         prior, before = self.make(), _global_state()
@@ -119,30 +138,42 @@ def _same(x: Tensor, y: Tensor) -> bool:
 
 
 def check_parameters(subject: Subject) -> None:
-    """Hyperparameters are keyword-only, have defaults, and are stored as given under their own names."""
+    """Hyperparameters are keyword-only, have defaults, and are stored as given under their own
+    names.
+    """
     for name, parameter in list(inspect.signature(subject.cls.__init__).parameters.items())[1:]:
         if parameter.kind is not parameter.KEYWORD_ONLY:
-            raise subject.failed(f"{name!r} as a keyword-only parameter (after *)", str(parameter.kind), "__init__")
+            raise subject.failed(
+                f"{name!r} as a keyword-only parameter (after *)", str(parameter.kind), "__init__"
+            )
         if parameter.default is parameter.empty:
             raise subject.failed(f"a default for the parameter {name!r}", "none", "__init__")
     wanted = parameter_defaults(subject.cls) | dict(subject.params)
     stored = vars(subject.make())
     for name, value in wanted.items():
         if name not in stored:
-            raise subject.failed(f"the parameter {name!r} stored as self.{name}", "no such attribute", "__init__")
+            raise subject.failed(
+                f"the parameter {name!r} stored as self.{name}", "no such attribute", "__init__"
+            )
         if stored[name] is not value and stored[name] != value:
-            raise subject.failed(f"self.{name} as it was given, {value!r}", repr(stored[name]), "__init__")
+            raise subject.failed(
+                f"self.{name} as it was given, {value!r}", repr(stored[name]), "__init__"
+            )
     try:
         json.dumps(wanted)
     except TypeError as error:
-        raise subject.failed("parameters that can be written as JSON", str(error), "__init__") from error
+        raise subject.failed(
+            "parameters that can be written as JSON", str(error), "__init__"
+        ) from error
 
 
 def check_emits(subject: Subject) -> None:
     """``emits`` is "x_t" or "x_0", and the same before and after fit."""
     before, after = subject.make().emits, subject.fitted.emits
     if before not in ("x_t", "x_0") or before != after:
-        raise subject.failed("emits to be 'x_t' or 'x_0', the same before and after fit", f"{before!r}, {after!r}")
+        raise subject.failed(
+            "emits to be 'x_t' or 'x_0', the same before and after fit", f"{before!r}, {after!r}"
+        )
 
 
 def check_unfitted(subject: Subject) -> None:
@@ -176,9 +207,13 @@ def check_dtype(subject: Subject) -> None:
 
 def check_device(subject: Subject) -> None:
     """Samples and weights are on the device of the marginal, and follow ``to``."""
-    devices = {str(t.device) for t in (*subject.fitted.state_dict().values(), draw(subject.fitted, 3))}
+    devices = {
+        str(t.device) for t in (*subject.fitted.state_dict().values(), draw(subject.fitted, 3))
+    }
     if devices != {str(subject.marginal.device)}:
-        raise subject.failed(f"everything on {subject.marginal.device}", ", ".join(sorted(devices)), "sample")
+        raise subject.failed(
+            f"everything on {subject.marginal.device}", ", ".join(sorted(devices)), "sample"
+        )
     moved = subject.make()
     moved.build(SHAPE)
     moved.to("meta")
@@ -186,7 +221,9 @@ def check_device(subject: Subject) -> None:
     hidden = [name for name, value in vars(subject.fitted).items() if isinstance(value, Tensor)]
     if left or hidden:
         got = f"{', '.join(left + hidden)} as plain attributes"
-        raise subject.failed("every tensor in a parameter or a buffer, so that .to(device) moves it", got, "build")
+        raise subject.failed(
+            "every tensor in a parameter or a buffer, so that .to(device) moves it", got, "build"
+        )
 
 
 def check_finite(subject: Subject) -> None:
@@ -198,7 +235,9 @@ def check_finite(subject: Subject) -> None:
 
 
 def check_generator(subject: Subject) -> None:
-    """Equal generators give equal samples, others give others; two calls in a row do not repeat themselves."""
+    """Equal generators give equal samples, others give others; two calls in a row do not repeat
+    themselves.
+    """
     prior = subject.fitted
     if not _same(draw(prior, 5), draw(prior, 5)):
         raise subject.failed("equal samples from equal generators", "others", "sample")
@@ -207,7 +246,9 @@ def check_generator(subject: Subject) -> None:
     generator = torch.Generator().manual_seed(1)
     if _same(prior.sample(5, generator), prior.sample(5, generator)):
         raise subject.failed(
-            "the generator moved on by sample, so that a second call gives others", "the same", "sample"
+            "the generator moved on by sample, so that a second call gives others",
+            "the same",
+            "sample",
         )
 
 
@@ -222,13 +263,17 @@ def check_distinct(subject: Subject) -> None:
 def check_states_kept(subject: Subject) -> None:
     """The global random states of torch, numpy and Python are as they were before a fit and a draw."""
     prior = subject.fitted
-    if subject.moved:  # perhaps by an import in the first fit, as that of rich does: another fit tells
+    if (
+        subject.moved
+    ):  # perhaps by an import in the first fit, as that of rich does: another fit tells
         subject.fit()
     before = _global_state()
     draw(prior, 3)
     moved = ", ".join(sorted(subject.moved | _moved(before)))
     if moved:
-        raise subject.failed("the global random state untouched", f"a draw from that of {moved}", "fit")
+        raise subject.failed(
+            "the global random state untouched", f"a draw from that of {moved}", "fit"
+        )
 
 
 def check_global_state(subject: Subject) -> None:
@@ -243,7 +288,9 @@ def check_global_state(subject: Subject) -> None:
             samples.append(draw(subject.fit(), 3))
     if not _same(*samples):
         raise subject.failed(
-            "a fit that follows from run.generator alone", "another one with another global seed", "fit"
+            "a fit that follows from run.generator alone",
+            "another one with another global seed",
+            "fit",
         )
 
 
@@ -261,7 +308,9 @@ def _moved(before: dict[str, Any]) -> set[str]:
 
 
 def check_save_and_load(subject: Subject) -> None:
-    """Everything that ``fit`` learned is in safetensors: saved and loaded, it gives the same samples."""
+    """Everything that ``fit`` learned is in safetensors: saved and loaded, it gives the same
+    samples.
+    """
     with tempfile.TemporaryDirectory() as folder:
         subject.fitted.save(folder, prior="checked", shape=list(SHAPE))
         loaded = subject.make()
@@ -270,22 +319,31 @@ def check_save_and_load(subject: Subject) -> None:
     try:
         x = draw(loaded.eval(), 5)
     except Exception as error:
-        raise subject.failed("samples after save and load", f"{type(error).__name__}: {error}", "build") from error
+        raise subject.failed(
+            "samples after save and load", f"{type(error).__name__}: {error}", "build"
+        ) from error
     if not _same(x, draw(subject.fitted, 5)):
         raise subject.failed(
-            "the same samples after save and load (all that fit learns in parameters and buffers)", "others", "build"
+            "the same samples after save and load (all that fit learns in parameters and buffers)",
+            "others",
+            "build",
         )
 
 
 def check_refit(subject: Subject) -> None:
     """A second ``fit`` starts afresh: it leaves no trace of the first."""
     other = TruncatedMarginal(
-        -subject.marginal.images[:100], subject.marginal.diffusion, T_TRUNC, -subject.marginal.images[300:]
+        -subject.marginal.images[:100],
+        subject.marginal.diffusion,
+        T_TRUNC,
+        -subject.marginal.images[300:],
     )
     prior = subject.fit(other)
     prior.fit(subject.marginal, subject.run())
     if not _same(draw(prior, 5), draw(subject.fitted, 5)):
-        raise subject.failed("fit to start afresh each time", "samples that remember an earlier fit", "fit")
+        raise subject.failed(
+            "fit to start afresh each time", "samples that remember an earlier fit", "fit"
+        )
 
 
 def check_process(subject: Subject) -> None:
@@ -300,11 +358,17 @@ def check_process(subject: Subject) -> None:
         (Path(folder) / "subject.json").write_text(json.dumps(about))
         environment = os.environ | {"PYTHONHASHSEED": "12345"}
         done = subprocess.run(
-            [sys.executable, "-c", _OTHER_PROCESS, folder], env=environment, capture_output=True, text=True, check=False
+            [sys.executable, "-c", _OTHER_PROCESS, folder],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             lines = done.stderr.strip().splitlines()
-            raise subject.failed("to be loaded in another process", lines[-1] if lines else "nothing", "build")
+            raise subject.failed(
+                "to be loaded in another process", lines[-1] if lines else "nothing", "build"
+            )
         x = torch.from_numpy(np.load(Path(folder) / "samples.npy"))
     if not _same(x, draw(subject.fitted, 5)):
         raise subject.failed("the same samples in another process", "others", "sample")
@@ -343,7 +407,9 @@ def check_deadline(subject: Subject) -> None:
     prior = subject.fit(deadline=started)
     late = time.monotonic() - started
     if late > PATIENCE:
-        raise subject.failed(f"fit to return within {PATIENCE:g} s of its deadline", f"{late:.1f} s", "fit")
+        raise subject.failed(
+            f"fit to return within {PATIENCE:g} s of its deadline", f"{late:.1f} s", "fit"
+        )
     if not bool(draw(prior, 2).isfinite().all()):
         raise subject.failed("finite samples from a fit that was cut short", "others", "fit")
 
@@ -360,10 +426,11 @@ def check_frozen(subject: Subject) -> None:
 
 
 def check_gaussian_target(subject: Subject) -> None:
-    """Fitted to a Gaussian law, it comes nearer to it, by W2 on fitted moments, than what knows nothing of it.
+    """Fitted to a Gaussian law, it comes nearer to it, by W2 on fitted moments, than what knows
+    nothing of it.
 
-    A prior that emits x_t has to halve the distance of pure noise. One that emits x_0, to which the harness adds noise
-    of the right level, has to come a tenth nearer than a blank image does.
+    A prior that emits x_t has to halve the distance of pure noise. One that emits x_0, to which the
+    harness adds noise of the right level, has to come a tenth nearer than a blank image does.
     """
     from .metrics.wasserstein import gaussian_w2
 
@@ -380,7 +447,9 @@ def check_gaussian_target(subject: Subject) -> None:
     if not distance <= limit:
         than = "a blank image, diffused" if clean else "pure noise"
         wanted = f"W2 to a Gaussian target of at most {limit:.3f} ({share:g} times that of {than})"
-        raise subject.failed(wanted, f"{distance:.3f}" if math.isfinite(distance) else str(distance), "fit")
+        raise subject.failed(
+            wanted, f"{distance:.3f}" if math.isfinite(distance) else str(distance), "fit"
+        )
 
 
 #: The quick half: what one fit that was cut short shows.
@@ -414,19 +483,22 @@ class _Glance(Subject):
     def marginal(self) -> TruncatedMarginal:
         world = deepcopy(example_marginal())  # whatever is done to it
         assert world.validation is not None
-        return TruncatedMarginal(world.images[:200], world.diffusion, T_TRUNC, world.validation.images[:100])
+        return TruncatedMarginal(
+            world.images[:200], world.diffusion, T_TRUNC, world.validation.images[:100]
+        )
 
     def run(self, deadline: float | None = None) -> FitRun:
         return FitRun(torch.Generator().manual_seed(0), time.monotonic() + 1.0, budget=2)
 
 
 def quick_failures(cls: type[TruncPrior], params: Mapping[str, Any]) -> list[str]:
-    """The names of the checks of :data:`QUICK` that ``cls(**params)`` fails; those that it declares are left out.
+    """The names of the checks of :data:`QUICK` that ``cls(**params)`` fails; those that it declares
+    are left out.
 
-    It costs one fit of two steps on 200 images of 8x8 (two such fits if the first moved a global random state), each of
-    which should be over in a second by its deadline. ``fit`` stands for all that could not be checked where that fit
-    raised. Nothing that a prior raises comes through but a KeyboardInterrupt, and the process is left as it was
-    (:func:`~priorbench.isolation.isolated`).
+    It costs one fit of two steps on 200 images of 8x8 (two such fits if the first moved a global
+    random state), each of which should be over in a second by its deadline. ``fit`` stands for all
+    that could not be checked where that fit raised. Nothing that a prior raises comes through but a
+    KeyboardInterrupt, and the process is left as it was (:func:`~priorbench.isolation.isolated`).
     """
     subject = _Glance(cls, params)
     failures: list[str] = []

@@ -9,12 +9,18 @@ class UserError(Exception):
 
 
 def printable(text: str) -> str:
-    """``text`` with what a terminal would obey (control characters, escapes, changes of direction) written out."""
-    return "".join(c if c.isprintable() or c in " \n" else c.encode("unicode_escape").decode() for c in text)
+    """``text`` with what a terminal would obey (control characters, escapes, changes of direction)
+    written out.
+    """
+    return "".join(
+        c if c.isprintable() or c in " \n" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def unknown(kind: str, name: str, known: Iterable[str], of: str = "") -> UserError:
-    """The error for a name that does not exist (in ``of``), with the nearest one that does (or all of them)."""
+    """The error for a name that does not exist (in ``of``), with the nearest one that does (or all
+    of them).
+    """
     missing = f"{of} has no {kind} {name!r}" if of else f"there is no {kind} {name!r}"
     options = sorted(known)
     near = get_close_matches(name.lower(), [o.lower() for o in options], n=1, cutoff=0.5)

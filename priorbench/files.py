@@ -1,4 +1,6 @@
-"""Writing files so that nobody ever reads half of one, and moving out of the way what cannot be trusted."""
+"""Writing files so that nobody ever reads half of one, and moving out of the way what cannot be
+trusted.
+"""
 
 import os
 import re
@@ -37,16 +39,22 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError as error:
         raise CannotWrite(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        with suppress(OSError):  # after the rename there is none; after a failure or an interrupt there may be
+        with suppress(
+            OSError
+        ):  # after the rename there is none; after a failure or an interrupt there may be
             temporary.unlink(missing_ok=True)
 
 
 def sweep(folder: Path, below: Iterable[str]) -> None:
-    """Remove what killed writers left of unfinished files in ``folder`` and ``below``; nobody may be writing there.
+    """Remove what killed writers left of unfinished files in ``folder`` and ``below``; nobody may
+    be writing there.
 
     A run may have its folder inside of this one, so that nothing else is looked into.
     """
-    for path in [*folder.glob(".*.tmp"), *(p for name in below for p in (folder / name).rglob(".*.tmp"))]:
+    for path in [
+        *folder.glob(".*.tmp"),
+        *(p for name in below for p in (folder / name).rglob(".*.tmp")),
+    ]:
         if _TEMPORARY.fullmatch(path.name) and path.is_file():
             with suppress(OSError):
                 path.unlink()
@@ -87,5 +95,7 @@ def set_aside(path: Path, folder: Path, reason: str) -> str:
         target.parent.mkdir(parents=True, exist_ok=True)
         path.rename(target)
     except OSError as error:
-        raise CannotWrite(f"cannot move {path} to {target} ({reason}): {error.strerror or error}") from error
+        raise CannotWrite(
+            f"cannot move {path} to {target} ({reason}): {error.strerror or error}"
+        ) from error
     return f"{path} {reason}: set aside as {target}, not used"

@@ -1,15 +1,17 @@
 """The hooks of priorbench. A plugin implements any of them, marked with ``priorbench.hookimpl``.
 
-A registration hook is handed a function ``register(name, factory, summary=..., ...)``. ``factory`` is a string,
-``"package.module:attribute"``, imported only when it is needed, so that listing plugins imports no torch.
+A registration hook is handed a function ``register(name, factory, summary=..., ...)``. ``factory``
+is a string, ``"package.module:attribute"``, imported only when it is needed, so that listing
+plugins imports no torch.
 """
 
 from typing import Any, Protocol
 
 import pluggy
 
-#: The version of this interface: hooks, TruncPrior, TruncatedMarginal, FitRun and the other public names. The second
-#: number rises when something is added, the first when something that a plugin may rely on changes or goes.
+#: The version of this interface: hooks, TruncPrior, TruncatedMarginal, FitRun and the other public
+#: names. The second number rises when something is added, the first when something that a plugin
+#: may rely on changes or goes.
 INTERFACE = "1.0"
 
 hookspec = pluggy.HookspecMarker("priorbench")
@@ -19,7 +21,9 @@ hookimpl = pluggy.HookimplMarker("priorbench")
 class Register(Protocol):
     """What a registration hook is handed."""
 
-    def __call__(self, name: str, factory: str, *, summary: str = "", control: bool = False) -> None: ...
+    def __call__(
+        self, name: str, factory: str, *, summary: str = "", control: bool = False
+    ) -> None: ...
 
 
 @hookspec
@@ -29,32 +33,44 @@ def register_priors(register: Register) -> None:
 
 @hookspec
 def register_datasets(register: Register) -> None:
-    """Data sets. The factory returns a ``priorbench.Dataset``; its keyword arguments are the data set's options."""
+    """Data sets. The factory returns a ``priorbench.Dataset``; its keyword arguments are the data
+    set's options.
+    """
 
 
 @hookspec
 def register_backbones(register: Register) -> None:
-    """Diffusion models. The factory takes nothing and returns the path of a ``diffusers`` pipeline folder."""
+    """Diffusion models. The factory takes nothing and returns the path of a ``diffusers`` pipeline
+    folder.
+    """
 
 
 @hookspec
 def register_extractors(register: Register) -> None:
-    """Feature extractors. The factory takes nothing and returns a ``torch_fidelity`` ``FeatureExtractorBase``."""
+    """Feature extractors. The factory takes nothing and returns a ``torch_fidelity``
+    ``FeatureExtractorBase``.
+    """
 
 
 @hookspec
 def register_metrics(register: Register) -> None:
-    """Metrics. The factory is called with a ``priorbench.Measured`` and returns a dict of column -> number."""
+    """Metrics. The factory is called with a ``priorbench.Measured`` and returns a dict of column ->
+    number.
+    """
 
 
 @hookspec
 def register_executors(register: Register) -> None:
-    """Executors. The factory is called with (run_cell, specs) and yields a ``CellResult`` for each as it is done."""
+    """Executors. The factory is called with (run_cell, specs) and yields a ``CellResult`` for each
+    as it is done.
+    """
 
 
 @hookspec
 def register_commands(register: Register) -> None:
-    """Commands. The factory is a ``click.Command``, added to the ``priorbench`` group under ``name``."""
+    """Commands. The factory is a ``click.Command``, added to the ``priorbench`` group under
+    ``name``.
+    """
 
 
 @hookspec

@@ -1,9 +1,10 @@
 """Global state that plugin code can change, and its return to what it was.
 
-Cells share one process, so a prior that sets torch's default dtype, say, would change the figures of every prior after
-it. :func:`isolated` surrounds each call of a plugin's code. It covers what Python, numpy and torch keep a process wide
-setting for; the frozen model and the data are looked after by
-:meth:`~priorbench.diffusion.frozen.FrozenDiffusion.refreeze` and :meth:`~priorbench.task.Task.changed`.
+Cells share one process, so a prior that sets torch's default dtype, say, would change the figures
+of every prior after it. :func:`isolated` surrounds each call of a plugin's code. It covers what
+Python, numpy and torch keep a process wide setting for; the frozen model and the data are looked
+after by :meth:`~priorbench.diffusion.frozen.FrozenDiffusion.refreeze` and
+:meth:`~priorbench.task.Task.changed`.
 """
 
 import contextlib
@@ -28,9 +29,11 @@ from torch.nn.modules import module as modules
 
 @dataclass(frozen=True)
 class Setting:
-    """One piece of global state: its name for people, how to read it, and how to put an earlier value back.
+    """One piece of global state: its name for people, how to read it, and how to put an earlier
+    value back.
 
-    Values are compared by ``==``, so ``read`` returns a copy of anything that can be changed in place.
+    Values are compared by ``==``, so ``read`` returns a copy of anything that can be changed in
+    place.
     """
 
     name: str
@@ -59,7 +62,9 @@ def isolated(changed: Callable[[str], None] = lambda name: None) -> Iterator[Non
 
 @contextlib.contextmanager
 def standard() -> Iterator[None]:
-    """The arithmetic that figures are computed in, whatever the caller's script or a plugin's import has chosen."""
+    """The arithmetic that figures are computed in, whatever the caller's script or a plugin's
+    import has chosen.
+    """
     with isolated():
         torch.set_default_dtype(torch.float32)
         torch.set_default_device(None)
@@ -75,7 +80,9 @@ _PRECISE += [_MKLDNN, _MKLDNN.matmul, _MKLDNN.conv, _MKLDNN.rnn]
 
 
 def _precisions() -> list[str | None]:
-    """Torch's older setting comes first: it refuses to be read where the newer ones say something that it cannot."""
+    """Torch's older setting comes first: it refuses to be read where the newer ones say something
+    that it cannot.
+    """
     matmul = None
     with contextlib.suppress(RuntimeError):
         matmul = torch.get_float32_matmul_precision()
@@ -111,7 +118,10 @@ def _default_device() -> torch.device | None:
 
 
 def _autocast() -> dict[str, Any]:
-    return {kind: (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in ("cpu", "cuda")}
+    return {
+        kind: (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
+        for kind in ("cpu", "cuda")
+    }
 
 
 def _set_autocast(states: dict[str, Any]) -> None:
@@ -124,7 +134,11 @@ def _flushes_denormals() -> bool:
     return not bool(torch.tensor(1e-310, dtype=torch.float64) * 1)
 
 
-_HOOKS = [name for name, value in vars(modules).items() if name.startswith("_global_") and isinstance(value, dict)]
+_HOOKS = [
+    name
+    for name, value in vars(modules).items()
+    if name.startswith("_global_") and isinstance(value, dict)
+]
 
 
 def _module_hooks() -> dict[str, dict[Any, Any]]:
@@ -141,7 +155,13 @@ def _set_module_hooks(hooks: dict[str, dict[Any, Any]]) -> None:
 def _random_states() -> Any:
     of_numpy: Any = np.random.get_state()  # noqa: NPY002 - the global state is what is looked after
     kind, keys, *rest = of_numpy
-    return random.getstate(), torch.random.get_rng_state().numpy().tobytes(), kind, keys.tobytes(), *rest
+    return (
+        random.getstate(),
+        torch.random.get_rng_state().numpy().tobytes(),
+        kind,
+        keys.tobytes(),
+        *rest,
+    )
 
 
 def _set_random_states(state: Any) -> None:
@@ -158,7 +178,11 @@ def _set_warnings(state: Any) -> None:
         pass  # leaving this makes Python forget what it decided by the other filters
 
 
-_HANDLED = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGALRM", "SIGHUP") if hasattr(signal, name)]
+_HANDLED = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGALRM", "SIGHUP")
+    if hasattr(signal, name)
+]
 
 
 def _signals() -> Any:
@@ -237,23 +261,36 @@ SETTINGS = [
     Setting("logging", _logging, _set_logging),
     Setting("the working directory", _directory, lambda path: os.chdir(path or "/")),
     Setting("the environment", lambda: dict(os.environ), _set_environment),
-    Setting("the standard streams", lambda: tuple(getattr(sys, name) for name in _STREAMS), _set_streams),
+    Setting(
+        "the standard streams", lambda: tuple(getattr(sys, name) for name in _STREAMS), _set_streams
+    ),
     Setting("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
     Setting("the switch interval", sys.getswitchinterval, sys.setswitchinterval),
-    Setting("garbage collection", gc.isenabled, lambda enabled: gc.enable() if enabled else gc.disable()),
-    Setting("the locale", lambda: locale.setlocale(locale.LC_ALL), lambda name: locale.setlocale(locale.LC_ALL, name)),
+    Setting(
+        "garbage collection", gc.isenabled, lambda enabled: gc.enable() if enabled else gc.disable()
+    ),
+    Setting(
+        "the locale",
+        lambda: locale.setlocale(locale.LC_ALL),
+        lambda name: locale.setlocale(locale.LC_ALL, name),
+    ),
     Setting("the umask", _umask, os.umask),
     Setting("signal handlers", _signals, _set_signals),
 ]
 if hasattr(os, "sched_getaffinity"):
     SETTINGS.append(
-        Setting("processor affinity", lambda: os.sched_getaffinity(0), lambda cores: os.sched_setaffinity(0, cores))
+        Setting(
+            "processor affinity",
+            lambda: os.sched_getaffinity(0),
+            lambda cores: os.sched_setaffinity(0, cores),
+        )
     )
 
 
 class AsMade:
-    """A module and its parts as they are now, but for their weights: mode, gradients, hooks, a ``forward`` put over
-    that of the class."""
+    """A module and its parts as they are now, but for their weights: mode, gradients, hooks, a
+    ``forward`` put over that of the class.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         self.parts = [(part, part.training, _surroundings(part)) for part in module.modules()]
@@ -278,11 +315,15 @@ class AsMade:
 
 def _surroundings(module: nn.Module) -> dict[str, Any]:
     """What is called besides the code of a module's class."""
-    return {name: dict(vars(module)[name]) for name in _hooks(module)} | {"forward": vars(module).get("forward")}
+    return {name: dict(vars(module)[name]) for name in _hooks(module)} | {
+        "forward": vars(module).get("forward")
+    }
 
 
 def _hooks(module: nn.Module) -> list[str]:
-    return [name for name, value in vars(module).items() if "_hooks" in name and isinstance(value, dict)]
+    return [
+        name for name, value in vars(module).items() if "_hooks" in name and isinstance(value, dict)
+    ]
 
 
 def _surround(module: nn.Module, known: dict[str, Any]) -> None:

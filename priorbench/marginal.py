@@ -14,13 +14,19 @@ class TruncatedMarginal:
 
     Arguments:
         images: x_0 in [-1, 1], shape (N, C, H, W).
-        diffusion: the frozen model. A prior may read its features, and differentiate through them, never train it.
+        diffusion: the frozen model. A prior may read its features, and differentiate through them,
+            never train it.
         t_trunc: how many noising steps, 1..T.
-        validation: held-out images of the same kind, for early stopping (and for the ``oracle`` control).
+        validation: held-out images of the same kind, for early stopping (and for the ``oracle``
+            control).
     """
 
     def __init__(
-        self, images: Tensor, diffusion: FrozenDiffusion, t_trunc: int, validation: Tensor | None = None
+        self,
+        images: Tensor,
+        diffusion: FrozenDiffusion,
+        t_trunc: int,
+        validation: Tensor | None = None,
     ) -> None:
         self.diffusion = diffusion
         self.t_trunc = diffusion.process.check(t_trunc, "t_trunc")
@@ -47,7 +53,9 @@ class TruncatedMarginal:
         return channels, height, width
 
     def draw_clean(self, n: int, generator: torch.Generator) -> Tensor:
-        """``n`` images x_0, (n, C, H, W): without repetition while they last, each equally often beyond."""
+        """``n`` images x_0, (n, C, H, W): without repetition while they last, each equally often
+        beyond.
+        """
         orders = [
             torch.randperm(len(self.images), generator=generator, device=generator.device)
             for _ in range(-(-n // len(self.images)))

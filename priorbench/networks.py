@@ -1,6 +1,8 @@
-"""Small networks for any (C, H, W), odd sizes and three channels included: what the built-in priors are made of.
+"""Small networks for any (C, H, W), odd sizes and three channels included: what the built-in priors
+are made of.
 
-Below 16 pixels a side a multilayer perceptron sees the whole image at once; from there on they are convolutional.
+Below 16 pixels a side a multilayer perceptron sees the whole image at once; from there on they are
+convolutional.
 """
 
 import math
@@ -25,7 +27,9 @@ def perceptron(sizes: Sequence[int]) -> nn.Sequential:
 
 
 def halvings(height: int, width: int) -> list[tuple[int, int]]:
-    """The sizes from (height, width) down, each half the last rounded up, until a side is at most 7."""
+    """The sizes from (height, width) down, each half the last rounded up, until a side is at most
+    7.
+    """
     sizes = [(height, width)]
     while min(sizes[-1]) > 7:
         h, w = sizes[-1]
@@ -33,11 +37,17 @@ def halvings(height: int, width: int) -> list[tuple[int, int]]:
     return sizes
 
 
-def cosine(optimizer: torch.optim.Optimizer, run: FitRun, own: int) -> torch.optim.lr_scheduler.LRScheduler:
-    """The learning rate falls to 0 along half a cosine over the fit: over ``own`` steps, or what the budget gives."""
+def cosine(
+    optimizer: torch.optim.Optimizer, run: FitRun, own: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """The learning rate falls to 0 along half a cosine over the fit: over ``own`` steps, or what
+    the budget gives.
+    """
     if run.deadline is None:
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, run.budget or own)
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: (1 + math.cos(math.pi * run.share)) / 2)
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda _: (1 + math.cos(math.pi * run.share)) / 2
+    )
 
 
 class Upsample(nn.Module):
@@ -51,8 +61,12 @@ class Upsample(nn.Module):
         return F.interpolate(x, size=self.size)
 
 
-def decoder(shape: tuple[int, int, int], latent: int, width: int = 512, depth: int = 3) -> nn.Sequential:
-    """A network (N, latent) -> (N, C, H, W); ``depth`` hidden layers of ``width`` where it is a perceptron."""
+def decoder(
+    shape: tuple[int, int, int], latent: int, width: int = 512, depth: int = 3
+) -> nn.Sequential:
+    """A network (N, latent) -> (N, C, H, W); ``depth`` hidden layers of ``width`` where it is a
+    perceptron.
+    """
     channels, height, width_px = shape
     if min(height, width_px) < SMALL:
         sizes = [latent, *[width] * depth, math.prod(shape)]
@@ -60,7 +74,10 @@ def decoder(shape: tuple[int, int, int], latent: int, width: int = 512, depth: i
     sizes_px = halvings(height, width_px)[::-1]
     planes = [max(width // 2 ** (i + 2), 16) for i in range(len(sizes_px))]
     h, w = sizes_px[0]
-    layers: list[nn.Module] = [nn.Linear(latent, planes[0] * h * w), nn.Unflatten(1, (planes[0], h, w))]
+    layers: list[nn.Module] = [
+        nn.Linear(latent, planes[0] * h * w),
+        nn.Unflatten(1, (planes[0], h, w)),
+    ]
     for size, a, b in zip(sizes_px[1:], planes[:-1], planes[1:], strict=True):
         layers += [
             nn.SiLU(),
@@ -72,11 +89,15 @@ def decoder(shape: tuple[int, int, int], latent: int, width: int = 512, depth: i
     return nn.Sequential(*layers, nn.SiLU(), nn.Conv2d(planes[-1], channels, 3, padding=1))
 
 
-def encoder(shape: tuple[int, int, int], outputs: int, width: int = 512, depth: int = 3) -> nn.Sequential:
+def encoder(
+    shape: tuple[int, int, int], outputs: int, width: int = 512, depth: int = 3
+) -> nn.Sequential:
     """A network (N, C, H, W) -> (N, outputs), :func:`decoder`'s mirror image."""
     channels, height, width_px = shape
     if min(height, width_px) < SMALL:
-        return nn.Sequential(nn.Flatten(), *perceptron([math.prod(shape), *[width] * depth, outputs]))
+        return nn.Sequential(
+            nn.Flatten(), *perceptron([math.prod(shape), *[width] * depth, outputs])
+        )
     sizes_px = halvings(height, width_px)
     planes = [max(width // 2 ** (i + 2), 16) for i in range(len(sizes_px))][::-1]
     layers: list[nn.Module] = [nn.Conv2d(channels, planes[0], 3, padding=1), nn.SiLU()]
@@ -92,7 +113,8 @@ def encoder(shape: tuple[int, int, int], outputs: int, width: int = 512, depth: 
 
 
 class EMA:
-    """An exponential moving average of parameters, with the usual warm-up min(decay, (1 + n) / (10 + n)).
+    """An exponential moving average of parameters, with the usual warm-up min(decay, (1 + n) / (10
+    + n)).
 
     Inside ``fit``: ``average = EMA(self.parameters())``, ``average.update()`` after each step,
     ``average.copy()`` at the
@@ -122,11 +144,18 @@ class EMA:
 class Pushforward(nn.Module):
     r"""A map of standard normal draws to images, :math:`f(z, \epsilon) = g(z) + s \, \epsilon`.
 
-    With ``noisy`` the scale s is learned: x_{t_trunc} has full support, and a narrow latent could not give it that.
-    Without it f = g, for clean images x_0.
+    With ``noisy`` the scale s is learned: x_{t_trunc} has full support, and a narrow latent could
+    not give it that. Without it f = g, for clean images x_0.
     """
 
-    def __init__(self, shape: tuple[int, int, int], latent: int, noisy: bool, width: int = 512, depth: int = 3) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        latent: int,
+        noisy: bool,
+        width: int = 512,
+        depth: int = 3,
+    ) -> None:
         super().__init__()
         self.shape = shape
         self.latent = latent

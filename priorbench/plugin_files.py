@@ -61,5 +61,7 @@ def module_of(path: Path) -> ModuleType:
 
 
 def digest(path: Path) -> str:
-    """A file has no version: the beginning of its sha256, so that a changed one is not taken for what it was."""
+    """A file has no version: the beginning of its sha256, so that a changed one is not taken for
+    what it was.
+    """
     return hashlib.sha256(path.read_bytes()).hexdigest()[:8]

@@ -1,7 +1,8 @@
-"""Plugins: found through the ``priorbench`` entry points or given as files, registered by hooks, loaded when used.
+"""Plugins: found through the ``priorbench`` entry points or given as files, registered by hooks,
+loaded when used.
 
-How they are looked for is said by environment variables, so that processes started later see the same plugins; the
-command line has an option for each (:mod:`priorbench.cli.plugin_options`).
+How they are looked for is said by environment variables, so that processes started later see the
+same plugins; the command line has an option for each (:mod:`priorbench.cli.plugin_options`).
 """
 
 import os
@@ -79,11 +80,17 @@ class Plugins:
                 continue
             self._take_in(entry.load, entry.name, dist, version)
         for path, named in named_files().items():
-            self._take_in(lambda path=path: module_of(path), path.stem, str(path), digest(path), strict=named)
+            self._take_in(
+                lambda path=path: module_of(path), path.stem, str(path), digest(path), strict=named
+            )
         for name in left_out - used:
-            raise unknown("plugin", name, [e.name for e in metadata.entry_points(group="priorbench")])
+            raise unknown(
+                "plugin", name, [e.name for e in metadata.entry_points(group="priorbench")]
+            )
 
-    def _take_in(self, load: Any, name: str, distribution: str, version: str, strict: bool = False) -> None:
+    def _take_in(
+        self, load: Any, name: str, distribution: str, version: str, strict: bool = False
+    ) -> None:
         try:
             self.add(load(), name, distribution, version)
         except UserError:
@@ -92,7 +99,9 @@ class Plugins:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             self.broken.append(Broken(name, distribution, version, reason))
             if strict or os.environ.get(STRICT, "0") not in ("", "0"):
-                raise UserError(f"plugin {name!r} of {distribution} {version} is broken: {reason}") from error
+                raise UserError(
+                    f"plugin {name!r} of {distribution} {version} is broken: {reason}"
+                ) from error
 
     def add(self, plugin: Any, name: str, distribution: str, version: str) -> None:
         """Register a module (or object) with hook implementations, and all that it registers."""
@@ -110,9 +119,16 @@ class Plugins:
                 )
 
                 def register(
-                    name: str, factory: str, *, summary: str = "", control: bool = False, _kind: str = kind
+                    name: str,
+                    factory: str,
+                    *,
+                    summary: str = "",
+                    control: bool = False,
+                    _kind: str = kind,
                 ) -> None:
-                    new = Registration(_kind, name, factory, summary, control, distribution, version)
+                    new = Registration(
+                        _kind, name, factory, summary, control, distribution, version
+                    )
                     old = self.registrations.setdefault((_kind, name), new)
                     if old != new:
                         raise UserError(
@@ -130,19 +146,25 @@ class Plugins:
     def _check_hooks(self, plugin: Any) -> None:
         """Raise for a plugin with a hook that does not exist, or with none."""
         hooks = [n for n in dir(hookspecs) if hasattr(getattr(hookspecs, n), "priorbench_spec")]
-        implemented = [n for n in dir(plugin) if self.manager.parse_hookimpl_opts(plugin, n) is not None]
+        implemented = [
+            n for n in dir(plugin) if self.manager.parse_hookimpl_opts(plugin, n) is not None
+        ]
         for name in implemented:
             if name not in hooks:
                 raise RuntimeError(str(unknown("hook", name, hooks)))
         if not implemented:
-            raise RuntimeError("it implements no hook: is a function marked with priorbench.hookimpl?")
+            raise RuntimeError(
+                "it implements no hook: is a function marked with priorbench.hookimpl?"
+            )
 
     def announce(self, event: str, **arguments: Any) -> None:
         """Tell the plugins of an event; one that raises is a warning, and the run goes on."""
         try:
             getattr(self.manager.hook, event)(**arguments)
         except Exception as error:
-            reason = f"a plugin's {event} raised {type(error).__name__}: {' '.join(str(error).split())}"
+            reason = (
+                f"a plugin's {event} raised {type(error).__name__}: {' '.join(str(error).split())}"
+            )
             if os.environ.get(STRICT, "0") not in ("", "0"):
                 raise UserError(reason) from error
             warnings.warn(reason, RuntimeWarning, stacklevel=2)
@@ -164,13 +186,16 @@ class Plugins:
 
 
 def check_interface(wanted: Any) -> None:
-    """Raise :class:`RuntimeError` unless the plugin's ``priorbench_interface`` ("1.0") is served by ours: the same
-    first number, and a second one that is no higher."""
+    """Raise :class:`RuntimeError` unless the plugin's ``priorbench_interface`` ("1.0") is served by
+    ours: the same first number, and a second one that is no higher.
+    """
     if wanted is None:
         return
     ours = hookspecs.INTERFACE
     try:
-        (major, minor), (our_major, our_minor) = (map(int, str(v).split(".")) for v in (wanted, ours))
+        (major, minor), (our_major, our_minor) = (
+            map(int, str(v).split(".")) for v in (wanted, ours)
+        )
     except ValueError:
         raise RuntimeError(f"priorbench_interface must be like {ours!r}, got {wanted!r}") from None
     if major != our_major or minor > our_minor:

@@ -32,7 +32,8 @@ class FitRun:
         budget: how many steps to take in place of the prior's own number, or None.
         taken: how many :meth:`steps` have begun.
         total: how many there will be, so far as that can be told.
-        share: how much of the fit is over, 0..1, by steps or by the clock: what schedules should go by.
+        share: how much of the fit is over, 0..1, by steps or by the clock: what schedules should go
+            by.
     """
 
     generator: torch.Generator
@@ -50,20 +51,27 @@ class FitRun:
     def steps(self, own: int) -> Iterator[int]:
         """0, 1, 2, ...: as many as the budget says, else until the deadline, else ``own``.
 
-        A budget of steps or seconds is for every prior the same, so it takes the place of ``own`` whichever is more.
+        A budget of steps or seconds is for every prior the same, so it takes the place of ``own``
+        whichever is more.
         """
         started = time.monotonic()
         count = self.budget or (own if self.deadline is None else None)
         self.taken, self.share = 0, 0.0
         while count is None or self.taken < count:
             if self.out_of_time():
-                self.log(f"deadline reached after {self.taken} steps" + (f" of {count}" if count else ""))
+                self.log(
+                    f"deadline reached after {self.taken} steps" + (f" of {count}" if count else "")
+                )
                 break
             if self.deadline is not None:
-                self.share = min(1.0, (time.monotonic() - started) / max(self.deadline - started, 1e-9))
+                self.share = min(
+                    1.0, (time.monotonic() - started) / max(self.deadline - started, 1e-9)
+                )
             if count is not None:
                 self.share = max(self.share, self.taken / count)
-            self.total = count or max(self.taken + 1, round(self.taken / self.share) if self.share > 0 else own)
+            self.total = count or max(
+                self.taken + 1, round(self.taken / self.share) if self.share > 0 else own
+            )
             yield self.taken
             self.taken += 1
         self.share = 1.0
@@ -72,17 +80,19 @@ class FitRun:
 class TruncPrior(nn.Module, ABC):
     """A generator of x_{t_trunc}.
 
-    A subclass has keyword-only hyperparameters, stored as given under their own names (as scikit-learn does), and three
-    methods. The base class sees to the rest: ``fit`` starts from a fresh ``build`` (so that fitting again
-    starts afresh),
-    with initialisation and dropout seeded from ``run.generator``; ``sample`` runs in eval mode without gradients and
-    raises where ``fit`` did not come first. Draw every random number of your own from the generator that you are given,
+    A subclass has keyword-only hyperparameters, stored as given under their own names (as
+    scikit-learn does), and three methods. The base class sees to the rest: ``fit`` starts from a
+    fresh ``build`` (so that fitting again starts afresh), with initialisation and dropout seeded
+    from ``run.generator``; ``sample`` runs in eval mode without gradients and raises where ``fit``
+    did not come first. Draw every random number of your own from the generator that you are given,
     with :func:`priorbench.randn` for instance.
     """
 
-    #: What ``sample`` returns: x_{t_trunc} itself, or a clean guess x_0 that the harness diffuses to t_trunc.
+    #: What ``sample`` returns: x_{t_trunc} itself, or a clean guess x_0 that the harness diffuses
+    #: to t_trunc.
     emits: Literal["x_t", "x_0"] = "x_t"
-    #: The split that settings of this prior are chosen on; ``train`` for a control that stores the validation images.
+    #: The split that settings of this prior are chosen on; ``train`` for a control that stores the
+    #: validation images.
     chosen_on: ClassVar[Literal["validation", "train"]] = "validation"
     #: Checks of :mod:`priorbench.testing` that this prior cannot be expected to pass, and why.
     expected_failures: ClassVar[dict[str, str]] = {}
@@ -100,10 +110,11 @@ class TruncPrior(nn.Module, ABC):
             cls.sample = _samples_once_fitted(cls.__dict__["sample"])  # type: ignore[method-assign]
 
     def build(self, shape: tuple[int, int, int]) -> None:
-        """Make the modules and buffers for images of ``shape`` (C, H, W); called before ``fit`` and before loading.
+        """Make the modules and buffers for images of ``shape`` (C, H, W); called before ``fit`` and
+        before loading.
 
-        A buffer whose size depends on the data is registered empty (``torch.empty(0)``) and takes the saved
-        one's shape.
+        A buffer whose size depends on the data is registered empty (``torch.empty(0)``) and takes
+        the saved one's shape.
         """
 
     @abstractmethod
@@ -123,10 +134,14 @@ class TruncPrior(nn.Module, ABC):
         return self.fitted.device
 
     def save(self, folder: str | Path, **about: Any) -> None:
-        """Weights to ``prior.safetensors``; class, parameters, shape (and ``about``) to ``prior.json``."""
+        """Weights to ``prior.safetensors``; class, parameters, shape (and ``about``) to
+        ``prior.json``.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / "prior.safetensors")
+        save_file(
+            {k: v.contiguous() for k, v in self.state_dict().items()}, folder / "prior.safetensors"
+        )
         (folder / "prior.json").write_text(
             json.dumps({"params": self.params(), "emits": self.emits, **about}, indent=2) + "\n"
         )
@@ -143,7 +158,9 @@ class TruncPrior(nn.Module, ABC):
 
 @runtime_checkable
 class HasLatents(Protocol):
-    """What a prior may offer besides, where it is a map of latents, so that z can be shown beside f(z)."""
+    """What a prior may offer besides, where it is a map of latents, so that z can be shown beside
+    f(z).
+    """
 
     def latents(self, n: int, generator: torch.Generator) -> Tensor:
         """``n`` draws of z, (n, ...)."""
@@ -164,7 +181,9 @@ def _fits_afresh(fit: Callable[..., None]) -> Callable[..., None]:
             self.to(marginal.device).train()
             fit(self, marginal, run)
         for tensor in (*self.parameters(), *self.buffers()):
-            tensor.data = tensor.data.contiguous()  # as they will be when loaded: other strides round otherwise
+            tensor.data = (
+                tensor.data.contiguous()
+            )  # as they will be when loaded: other strides round otherwise
         self.to(marginal.device).eval()
         self.fitted.fill_(True)
 
@@ -197,7 +216,9 @@ def make_prior(cls: type[TruncPrior], name: str, params: dict[str, Any]) -> Trun
 
 
 def load_prior(folder: str | Path, device: str | torch.device = "auto") -> TruncPrior:
-    """A fitted prior from the folder that a run wrote (``results/<name>/priors/...``), ready to ``sample``."""
+    """A fitted prior from the folder that a run wrote (``results/<name>/priors/...``), ready to
+    ``sample``.
+    """
     from .diffusion.frozen import resolve_device
     from .plugin_manager import load_plugins
 

@@ -78,16 +78,21 @@ def run(
     """Run a comparison and return it, a row a cell and solver setting, as in ``comparison.csv``.
 
     Arguments:
-        config: a YAML file, the name of a preset, or a mapping of keys to values; None is the digits default.
-        priors: ``["ot", "vae"]``, ``"ot[projections=64],vae"`` or ``[{"name": "ot", "params": {...}}]``.
+        config: a YAML file, the name of a preset, or a mapping of keys to values; None is the
+            digits default.
+        priors: ``["ot", "vae"]``, ``"ot[projections=64],vae"`` or ``[{"name": "ot", "params":
+            {...}}]``.
         t_trunc, solver, steps: the axes of the grid; a step count of None takes every timestep.
-        fit_budget: seconds (``60``, ``"60s"``, ``"2min"``) or steps (``"500 steps"``) of every learned prior's fit.
+        fit_budget: seconds (``60``, ``"60s"``, ``"2min"``) or steps (``"500 steps"``) of every
+            learned prior's fit.
         seeds: how many, from ``seed`` on.
-        dataset, backbone, extractor: by name or path; the first and the last may have options, ``"NAME[key=value]"``.
+        dataset, backbone, extractor: by name or path; the first and the last may have options,
+            ``"NAME[key=value]"``.
         metrics: of plugins.
-        settings: any other key of the config, as ``--set`` takes them: ``{"full_chain.steps": 50}``.
-        output: where to write; ``results/<config name>`` below the current folder if left out, ``results/<data set>``
-            where a data set is given without a config.
+        settings: any other key of the config, as ``--set`` takes them: ``{"full_chain.steps":
+            50}``.
+        output: where to write; ``results/<config name>`` below the current folder if left out,
+            ``results/<data set>`` where a data set is given without a config.
         fresh: compute everything again, whatever is there.
         collect: compute nothing: the tables of what is there.
         report: write ``report.html`` besides.
@@ -119,11 +124,12 @@ def execute(
     report: bool = True,
     observer: Observer | None = None,
 ) -> pd.DataFrame:
-    """Compute what is missing of ``plan`` (nothing, to ``collect``), keep each result as it is done, write the tables,
-    the grids and the page.
+    """Compute what is missing of ``plan`` (nothing, to ``collect``), keep each result as it is
+    done, write the tables, the grids and the page.
 
     Raises:
-        UserError: if another run is in the folder, or it cannot be written to. What was done is kept.
+        UserError: if another run is in the folder, or it cannot be written to. What was done is
+            kept.
     """
     watcher = observer or Observer()
     if collect:
@@ -132,7 +138,9 @@ def execute(
         table = _write_tables(plan, store, store.failed())
         if absent:
             every = sum(len(spec.results) for spec in plan.cells)
-            watcher.noted(f"{every - absent} of {every} results are there: what is missing is not in the tables")
+            watcher.noted(
+                f"{every - absent} of {every} results are there: what is missing is not in the tables"
+            )
         _write_page(store, report)
         return table
     with locked(store.folder):
@@ -151,7 +159,9 @@ def execute(
             failed = _compute(plan, missing, store, watcher, log, {})
             plan = _matched(plan, store)
             if missing := _missing(plan, store, failed):
-                log.note("a prior evaluates the frozen model in 'sample': rivals of as many evaluations follow")
+                log.note(
+                    "a prior evaluates the frozen model in 'sample': rivals of as many evaluations follow"
+                )
                 watcher.more(len(missing))
                 failed = _compute(plan, missing, store, watcher, log, failed)
             if plan.config.exclusive_timing:
@@ -169,10 +179,16 @@ def execute(
 
 
 def _missing(plan: Plan, store: Store, failed: Failed | None = None) -> list[CellSpec]:
-    """The cells that have settings without a result, with these settings alone; what ``failed`` is not tried again."""
+    """The cells that have settings without a result, with these settings alone; what ``failed`` is
+    not tried again.
+    """
     found = []
     for spec in plan.cells:
-        left = [one.solvers[0] for one in spec.results if one.cell not in (failed or {}) and store.missing(one)]
+        left = [
+            one.solvers[0]
+            for one in spec.results
+            if one.cell not in (failed or {}) and store.missing(one)
+        ]
         found += [replace(spec, solvers=tuple(left))] if left else []
     return found
 
@@ -183,7 +199,9 @@ def _matched(plan: Plan, store: Store) -> Plan:
     return plan.matched(row["nfe"] for row in rows if row.get("nfe_prior"))
 
 
-def _compute(plan: Plan, specs: list[CellSpec], store: Store, watcher: Observer, log: RunLog, failed: Failed) -> Failed:
+def _compute(
+    plan: Plan, specs: list[CellSpec], store: Store, watcher: Observer, log: RunLog, failed: Failed
+) -> Failed:
     """Run ``specs`` and keep what is good; ``failed`` with the rows of those that failed."""
     config, failed = plan.config, dict(failed)
     store.write_failed(failed)
@@ -206,7 +224,11 @@ def _compute(plan: Plan, specs: list[CellSpec], store: Store, watcher: Observer,
             if bad:
                 store.write_failed(failed)
                 spec, reasons = result.spec, dict.fromkeys(bad.values())
-                log.write(f"{spec.label} t_trunc {spec.t_trunc} seed {spec.seed} failed", *reasons, *result.log)
+                log.write(
+                    f"{spec.label} t_trunc {spec.t_trunc} seed {spec.seed} failed",
+                    *reasons,
+                    *result.log,
+                )
             load_plugins().announce("cell_finished", result=result)
             watcher.finished(result.spec, result)
             store.end(result.spec)
@@ -227,7 +249,9 @@ def _write_page(store: Store, wanted: bool) -> None:
 def _time_alone(plan: Plan, store: Store, log: RunLog) -> None:
     """Time again, one cell after the other, what was timed while others ran."""
     for spec in plan.cells:
-        crowded = [one for one in spec.results if any(row["concurrency"] > 1 for row in store.rows([one]))]
+        crowded = [
+            one for one in spec.results if any(row["concurrency"] > 1 for row in store.rows([one]))
+        ]
         if crowded:
             spec = replace(spec, solvers=tuple(one.solvers[0] for one in crowded))
             rows = store.rows(crowded)
@@ -244,15 +268,28 @@ def _time_alone(plan: Plan, store: Store, log: RunLog) -> None:
                 )
 
 
-def _write_tables(plan: Plan, store: Store, failed: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
+def _write_tables(
+    plan: Plan, store: Store, failed: dict[str, list[dict[str, Any]]]
+) -> pd.DataFrame:
     from .report.run_grids import write_grids
 
-    rows = [row for spec in plan.cells for one in spec.results for row in failed.get(one.cell) or store.rows([one])]
+    rows = [
+        row
+        for spec in plan.cells
+        for one in spec.results
+        for row in failed.get(one.cell) or store.rows([one])
+    ]
     if not rows:
-        raise UserError(f"{store.folder} holds no result of this plan yet; the same command without --collect computes")
+        raise UserError(
+            f"{store.folder} holds no result of this plan yet; the same command without --collect computes"
+        )
     table = comparison(rows, plan.config.full_chain.solver, plan.config.full_chain.steps)
     means = summary(table)
-    for name, content in {"comparison": table, "summary": means, "best": best(table, means)}.items():
+    for name, content in {
+        "comparison": table,
+        "summary": means,
+        "best": best(table, means),
+    }.items():
         write_atomically(store.folder / f"{name}.csv", content.to_csv(index=False).encode())
     write_grids(plan, store)
     return table

@@ -1,5 +1,5 @@
-"""What the cells of a run share: data, frozen model, extractor, and the features of the splits. Loaded once
-a process.
+"""What the cells of a run share: data, frozen model, extractor, and the features of the splits.
+Loaded once a process.
 """
 
 import hashlib
@@ -31,7 +31,9 @@ JUDGED = 2000  # of the measured samples, at most, that are looked up among the 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set or extractor by name, with its options; hashable, so that it can name a cached one."""
+    """A data set or extractor by name, with its options; hashable, so that it can name a cached
+    one.
+    """
 
     name: str
     options: tuple[tuple[str, Any], ...] = ()
@@ -47,28 +49,38 @@ class Task:
     extractor_digest: str
     layers: str  # of the frozen model
     reader: AsMade  # the extractor's mode and hooks
-    known: dict[str, tuple[Tensor, str]] = field(default_factory=dict)  # features of the splits, and their digests
+    known: dict[str, tuple[Tensor, str]] = field(
+        default_factory=dict
+    )  # features of the splits, and their digests
 
     def put_back(self) -> list[str]:
-        """Undo what a plugin can have done to the models besides their weights: what it was, in words."""
+        """Undo what a plugin can have done to the models besides their weights: what it was, in
+        words.
+        """
         return [
             *(f"the frozen model's {what}" for what in self.diffusion.refreeze()),
             *(f"the extractor's {what}" for what in self.reader.restore()),
         ]
 
     def changed(self) -> list[str]:
-        """What is no longer as it was loaded, in words: every cell relies on it, and no plugin may write to it."""
+        """What is no longer as it was loaded, in words: every cell relies on it, and no plugin may
+        write to it.
+        """
         now = {
             "the frozen model's weights": self.diffusion.digest() == self.backbone_digest,
             "the frozen model's layers": self.diffusion.layers() == self.layers,
             "the images of the data set": self.dataset.digest() == self.dataset_digest,
             "the extractor's weights": weights_digest(self.extractor) == self.extractor_digest,
-            "the features of the data set": all(_digest(x) == digest for x, digest in self.known.values()),
+            "the features of the data set": all(
+                _digest(x) == digest for x, digest in self.known.values()
+            ),
         }
         return [what for what, same in now.items() if not same]
 
     def marginal(self, t_trunc: int) -> TruncatedMarginal:
-        """What a prior is fitted to: it is given training and validation images, never the test split."""
+        """What a prior is fitted to: it is given training and validation images, never the test
+        split.
+        """
         train, validation = to_float(self.dataset.train), to_float(self.dataset.validation)
         return TruncatedMarginal(train, self.diffusion, t_trunc, validation)
 
@@ -89,8 +101,9 @@ class Task:
 
     @lru_cache(maxsize=8)  # noqa: B019 - contexts live as long as the process
     def floor(self, n_samples: int) -> dict[str, float]:
-        """What images that no prior made score: FID of as many training images, and how far held-out images are from
-        being copies."""
+        """What images that no prior made score: FID of as many training images, and how far
+        held-out images are from being copies.
+        """
         train, test = self.features("train"), self.features("test")
         floor, floor_error = fid_floor(train, test, n_samples)
         return {
@@ -107,7 +120,10 @@ class Task:
     @lru_cache(maxsize=4)  # noqa: B019
     def emitted(self, t_trunc: int | None) -> Stored:
         """The judge of what is emitted: x_{t_trunc}, or clean images where that is None."""
-        clean = {split: to_float(getattr(self.dataset, split)) for split in ("train", "validation", "test")}
+        clean = {
+            split: to_float(getattr(self.dataset, split))
+            for split in ("train", "validation", "test")
+        }
         if t_trunc is None:
             return Stored(clean, {split: images[:JUDGED] for split, images in clean.items()})
         signal = float(self.diffusion.process.alpha_bar[t_trunc]) ** 0.5
@@ -117,7 +133,9 @@ class Task:
     @lru_cache(maxsize=4)  # noqa: B019
     def noise_level(self, t_trunc: int) -> NoiseLevel:
         """The judge of the noise in x_{t_trunc}."""
-        return NoiseLevel(self.quiet_directions, self._draws(to_float(self.dataset.test), t_trunc, "test"))
+        return NoiseLevel(
+            self.quiet_directions, self._draws(to_float(self.dataset.test), t_trunc, "test")
+        )
 
     @cached_property
     def quiet_directions(self) -> Tensor:
@@ -144,7 +162,9 @@ def _digest(x: Tensor) -> str:
 
 
 def default_for(kind: str, dataset: str) -> str:
-    """The backbone or extractor that is registered under the data set's own name, or an error that says what to do."""
+    """The backbone or extractor that is registered under the data set's own name, or an error that
+    says what to do.
+    """
     if dataset in load_plugins().of_kind(kind):
         return dataset
     trained = f"train one with 'priorbench {kind} train'"
@@ -156,8 +176,14 @@ def default_for(kind: str, dataset: str) -> str:
 
 
 def forget_changed(*paths: str) -> None:
-    """Have data and models loaded anew if files at these paths changed: a notebook may train one and run again."""
-    found = {path: _newest(Path(path).expanduser()) for path in filter(None, paths) if Path(path).expanduser().exists()}
+    """Have data and models loaded anew if files at these paths changed: a notebook may train one
+    and run again.
+    """
+    found = {
+        path: _newest(Path(path).expanduser())
+        for path in filter(None, paths)
+        if Path(path).expanduser().exists()
+    }
     if any(_SEEN.get(path, stamp) != stamp for path, stamp in found.items()):
         forget()
     _SEEN.update(found)
@@ -193,7 +219,9 @@ def load_task(
     reader = load_extractor(extractor.name, dict(extractor.options))
     if diffusion.device.type == "cuda":  # torch-fidelity runs on CUDA or the CPU
         reader = reader.to(diffusion.device)
-    features_of(data.test[:1], reader)  # one that cannot read these images says so before anything is computed
+    features_of(
+        data.test[:1], reader
+    )  # one that cannot read these images says so before anything is computed
     return Task(
         data, diffusion, reader, data.digest(), diffusion.digest(), weights_digest(reader), diffusion.layers(),
         AsMade(reader),
@@ -201,7 +229,9 @@ def load_task(
 
 
 def forget() -> None:
-    """Have data and models loaded anew by whoever needs them next: somebody wrote to those that are here."""
+    """Have data and models loaded anew by whoever needs them next: somebody wrote to those that are
+    here.
+    """
     load_data.cache_clear()
     load_task.cache_clear()
 
@@ -217,4 +247,6 @@ def check_fit(data: Dataset, diffusion: FrozenDiffusion, backbone: str | Path) -
     if list(data.shape[1:]) != size and size[0] == size[1]:
         options.append(f"resize={size[0]}")
     hint = f"; the data set's option {','.join(options)} makes them fit" if options else ""
-    raise UserError(f"data set {data.name!r} has images of {have}, backbone {str(backbone)!r} makes {want}{hint}")
+    raise UserError(
+        f"data set {data.name!r} has images of {have}, backbone {str(backbone)!r} makes {want}{hint}"
+    )

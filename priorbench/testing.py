@@ -8,9 +8,10 @@
     def test_my_prior_keeps_the_contract(check):
         check()
 
-Each check fits the prior on a small world made on the spot (8x8 images in [-1, 1] of a Gaussian law, a diffusion model
-with random weights, T = 100), so choose hyperparameters that fit in a second or two. What a prior cannot be expected to
-do, it says itself, with the reason: ``expected_failures = {"gaussian target": "it is fitted to nothing"}``.
+Each check fits the prior on a small world made on the spot (8x8 images in [-1, 1] of a Gaussian
+law, a diffusion model with random weights, T = 100), so choose hyperparameters that fit in a second
+or two. What a prior cannot be expected to do, it says itself, with the reason: ``expected_failures
+= {"gaussian target": "it is fitted to nothing"}``.
 
 After scikit-learn's ``parametrize_with_checks``.
 """
@@ -26,12 +27,22 @@ from .conformance import CHECKS, Failed, Subject, example_marginal, quick_failur
 from .errors import unknown
 from .prior import TruncPrior
 
-__all__ = ["CHECKS", "Outcome", "Subject", "example_marginal", "parametrize_with_checks", "quick_failures", "run_check"]
+__all__ = [
+    "CHECKS",
+    "Outcome",
+    "Subject",
+    "example_marginal",
+    "parametrize_with_checks",
+    "quick_failures",
+    "run_check",
+]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a check went: ``expected`` is a failure that was declared, ``stale`` a declared one that did not happen."""
+    """How a check went: ``expected`` is a failure that was declared, ``stale`` a declared one that
+    did not happen.
+    """
 
     name: str
     status: Literal["passed", "failed", "expected", "stale"]
@@ -51,12 +62,20 @@ def run_check(name: str, subject: Subject) -> Outcome:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        message = f"expected no error; got {type(error).__name__}: {error} ({_line_of(error, subject)})"
+        message = (
+            f"expected no error; got {type(error).__name__}: {error} ({_line_of(error, subject)})"
+        )
     else:
         if name in declared:
-            return Outcome(name, "stale", f"declared as an expected failure ({declared[name]}), but it passes")
+            return Outcome(
+                name, "stale", f"declared as an expected failure ({declared[name]}), but it passes"
+            )
         return Outcome(name, "passed")
-    return Outcome(name, "expected", declared[name]) if name in declared else Outcome(name, "failed", message)
+    return (
+        Outcome(name, "expected", declared[name])
+        if name in declared
+        else Outcome(name, "failed", message)
+    )
 
 
 def _line_of(error: BaseException, subject: Subject) -> str:
@@ -67,7 +86,9 @@ def _line_of(error: BaseException, subject: Subject) -> str:
 
 
 def parametrize_with_checks(cls: type[TruncPrior], params: Mapping[str, Any] | None = None) -> Any:
-    """A decorator for a pytest test that takes ``check``: one test for each check of ``cls(**params)``."""
+    """A decorator for a pytest test that takes ``check``: one test for each check of
+    ``cls(**params)``.
+    """
     import pytest
 
     subject = Subject(cls, params or {})
@@ -79,4 +100,6 @@ def parametrize_with_checks(cls: type[TruncPrior], params: Mapping[str, Any] | N
         if outcome.status != "passed":
             pytest.fail(f"{name}: {outcome.message}", pytrace=False)
 
-    return pytest.mark.parametrize("check", [pytest.param(partial(check, name), id=name) for name in CHECKS])
+    return pytest.mark.parametrize(
+        "check", [pytest.param(partial(check, name), id=name) for name in CHECKS]
+    )

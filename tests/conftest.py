@@ -1,4 +1,6 @@
-"""Shared by all tests: a small frozen diffusion, saved as anybody's would be, and quick settings of every prior."""
+"""Shared by all tests: a small frozen diffusion, saved as anybody's would be, and quick settings of
+every prior.
+"""
 
 import os
 
@@ -35,5 +37,7 @@ def tiny():
 def marginal(tiny):
     """A marginal at t_trunc = 20 over 200 Gaussian images of 8x8, with 50 validation images."""
     generator = torch.Generator().manual_seed(0)
-    images = 0.3 * torch.randn(250, 1, 8, 8, generator=generator) + torch.linspace(-0.5, 0.5, 64).view(1, 8, 8)
+    images = 0.3 * torch.randn(250, 1, 8, 8, generator=generator) + torch.linspace(
+        -0.5, 0.5, 64
+    ).view(1, 8, 8)
     return TruncatedMarginal(images[:200], tiny, 20, images[200:])

@@ -1,4 +1,6 @@
-"""The conformance suite: every prior of ours passes it, and each planted fault fails the right check by name."""
+"""The conformance suite: every prior of ours passes it, and each planted fault fails the right
+check by name.
+"""
 
 import random
 import subprocess
@@ -16,11 +18,23 @@ from priorbench import TruncPrior, UserError, randn
 from priorbench.cli import cli
 from priorbench.conformance import QUICK as QUICK_CHECKS
 from priorbench.plugin_manager import Registration, load_plugins
-from priorbench.testing import CHECKS, Subject, example_marginal, parametrize_with_checks, quick_failures, run_check
+from priorbench.testing import (
+    CHECKS,
+    Subject,
+    example_marginal,
+    parametrize_with_checks,
+    quick_failures,
+    run_check,
+)
 
 PRIORS = sorted(load_plugins().of_kind("prior"))
-LONGER = {"vae": {"iterations": 500, "latent": 32}, "gan": {"iterations": 400, "learning_rate": 2e-3}}
-SUBJECTS = {name: Subject(load_plugins().find("prior", name).load(), QUICK[name]) for name in PRIORS}
+LONGER = {
+    "vae": {"iterations": 500, "latent": 32},
+    "gan": {"iterations": 400, "learning_rate": 2e-3},
+}
+SUBJECTS = {
+    name: Subject(load_plugins().find("prior", name).load(), QUICK[name]) for name in PRIORS
+}
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -58,7 +72,9 @@ class Good(TruncPrior):
         self.deviation.copy_(x.std(0))
 
     def sample(self, n, generator):
-        return self.mean + self.scale * self.deviation * randn((n, *self.mean.shape), generator, self.device)
+        return self.mean + self.scale * self.deviation * randn(
+            (n, *self.mean.shape), generator, self.device
+        )
 
 
 @parametrize_with_checks(Good, params={"scale": 1.0})
@@ -230,7 +246,9 @@ class Strided(Good):
     def fit(self, marginal, run):
         super().fit(marginal, run)
         x = marginal.draw(500, run.generator).flatten(1)
-        self.factor = torch.linalg.cholesky(torch.cov(x.T) + 1e-3 * torch.eye(x.shape[1])).T.contiguous().T
+        self.factor = (
+            torch.linalg.cholesky(torch.cov(x.T) + 1e-3 * torch.eye(x.shape[1])).T.contiguous().T
+        )
 
     def sample(self, n, generator):
         z = randn((n, len(self.factor)), generator, self.device)
@@ -275,7 +293,9 @@ def test_a_fault_is_planted_for_every_check():
     assert {check for _, check, _ in FAULTS} == set(CHECKS)
 
 
-@pytest.mark.parametrize(("cls", "check", "message"), FAULTS, ids=lambda v: getattr(v, "__name__", None))
+@pytest.mark.parametrize(
+    ("cls", "check", "message"), FAULTS, ids=lambda v: getattr(v, "__name__", None)
+)
 def test_a_planted_fault_fails_its_check_and_is_named(cls, check, message):
     outcome = run_check(check, Subject(cls))
     assert outcome.status == "failed"
@@ -284,16 +304,24 @@ def test_a_planted_fault_fails_its_check_and_is_named(cls, check, message):
     assert example_marginal().diffusion.digest() == Subject(Good).marginal.diffusion.digest()
 
 
-@pytest.mark.parametrize("cls", [Positional, OddEmits, Double, Hidden, Infinite, Repeating, Late, Unmoved])
+@pytest.mark.parametrize(
+    "cls", [Positional, OddEmits, Double, Hidden, Infinite, Repeating, Late, Unmoved]
+)
 def test_a_fault_fails_no_other_check(cls):
     (wanted,) = {check for c, check, _ in FAULTS if c is cls}
     subject = Subject(cls)
-    unrelated = [c for c in ("shape", "unfitted", "save and load", "refit", "frozen", "finite") if c != wanted]
+    unrelated = [
+        c
+        for c in ("shape", "unfitted", "save and load", "refit", "frozen", "finite")
+        if c != wanted
+    ]
     assert {run_check(c, subject).status for c in unrelated} <= {"passed"}
 
 
 class Declared(Unmoved):
-    expected_failures: ClassVar[dict[str, str]] = {"gaussian target": "it learns nothing on purpose"}
+    expected_failures: ClassVar[dict[str, str]] = {
+        "gaussian target": "it learns nothing on purpose"
+    }
 
 
 class Stale(Good):
@@ -314,14 +342,18 @@ def test_failures_can_be_declared_with_a_reason():
 
 
 def planted(monkeypatch, cls):
-    registration = Registration("prior", "planted", f"{__name__}:{cls.__name__}", "", False, "faults", "1.0")
+    registration = Registration(
+        "prior", "planted", f"{__name__}:{cls.__name__}", "", False, "faults", "1.0"
+    )
     monkeypatch.setitem(load_plugins().registrations, ("prior", "planted"), registration)
 
 
 @pytest.mark.parametrize(("cls", "code"), [(Good, 0), (Double, 1)])
 def test_the_command_says_what_failed(monkeypatch, cls, code):
     planted(monkeypatch, cls)
-    done = CliRunner().invoke(cli, ["check", "planted", "--only", "shape,dtype,finite"], standalone_mode=False)
+    done = CliRunner().invoke(
+        cli, ["check", "planted", "--only", "shape,dtype,finite"], standalone_mode=False
+    )
     assert done.return_value == code
     assert "passed   shape\n" in done.output
     assert ("failed   dtype" in done.output) == bool(code)
@@ -357,7 +389,9 @@ class DoubleAndRepeating(Repeating):
 
 def test_failures_of_two_causes_are_two_lines(monkeypatch):
     planted(monkeypatch, DoubleAndRepeating)
-    done = CliRunner().invoke(cli, ["check", "planted", "--only", "dtype,distinct,shape"], standalone_mode=False)
+    done = CliRunner().invoke(
+        cli, ["check", "planted", "--only", "dtype,distinct,shape"], standalone_mode=False
+    )
     assert [line.split(":")[0].split() for line in done.output.splitlines()] == [
         ["passed", "shape"],
         ["failed", "dtype"],
@@ -376,9 +410,20 @@ def test_pytest_chooses_a_check_by_its_name(tmp_path):
         "from priorbench.testing import parametrize_with_checks\nfrom priorbench_controls.prior import NoisePrior\n\n\n"
         "@parametrize_with_checks(NoisePrior)\ndef test_it(check):\n    check()\n"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--collect-only", "-k"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--collect-only",
+        "-k",
+    ]
     for chosen, name in (("generator", "generator"), ("global and state", "global state")):
-        done = subprocess.run([*command, chosen], cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*command, chosen], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
         assert f"::test_it[{name}]" in done.stdout, done.stdout + done.stderr
         assert "1/16 tests collected (15 deselected)" in done.stdout
 
@@ -391,7 +436,9 @@ def test_every_prior_of_ours_passes_the_quick_checks_as_it_is(name):
     assert quick_failures(load_plugins().find("prior", name).load(), {}) == []
 
 
-@pytest.mark.parametrize(("cls", "check", "message"), FAULTS, ids=lambda v: getattr(v, "__name__", None))
+@pytest.mark.parametrize(
+    ("cls", "check", "message"), FAULTS, ids=lambda v: getattr(v, "__name__", None)
+)
 def test_a_planted_fault_fails_its_quick_check(cls, check, message):
     if cls in (Raising, Leaving):
         assert quick_failures(cls, {}) == ["fit"]
@@ -418,7 +465,9 @@ class Hasty(TruncPrior):
             x = marginal.draw(64, run.generator).flatten(1) - self.mean
             mu, log_variance = self.encoder(x).chunk(2, 1)
             z = mu + (log_variance / 2).exp() * torch.from_numpy(np.random.randn(*mu.shape)).float()  # noqa: NPY002
-            loss = (self.decoder(z) - x).square().sum() + 0.5 * (mu**2 + log_variance.exp() - log_variance - 1).sum()
+            loss = (self.decoder(z) - x).square().sum() + 0.5 * (
+                mu**2 + log_variance.exp() - log_variance - 1
+            ).sum()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -438,7 +487,9 @@ def test_a_prior_that_does_all_wrong_fails_every_quick_check():
 
 def test_the_quick_checks_are_of_the_same_table():
     assert [name for name in CHECKS if name in QUICK_CHECKS] == list(QUICK_CHECKS)
-    assert {name for name in QUICK_CHECKS if QUICK_CHECKS[name] is not CHECKS[name]} == {"global state"}
+    assert {name for name in QUICK_CHECKS if QUICK_CHECKS[name] is not CHECKS[name]} == {
+        "global state"
+    }
 
 
 class Watched(Good):

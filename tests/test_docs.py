@@ -1,4 +1,6 @@
-"""The documentation does what it says: its blocks are run, and nothing that plugins can do is left out of it."""
+"""The documentation does what it says: its blocks are run, and nothing that plugins can do is left
+out of it.
+"""
 
 import inspect
 import os
@@ -22,7 +24,9 @@ HOOKS = {name: f for name, f in vars(hookspecs).items() if hasattr(f, "priorbenc
 
 def test_the_plugin_of_the_readme_registers_fits_and_samples(marginal, monkeypatch):
     (block,) = [
-        b for b in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S) if "hookimpl" in b
+        b
+        for b in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+        if "hookimpl" in b
     ]
     module = ModuleType("my_prior")
     monkeypatch.setitem(sys.modules, "my_prior", module)
@@ -36,7 +40,9 @@ def test_the_plugin_of_the_readme_registers_fits_and_samples(marginal, monkeypat
 
 
 def test_every_block_of_the_tutorial_runs(tmp_path):
-    """Files are written under the name in their first line, shell blocks run, in the order of the page."""
+    """Files are written under the name in their first line, shell blocks run, in the order of the
+    page.
+    """
     tools = tmp_path / "bin"
     tools.mkdir()
     (tools / "priorbench").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m priorbench "$@"\n')
@@ -45,8 +51,14 @@ def test_every_block_of_the_tutorial_runs(tmp_path):
         tool.chmod(0o755)
     folder = tmp_path / "work"
     folder.mkdir()
-    path = os.pathsep.join([str(ROOT), str(ROOT / "plugins"), str(folder), str(folder / "my-prior")])
-    environment = os.environ | {"PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": path, "COLUMNS": "160"}
+    path = os.pathsep.join(
+        [str(ROOT), str(ROOT / "plugins"), str(folder), str(folder / "my-prior")]
+    )
+    environment = os.environ | {
+        "PATH": f"{tools}:{os.environ['PATH']}",
+        "PYTHONPATH": path,
+        "COLUMNS": "160",
+    }
     printed, shells = "", 0
     for language, block in re.findall(r"```(\w+)\n(.*?)```", PAGE, re.S):
         if language == "python":
@@ -56,7 +68,12 @@ def test_every_block_of_the_tutorial_runs(tmp_path):
         elif language == "sh":
             shells += 1
             done = subprocess.run(
-                ["bash", "-e", "-c", block], cwd=folder, env=environment, capture_output=True, text=True, check=False
+                ["bash", "-e", "-c", block],
+                cwd=folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
             )
             assert done.returncode == 0, block + done.stdout + done.stderr
             printed += done.stdout
@@ -76,7 +93,11 @@ def test_no_hook_and_no_argument_is_undocumented():
     examples = "".join(re.findall(r"```python\n(.*?)```", PAGE, re.S))
     for name, hook in HOOKS.items():
         arguments = ", ".join(inspect.signature(hook).parameters)
-        assert f"`{name}({arguments})" in PAGE or f"{name}({arguments})`" in PAGE or name == "register_priors", name
+        assert (
+            f"`{name}({arguments})" in PAGE
+            or f"{name}({arguments})`" in PAGE
+            or name == "register_priors"
+        ), name
         assert f"def {name}({arguments}):" in examples, f"no example implements {name}"
         assert hook.__doc__
     signature = inspect.signature(hookspecs.Register.__call__)
@@ -84,7 +105,9 @@ def test_no_hook_and_no_argument_is_undocumented():
         assert re.search(rf"register\([^)]*{argument}", PAGE), argument
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize(
+    "page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
 def test_links_lead_somewhere(page):
     path = ROOT / page
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):

@@ -59,7 +59,9 @@ def test_the_built_in_priors_are_registered_with_distribution_and_version():
     found = load_plugins().of_kind("prior")
     assert set(found) >= {"gaussian", "ot", "sinf", "vae", "gan", "noise", "oracle", "memoriser"}
     assert {n for n, r in found.items() if r.control} == {"noise", "oracle", "memoriser"}
-    assert {(r.distribution, r.version) for r in found.values()} == {("priorbench", priorbench.__version__)}
+    assert {(r.distribution, r.version) for r in found.values()} == {
+        ("priorbench", priorbench.__version__)
+    }
 
 
 def test_a_strangers_plugin_comes_in_by_the_same_door(monkeypatch):
@@ -73,12 +75,16 @@ def test_an_unknown_name_gets_the_nearest_suggested():
 
 
 def test_two_plugins_with_one_name_are_both_named(monkeypatch):
-    with pytest.raises(UserError, match=r"'ot'.*(other 9\.9 and priorbench|priorbench .* and other 9\.9)"):
+    with pytest.raises(
+        UserError, match=r"'ot'.*(other 9\.9 and priorbench|priorbench .* and other 9\.9)"
+    ):
         plugins_with(monkeypatch, entry("other", registering("ot"), "other"))
 
 
 def test_a_broken_plugin_is_listed_and_the_rest_work(monkeypatch):
-    plugins = plugins_with(monkeypatch, entry("bad", ImportError("no module named nowhere"), "bad-prior"))
+    plugins = plugins_with(
+        monkeypatch, entry("bad", ImportError("no module named nowhere"), "bad-prior")
+    )
     assert [(b.distribution, b.reason) for b in plugins.broken] == [
         ("bad-prior", "ImportError: no module named nowhere")
     ]
@@ -86,8 +92,12 @@ def test_a_broken_plugin_is_listed_and_the_rest_work(monkeypatch):
 
 
 def test_a_factory_that_is_not_there_is_one_line(monkeypatch):
-    plugins = plugins_with(monkeypatch, entry("x", registering("x", factory="nowhere_at_all:X"), "xdist"))
-    with pytest.raises(UserError, match=r"'x' of xdist 9\.9 cannot be loaded from 'nowhere_at_all:X'"):
+    plugins = plugins_with(
+        monkeypatch, entry("x", registering("x", factory="nowhere_at_all:X"), "xdist")
+    )
+    with pytest.raises(
+        UserError, match=r"'x' of xdist 9\.9 cannot be loaded from 'nowhere_at_all:X'"
+    ):
         plugins.find("prior", "x").load()
 
 
@@ -170,7 +180,9 @@ def test_the_plugins_of_this_installation_are_whole():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_can_be_registered_and_is_suggested(monkeypatch, kind):
-    plugins = plugins_with(monkeypatch, entry("mine", registering("zebrafish", f"register_{kind}s"), "mine"))
+    plugins = plugins_with(
+        monkeypatch, entry("mine", registering("zebrafish", f"register_{kind}s"), "mine")
+    )
     found = plugins.find(kind, "zebrafish")
     assert (found.kind, found.distribution, found.version) == (kind, "mine", "9.9")
     with pytest.raises(UserError, match=f"no {kind} 'zebrafsh'; did you mean 'zebrafish'"):
@@ -187,11 +199,16 @@ def test_a_name_like_no_other_gets_all_there_are():
 
 def test_one_name_for_two_kinds_is_no_clash(monkeypatch):
     plugin = registering("ot", "register_extractors")
-    assert plugins_with(monkeypatch, entry("m", plugin, "m")).find("extractor", "ot").distribution == "m"
+    assert (
+        plugins_with(monkeypatch, entry("m", plugin, "m")).find("extractor", "ot").distribution
+        == "m"
+    )
 
 
 def test_two_strangers_with_one_name_are_both_named(monkeypatch):
-    entries = [entry(f"e{k}", registering("same", factory=f"module{k}:X"), f"dist{k}") for k in (1, 2)]
+    entries = [
+        entry(f"e{k}", registering("same", factory=f"module{k}:X"), f"dist{k}") for k in (1, 2)
+    ]
     with pytest.raises(UserError, match=r"prior 'same': dist1 9\.9 and dist2 9\.9") as caught:
         plugins_with(monkeypatch, *entries)
     assert "\n" not in str(caught.value)
@@ -206,7 +223,9 @@ def test_an_entry_point_that_is_seen_twice_is_one(monkeypatch):
 
 
 def test_an_entry_point_named_as_another_distributions_is_not_lost(monkeypatch):
-    """Entry point names are local to a distribution: a stranger's may be called ``ot`` and register ``mine``."""
+    """Entry point names are local to a distribution: a stranger's may be called ``ot`` and register
+    ``mine``.
+    """
     plugins = plugins_with(monkeypatch, entry("ot", registering("mine"), "their-prior"))
     assert "their-prior" in {r.distribution for r in plugins.registrations.values()} | {
         b.distribution for b in plugins.broken
@@ -217,7 +236,9 @@ def test_an_entry_point_named_as_another_distributions_is_not_lost(monkeypatch):
 # --- broken ones -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [ImportError("x"), SyntaxError("x"), RuntimeError("x"), AttributeError("x")])
+@pytest.mark.parametrize(
+    "error", [ImportError("x"), SyntaxError("x"), RuntimeError("x"), AttributeError("x")]
+)
 def test_whatever_an_import_raises_is_listed(monkeypatch, error):
     plugins = plugins_with(monkeypatch, entry("bad", error, "bad-prior"))
     assert [b.reason for b in plugins.broken] == [f"{type(error).__name__}: x"]
@@ -244,7 +265,9 @@ def test_a_hook_with_arguments_that_there_are_not_is_listed(monkeypatch):
     assert plugins.find("prior", "ot")
 
 
-@pytest.mark.parametrize("factory", ["collections", "collections:", "collections:Nothing", "", ":X", ".near:X"])
+@pytest.mark.parametrize(
+    "factory", ["collections", "collections:", "collections:Nothing", "", ":X", ".near:X"]
+)
 def test_a_factory_that_names_nothing_is_one_line(monkeypatch, factory):
     plugins = plugins_with(monkeypatch, entry("x", registering("x", factory=factory), "xdist"))
     with pytest.raises(UserError, match=r"prior 'x' of xdist 9\.9 cannot be loaded"):
@@ -260,7 +283,9 @@ def install(folder, distribution, version, entry_name, source):
     (folder / f"{module}.py").write_text(source)
     info = folder / f"{module}-{version}.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n"
+    )
     (info / "entry_points.txt").write_text(f"[priorbench]\n{entry_name} = {module}\n")
 
 
@@ -284,7 +309,13 @@ def register_{kind}s(register):
 
 def test_an_installed_plugin_that_raises_on_import_is_listed_as_broken(tmp_path):
     install(tmp_path, "bad-prior", "1.2", "bad", "raise OSError('no such library')")
-    install(tmp_path, "good-prior", "3.4", "good", REGISTERS.format(kind="prior", name="swan", factory="m:X"))
+    install(
+        tmp_path,
+        "good-prior",
+        "3.4",
+        "good",
+        REGISTERS.format(kind="prior", name="swan", factory="m:X"),
+    )
     done = command(tmp_path, "plugins")
     assert done.returncode == 0, done.stderr
     assert "broken bad of bad-prior 1.2: OSError: no such library" in done.stdout
@@ -294,7 +325,13 @@ def test_an_installed_plugin_that_raises_on_import_is_listed_as_broken(tmp_path)
 
 
 def test_installed_plugins_with_one_name_are_one_line_and_exit_code_2(tmp_path):
-    install(tmp_path, "other-ot", "5.6", "other", REGISTERS.format(kind="prior", name="ot", factory="m:X"))
+    install(
+        tmp_path,
+        "other-ot",
+        "5.6",
+        "other",
+        REGISTERS.format(kind="prior", name="ot", factory="m:X"),
+    )
     done = command(tmp_path, "plugins")
     assert done.returncode == 2
     assert "'ot'" in done.stderr
@@ -318,7 +355,9 @@ def test_an_installed_command_runs_and_stands_in_the_help(tmp_path):
 def test_a_plugins_command_runs_in_the_group(monkeypatch):
     from priorbench.cli import cli
 
-    plugins = plugins_with(monkeypatch, entry("h", registering("hello", "register_commands", f"{__name__}:hello"), "h"))
+    plugins = plugins_with(
+        monkeypatch, entry("h", registering("hello", "register_commands", f"{__name__}:hello"), "h")
+    )
     monkeypatch.setattr("priorbench.plugin_manager.load_plugins", lambda: plugins)
     done = CliRunner().invoke(cli, ["hello"])
     assert (done.exit_code, done.output) == (0, "hello\n")
@@ -349,7 +388,9 @@ def test_no_torch(code):
 def test_loading_a_prior_does_import_torch():
     """What the tests above forbid is seen when it happens."""
     code = "import sys; from priorbench.plugin_manager import load_plugins as p; p().find('prior', 'noise').load(); "
-    done = subprocess.run([sys.executable, "-c", code + "sys.exit('torch' in sys.modules)"], check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code + "sys.exit('torch' in sys.modules)"], check=False
+    )
     assert done.returncode == 1
 
 
@@ -388,11 +429,17 @@ def test_a_plugins_factories_are_its_own():
 
 @pytest.mark.parametrize("path", PLUGINS, ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_plugins_reach_for_no_inner_name_at_run_time(path):
-    """No attribute of an inner module by way of ``priorbench.`` or of a relative import that leaves the plugin."""
+    """No attribute of an inner module by way of ``priorbench.`` or of a relative import that leaves
+    the plugin.
+    """
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             assert node.level <= 1, f"{path}:{node.lineno}"
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "priorbench":
+        if (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "priorbench"
+        ):
             assert node.attr in priorbench.__all__, f"{path}:{node.lineno}"
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             assert not node.value.startswith("priorbench."), f"{path}:{node.lineno}"
@@ -545,7 +592,13 @@ def test_an_event_that_raises_is_named_and_the_run_goes_on(tiny_run, monkeypatch
 
 
 def test_a_command_of_priorbenchs_own_name_is_an_error(tmp_path):
-    install(tmp_path, "greedy", "1.2", "greedy", REGISTERS.format(kind="command", name="run", factory="m:x"))
+    install(
+        tmp_path,
+        "greedy",
+        "1.2",
+        "greedy",
+        REGISTERS.format(kind="command", name="run", factory="m:x"),
+    )
     done = command(tmp_path, "plugins")
     assert done.returncode == 2
     assert "two plugins register the command 'run': priorbench" in done.stderr
@@ -603,7 +656,8 @@ def test_a_new_distribution_passes_its_own_tests_and_the_linters(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["Heron", "../heron", "grey_heron", "json", "class", "heron-", "", "a\nb", "torch", "ot"]
+    "name",
+    ["Heron", "../heron", "grey_heron", "json", "class", "heron-", "", "a\nb", "torch", "ot"],
 )
 def test_names_that_no_distribution_can_have_are_refused(tmp_path, name):
     done = outcome(tmp_path, "new", name)
@@ -624,7 +678,13 @@ def test_the_mixture_of_the_repository_keeps_the_contract(monkeypatch):
 
 def measure(measured):
     assert measured.images.dtype == torch.uint8
-    assert len(measured.features) == len(measured.images) == len(measured.x_t) == len(measured.x_t_test) == 16
+    assert (
+        len(measured.features)
+        == len(measured.images)
+        == len(measured.x_t)
+        == len(measured.x_t_test)
+        == 16
+    )
     return {"grey": measured.images.float().mean(), "at": measured.t_trunc}
 
 
@@ -647,7 +707,9 @@ def tiny_run(monkeypatch, tmp_path):
             "full_chain": {"steps": 2},
             "t_trunc": [100],
         }
-        return priorbench.run(priors=["gaussian"], output=tmp_path / "out", settings=small | settings)
+        return priorbench.run(
+            priors=["gaussian"], output=tmp_path / "out", settings=small | settings
+        )
 
     return run
 

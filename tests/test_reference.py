@@ -25,7 +25,9 @@ def tables(page):
     """Each table of a page as a list of rows of cells, the header first."""
     found = []
     for block in re.findall(r"(?:^\|.*\|\n)+", (ROOT / page).read_text(), re.M):
-        rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in block.splitlines()]
+        rows = [
+            [cell.strip() for cell in line.strip("|\n").split("|")] for line in block.splitlines()
+        ]
         found.append([rows[0], *rows[2:]])
     return found
 
@@ -40,14 +42,18 @@ def test_the_first_table_of_the_readme_is_the_reference_run():
     run = RUNS["digits"]
     for row in rows:
         for cell, column in zip(row[1:], header[1:], strict=True):
-            (fid,) = run[(run.prior == row[0].split()[0]) & (run.t_trunc == int(column.split()[-1]))].fid
+            (fid,) = run[
+                (run.prior == row[0].split()[0]) & (run.t_trunc == int(column.split()[-1]))
+            ].fid
             digits = len(cell.partition(".")[2])
             assert f"{fid:.{digits}f}" == cell, row
 
 
 @pytest.mark.parametrize("run", ["digits", "mnist"])
 def test_the_tables_over_evaluations_are_the_reference_runs(run):
-    """Each entry is the test split's FID with half its 95 % interval, of the setting chosen on another split."""
+    """Each entry is the test split's FID with half its 95 % interval, of the setting chosen on
+    another split.
+    """
     header, *rows = shown("README.md", f"best on {run}, NFE")
     best = pd.read_csv(ROOT / f"results/reference/{run}-nfe/best.csv")
     for prior, *cells in rows:
@@ -55,7 +61,10 @@ def test_the_tables_over_evaluations_are_the_reference_runs(run):
             row = best[(best.prior == prior.split()[0]) & (best.nfe == int(nfe))].iloc[0]
             fid, half = cell.strip("*").split(" ± ")
             assert f"{row.fid:.{len(fid.partition('.')[2])}f}" == fid, (prior, nfe)
-            assert f"{(row.fid_high - row.fid_low) / 2:.{len(half.partition('.')[2])}f}" == half, (prior, nfe)
+            assert f"{(row.fid_high - row.fid_low) / 2:.{len(half.partition('.')[2])}f}" == half, (
+                prior,
+                nfe,
+            )
 
 
 def test_the_table_of_the_late_start_is_the_reference_run():
@@ -65,7 +74,9 @@ def test_the_table_of_the_late_start_is_the_reference_run():
         (fid,) = run[(run.prior == "noise") & (run.nfe == int(nfe))].fid
         assert f"{fid:.1f}" == noise
         for t_trunc, cell in zip(header[2:], gaussian, strict=True):
-            (fid,) = run[(run.prior == "gaussian") & (run.nfe == int(nfe)) & (run.t_trunc == int(t_trunc))].fid
+            (fid,) = run[
+                (run.prior == "gaussian") & (run.nfe == int(nfe)) & (run.t_trunc == int(t_trunc))
+            ].fid
             assert f"{fid:.1f}" == cell
 
 

@@ -10,10 +10,14 @@ from priorbench import FitRun, TruncatedMarginal, TruncPrior, randn
 
 
 class NoisePrior(TruncPrior):
-    """N(0, I). At t_trunc = T this is the ordinary full chain; below, what happens when nobody supplies x_{t_trunc}."""
+    """N(0, I). At t_trunc = T this is the ordinary full chain; below, what happens when nobody
+    supplies x_{t_trunc}.
+    """
 
     emits = "x_t"
-    expected_failures: ClassVar[dict[str, str]] = {"gaussian target": "pure noise is fitted to nothing"}
+    expected_failures: ClassVar[dict[str, str]] = {
+        "gaussian target": "pure noise is fitted to nothing"
+    }
     centre: Tensor
 
     def __init__(self) -> None:
@@ -50,14 +54,19 @@ class StoredPrior(TruncPrior):
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         rounds = -(-n // len(self.images))
-        orders = [torch.randperm(len(self.images), generator=generator, device=generator.device) for _ in range(rounds)]
+        orders = [
+            torch.randperm(len(self.images), generator=generator, device=generator.device)
+            for _ in range(rounds)
+        ]
         return self.images[torch.cat(orders)[:n].to(self.device)]
 
 
 class OraclePrior(StoredPrior):
     """Held-out validation images: the ceiling."""
 
-    chosen_on = "train"  # against the images that it stores, the least diffused would always look best
+    chosen_on = (
+        "train"  # against the images that it stores, the least diffused would always look best
+    )
 
     def choose(self, marginal: TruncatedMarginal) -> Tensor:
         if marginal.validation is None:

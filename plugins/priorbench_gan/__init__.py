@@ -5,4 +5,6 @@ from priorbench import hookimpl
 
 @hookimpl
 def register_priors(register):  # type: ignore[no-untyped-def]
-    register("gan", "priorbench_gan.prior:GANPrior", summary="GAN with R1 penalty and averaged generator")
+    register(
+        "gan", "priorbench_gan.prior:GANPrior", summary="GAN with R1 penalty and averaged generator"
+    )

@@ -5,13 +5,18 @@ r"""A generative adversarial network on x_{t_trunc}.
 
 What makes it stable on small data:
 
-* the **R1 penalty** on real draws, at every ``r1_every``-th step with the weight multiplied by as much, under
+* the **R1 penalty** on real draws, at every ``r1_every``-th step with the weight multiplied by as
+  much, under
 which the non-saturating game
-  converges locally (Mescheder et al., ICML 2018, https://arxiv.org/abs/1801.04406; lazily as in StyleGAN2);
-* both sides are seen **at t_trunc, freshly noised each step**: the discriminator never meets the same training
+  converges locally (Mescheder et al., ICML 2018, https://arxiv.org/abs/1801.04406; lazily as in
+  StyleGAN2);
+* both sides are seen **at t_trunc, freshly noised each step**: the discriminator never meets the
+  same training
 point twice,
-  and the two laws overlap (Diffusion-GAN, Wang et al., ICLR 2023, https://arxiv.org/abs/2206.02262);
-* an **average of the generator's weights** is what samples; no batch normalisation; Adam without momentum.
+  and the two laws overlap (Diffusion-GAN, Wang et al., ICLR 2023,
+  https://arxiv.org/abs/2206.02262);
+* an **average of the generator's weights** is what samples; no batch normalisation; Adam without
+  momentum.
 """
 
 from typing import Literal
@@ -27,7 +32,8 @@ class GANPrior(TruncPrior):
     """A GAN with R1 penalty and averaged generator.
 
     Arguments:
-        emits: ``x_0``, a clean guess that is diffused (in training too: the discriminator sees x_{t_trunc}), or
+        emits: ``x_0``, a clean guess that is diffused (in training too: the discriminator sees
+            x_{t_trunc}), or
         ``x_t``.
         latent: the dimension of z.
         r1: the weight gamma of the penalty.
@@ -75,7 +81,9 @@ class GANPrior(TruncPrior):
         self.ema = ema
 
     def build(self, shape: tuple[int, int, int]) -> None:
-        self.generator = Pushforward(shape, self.latent, self.emits == "x_t", self.width, self.depth)
+        self.generator = Pushforward(
+            shape, self.latent, self.emits == "x_t", self.width, self.depth
+        )
 
     def fit(self, marginal: TruncatedMarginal, run: FitRun) -> None:
         critic = encoder(marginal.shape, 1, self.width, self.depth).to(marginal.device)
@@ -86,7 +94,9 @@ class GANPrior(TruncPrior):
         for step in run.steps(self.iterations):
             with torch.no_grad():
                 fake = self.noised(marginal, run)
-            real = marginal.draw(self.batch_size, run.generator).requires_grad_(step % self.r1_every == 0)
+            real = marginal.draw(self.batch_size, run.generator).requires_grad_(
+                step % self.r1_every == 0
+            )
             score = critic(real)
             loss = (softplus(-score) + softplus(critic(fake))).mean()
             if real.requires_grad:

@@ -5,4 +5,8 @@ from priorbench import hookimpl
 
 @hookimpl
 def register_priors(register):  # type: ignore[no-untyped-def]
-    register("gaussian", "priorbench_gaussian.prior:GaussianPrior", summary="moment-matched Gaussian, closed form")
+    register(
+        "gaussian",
+        "priorbench_gaussian.prior:GaussianPrior",
+        summary="moment-matched Gaussian, closed form",
+    )

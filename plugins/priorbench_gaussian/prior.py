@@ -4,8 +4,8 @@ With mean :math:`\mu` and covariance :math:`\Sigma` of x_0 the moments of x_t ar
 
 .. math:: m = \sqrt{\bar\alpha_t} \, \mu, \qquad S = \bar\alpha_t \Sigma + (1 - \bar\alpha_t) I,
 
-so nothing is sampled and nothing is learned. A full-covariance Gaussian as the start of a truncated chain is studied as
-"gls" by Raya and Ambrogioni (NeurIPS 2023), https://arxiv.org/abs/2305.19693
+so nothing is sampled and nothing is learned. A full-covariance Gaussian as the start of a truncated
+chain is studied as "gls" by Raya and Ambrogioni (NeurIPS 2023), https://arxiv.org/abs/2305.19693
 """
 
 import math
@@ -21,9 +21,11 @@ class GaussianPrior(TruncPrior):
     """x_{t_trunc} ~ N(m, F F' + diag(v)).
 
     Arguments:
-        covariance: ``full``; ``diagonal``; ``identity``, the multiple of I with the same total variance; or
+        covariance: ``full``; ``diagonal``; ``identity``, the multiple of I with the same total
+            variance; or
         ``low_rank``,
-            the leading ``rank`` principal components plus a diagonal, for images too large for a d x d matrix.
+            the leading ``rank`` principal components plus a diagonal, for images too large for a d
+            x d matrix.
         rank: the number of components of ``low_rank``.
     """
 
@@ -40,7 +42,9 @@ class GaussianPrior(TruncPrior):
     ) -> None:
         super().__init__()
         if covariance not in ("full", "diagonal", "identity", "low_rank"):
-            raise ValueError(f"covariance must be full, diagonal, identity or low_rank, got {covariance!r}")
+            raise ValueError(
+                f"covariance must be full, diagonal, identity or low_rank, got {covariance!r}"
+            )
         if rank < 1:
             raise ValueError(f"rank must be at least 1, got {rank}")
         self.covariance = covariance
@@ -60,7 +64,9 @@ class GaussianPrior(TruncPrior):
         x = x - x.mean(0)
         variance = signal * x.square().mean(0) + noise
         if self.covariance == "full":
-            covariance = signal * x.T @ x / len(x) + noise * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+            covariance = signal * x.T @ x / len(x) + noise * torch.eye(
+                x.shape[1], dtype=x.dtype, device=x.device
+            )
             self.factor.copy_(torch.linalg.cholesky(covariance))
             self.deviation.zero_()
         elif self.covariance == "low_rank":
@@ -68,7 +74,9 @@ class GaussianPrior(TruncPrior):
             _, s, v = torch.svd_lowrank(x.float(), q=min(rank + 8, *x.shape), niter=4)
             factor = v[:, :rank] * s[:rank] * math.sqrt(signal / len(x))
             self.factor.zero_()[:, :rank].copy_(factor)
-            self.deviation.copy_((variance - factor.double().square().sum(1)).clamp(min=noise).sqrt())
+            self.deviation.copy_(
+                (variance - factor.double().square().sum(1)).clamp(min=noise).sqrt()
+            )
         elif self.covariance == "diagonal":
             self.deviation.copy_(variance.sqrt())
         else:

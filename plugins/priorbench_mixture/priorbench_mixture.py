@@ -2,8 +2,8 @@ r"""A mixture of Gaussians over images, fitted by scikit-learn after a PCA.
 
 .. math:: x_0 = m + A z + r \epsilon, \qquad z \sim \sum_k w_k \mathcal{N}(\mu_k, L_k L_k^\top)
 
-with A the leading principal components and r the deviation of what they leave out. The harness diffuses x_0, and the
-diffused law is again such a mixture: nothing is lost by fitting it at t = 0.
+with A the leading principal components and r the deviation of what they leave out. The harness
+diffuses x_0, and the diffused law is again such a mixture: nothing is lost by fitting it at t = 0.
 """
 
 import torch
@@ -60,7 +60,14 @@ class MixturePrior(TruncPrior):
         z = pca.transform(x)
         mixture = GaussianMixture(self.components, reg_covar=1e-4, random_state=seed).fit(z)
         factors = torch.linalg.cholesky(torch.from_numpy(mixture.covariances_))
-        found = (pca.mean_, pca.components_, pca.noise_variance_**0.5, mixture.weights_, mixture.means_, factors)
+        found = (
+            pca.mean_,
+            pca.components_,
+            pca.noise_variance_**0.5,
+            mixture.weights_,
+            mixture.means_,
+            factors,
+        )
         for buffer, value in zip(self.buffers_to_fit(), found, strict=True):
             buffer.copy_(torch.as_tensor(value))
 
@@ -68,7 +75,9 @@ class MixturePrior(TruncPrior):
         return [self.mean, self.axes, self.left_out, self.weights, self.centres, self.factors]
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        k = torch.multinomial(self.weights.cpu(), n, replacement=True, generator=generator).to(self.device)
+        k = torch.multinomial(self.weights.cpu(), n, replacement=True, generator=generator).to(
+            self.device
+        )
         noise = randn((n, self.factors.shape[1], 1), generator, self.device)
         z = self.centres[k] + (self.factors[k] @ noise).squeeze(2)
         x = self.mean + z @ self.axes
@@ -77,4 +86,8 @@ class MixturePrior(TruncPrior):
 
 @hookimpl
 def register_priors(register):  # type: ignore[no-untyped-def]
-    register("mixture", "priorbench_mixture:MixturePrior", summary="a mixture of Gaussians by scikit-learn")
+    register(
+        "mixture",
+        "priorbench_mixture:MixturePrior",
+        summary="a mixture of Gaussians by scikit-learn",
+    )

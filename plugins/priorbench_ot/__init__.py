@@ -10,9 +10,13 @@ __all__ = ["sliced_wasserstein"]
 @hookimpl
 def register_priors(register):  # type: ignore[no-untyped-def]
     register(
-        "ot", "priorbench_ot.prior:OTPrior", summary="transport map: closed form, then sliced Wasserstein distances"
+        "ot",
+        "priorbench_ot.prior:OTPrior",
+        summary="transport map: closed form, then sliced Wasserstein distances",
     )
-    register("sinf", "priorbench_ot.sinf:SINFPrior", summary="sliced iterative transport, no network")
+    register(
+        "sinf", "priorbench_ot.sinf:SINFPrior", summary="sliced iterative transport, no network"
+    )
 
 
 def __getattr__(name: str) -> Any:

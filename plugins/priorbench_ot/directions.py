@@ -1,13 +1,14 @@
 r"""Directions to slice along: random ones, and those that tell two batches apart best.
 
 * ``gaussian``: normalised Gaussian draws, uniform on the sphere.
-* ``orthogonal``: uniform too, and orthogonal among each d: the same mean distance with less variance (Rowland et al.,
-  AISTATS 2019, http://proceedings.mlr.press/v89/rowland19a.html).
-* convolution slices, for images: a stack of random convolutions down to one number, so that a direction is a product of
-  small kernels and neighbouring pixels count together (Nguyen and Ho, NeurIPS 2022, https://arxiv.org/abs/2204.01188).
-  Without activations the stack is linear, and a direction is its response to single pixels.
-* max-sliced: a few steps of gradient ascent on the distance from any of these (Deshpande et al., CVPR 2019,
-  https://arxiv.org/abs/1904.05877).
+* ``orthogonal``: uniform too, and orthogonal among each d: the same mean distance with less
+  variance (Rowland et al., AISTATS 2019, http://proceedings.mlr.press/v89/rowland19a.html).
+* convolution slices, for images: a stack of random convolutions down to one number, so that a
+  direction is a product of small kernels and neighbouring pixels count together (Nguyen and Ho,
+  NeurIPS 2022, https://arxiv.org/abs/2204.01188). Without activations the stack is linear, and a
+  direction is its response to single pixels.
+* max-sliced: a few steps of gradient ascent on the distance from any of these (Deshpande et al.,
+  CVPR 2019, https://arxiv.org/abs/1904.05877).
 """
 
 import math
@@ -40,11 +41,15 @@ def make_directions(
 
 
 def convolution_directions(
-    n: int, shape: tuple[int, int, int], generator: torch.Generator, device: torch.device | str | None = None
+    n: int,
+    shape: tuple[int, int, int],
+    generator: torch.Generator,
+    device: torch.device | str | None = None,
 ) -> Tensor:
     """``n`` convolution slices of images (C, H, W): (n, C H W), of unit length.
 
-    Kernels of 2 x 2 with stride 2 halve the image while both sides are even, one of what is left takes it to a number.
+    Kernels of 2 x 2 with stride 2 halve the image while both sides are even, one of what is left
+    takes it to a number.
     """
     channels, height, width = shape
     halvings = 0
@@ -52,6 +57,8 @@ def convolution_directions(
         height, width, halvings = height // 2, width // 2, halvings + 1
     found = randn((1, n, height, width), generator, device)
     for _ in range(halvings):  # from the number back to the pixels
-        found = F.conv_transpose2d(found, randn((n, 1, 2, 2), generator, device), stride=2, groups=n)
+        found = F.conv_transpose2d(
+            found, randn((n, 1, 2, 2), generator, device), stride=2, groups=n
+        )
     found = found.transpose(0, 1) * randn((n, channels, 1, 1), generator, device)
     return F.normalize(found.reshape(n, math.prod(shape)), dim=1)

@@ -3,12 +3,13 @@ r"""The sliced Wasserstein distance between two batches.
 .. math:: SW_p(x, y) = \Big( \frac{1}{K} \sum_{k=1}^K W_p^p(\langle x, \theta_k \rangle, \langle y, \theta_k \rangle)
           \Big)^{1/p}, \qquad \theta_k \in S^{d-1}
 
-In one dimension the optimal plan is monotone: sort both sides and pair them. With N = M points that is the mean of
-:math:`|x_{(i)} - y_{(i)}|^p`; with N != M the two quantile functions are steps, and the integral of their difference is
-a finite sum over the union of their jumps.
+In one dimension the optimal plan is monotone: sort both sides and pair them. With N = M points that
+is the mean of :math:`|x_{(i)} - y_{(i)}|^p`; with N != M the two quantile functions are steps, and
+the integral of their difference is a finite sum over the union of their jumps.
 
-The gradient needs nothing but the order of the projections, so it is computed on the way there, a chunk of directions
-at a time: what is kept for the backward pass is the gradient itself, (N, d), and never anything of size N K.
+The gradient needs nothing but the order of the projections, so it is computed on the way there, a
+chunk of directions at a time: what is kept for the backward pass is the gradient itself, (N, d),
+and never anything of size N K.
 
 References:
     | Wasserstein barycenter and its application to texture mixing (Rabin et al., 2011)
@@ -43,10 +44,12 @@ def sliced_wasserstein(
 
     Arguments:
         x, y: the batches, (N, d) and (M, d); N and M may differ. Differentiable once in both.
-        n_projections: K, how many random directions; has no effect where ``directions`` is a tensor.
+        n_projections: K, how many random directions; has no effect where ``directions`` is a
+            tensor.
         p: the order, at least 1 and finite.
-        directions: (K, d), of unit length, differentiable too; or how to draw them: ``gaussian`` (the default, uniform
-            on the sphere) or ``orthogonal`` (uniform too, and orthogonal among each d).
+        directions: (K, d), of unit length, differentiable too; or how to draw them: ``gaussian``
+            (the default, uniform on the sphere) or ``orthogonal`` (uniform too, and orthogonal
+            among each d).
         generator: what draws them; needed where ``directions`` is no tensor.
         chunk: directions at once; memory is of order N chunk + (N + K) d. All of them if left out.
         dtype: of the projections, ``torch.bfloat16`` for instance; that of ``x`` if left out.
@@ -55,7 +58,9 @@ def sliced_wasserstein(
         ValueError: for shapes that do not match, p < 1, or neither directions nor a generator.
     """
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or not len(x) or not len(y):
-        raise ValueError(f"x and y must be (N, d) and (M, d), got {tuple(x.shape)} and {tuple(y.shape)}")
+        raise ValueError(
+            f"x and y must be (N, d) and (M, d), got {tuple(x.shape)} and {tuple(y.shape)}"
+        )
     if not (x.is_floating_point() and y.is_floating_point()):
         raise ValueError(f"x and y must be of floating point, got {x.dtype} and {y.dtype}")
     if not 1 <= p < float("inf"):
@@ -67,7 +72,9 @@ def sliced_wasserstein(
             raise ValueError("give either directions or a generator to draw them with")
         if n_projections < 1:
             raise ValueError(f"n_projections must be at least 1, got {n_projections}")
-        directions = make_directions(directions or "gaussian", n_projections, x.shape[1], generator, x.device)
+        directions = make_directions(
+            directions or "gaussian", n_projections, x.shape[1], generator, x.device
+        )
     if directions.ndim != 2 or directions.shape[1] != x.shape[1] or not len(directions):
         raise ValueError(f"directions must be (K, {x.shape[1]}), got {tuple(directions.shape)}")
     return sliced_power(x, y, directions.to(x), p, chunk=chunk, dtype=dtype).pow(1 / p)
@@ -82,14 +89,22 @@ def sliced_power(
     chunk: int | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """SW_p^p of (N, d) and (M, d) along ``directions`` (K, d): a scalar, differentiable once in all three."""
+    """SW_p^p of (N, d) and (M, d) along ``directions`` (K, d): a scalar, differentiable once in all
+    three.
+    """
     return _SlicedPower.apply(x, y, directions, p, chunk or len(directions), dtype)
 
 
 class _SlicedPower(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, y: Tensor, directions: Tensor, p: float, chunk: int, dtype: torch.dtype | None
+        ctx: Any,
+        x: Tensor,
+        y: Tensor,
+        directions: Tensor,
+        p: float,
+        chunk: int,
+        dtype: torch.dtype | None,
     ) -> Tensor:
         to_x, to_y, to_directions = ctx.needs_input_grad[:3]
         ordered = to_x or to_y or to_directions
@@ -112,7 +127,9 @@ class _SlicedPower(torch.autograd.Function):
             for slope, order, z, mine in ((slope_u, of_u, x, by_x), (slope_v, of_v, y, by_y)):
                 if order is None:
                     continue
-                back = torch.empty_like(slope).scatter_(1, order, slope).to(x.dtype) / len(directions)
+                back = torch.empty_like(slope).scatter_(1, order, slope).to(x.dtype) / len(
+                    directions
+                )
                 if mine is not None:
                     mine.addmm_(back.T, directions[start : start + chunk])
                 if by_directions is not None:
@@ -144,7 +161,11 @@ def _transport(u: Tensor, v: Tensor, p: float, slopes: bool) -> tuple[Tensor, Te
     if not slopes:
         return value, gap, gap
     slope = _slope(gap, p) * weights.to(u.dtype)
-    return value, torch.zeros_like(u).index_add_(1, of_u, slope), -torch.zeros_like(v).index_add_(1, of_v, slope)
+    return (
+        value,
+        torch.zeros_like(u).index_add_(1, of_u, slope),
+        -torch.zeros_like(v).index_add_(1, of_v, slope),
+    )
 
 
 def _wide(u: Tensor) -> torch.dtype:
@@ -161,14 +182,19 @@ def _slope(gap: Tensor, p: float) -> Tensor:
     return 2 * gap if p == 2 else gap.sign() if p == 1 else p * gap.abs().pow(p - 1) * gap.sign()
 
 
-def ascend(x: Tensor, y: Tensor, directions: Tensor, steps: int = 5, rate: float = 1.0, p: float = 2) -> Tensor:
+def ascend(
+    x: Tensor, y: Tensor, directions: Tensor, steps: int = 5, rate: float = 1.0, p: float = 2
+) -> Tensor:
     """Directions (K, d) along which (N, d) and (M, d) lie further apart than along the given ones.
 
-    ``steps`` of gradient ascent on the sphere: each moves by ``rate`` along its gradient, ever less.
+    ``steps`` of gradient ascent on the sphere: each moves by ``rate`` along its gradient, ever
+    less.
     """
     x, y = x.detach(), y.detach()
     for step in range(steps):
         theta = directions.detach().requires_grad_()
         (slope,) = torch.autograd.grad(sliced_power(x, y, theta, p), theta)
-        directions = F.normalize(theta.detach() + rate / (step + 1) * F.normalize(slope, dim=1), dim=1)
+        directions = F.normalize(
+            theta.detach() + rate / (step + 1) * F.normalize(slope, dim=1), dim=1
+        )
     return directions

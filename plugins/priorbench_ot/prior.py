@@ -1,19 +1,22 @@
-r"""The optimal-transport prior: a map of normal draws to x_{t_trunc}, by closed forms and sliced Wasserstein distances.
+r"""The optimal-transport prior: a map of normal draws to x_{t_trunc}, by closed forms and sliced
+Wasserstein distances.
 
 .. math:: f_\phi(z) = s(z) + g_\phi(s(z)), \qquad z \sim N(0, I)
 
-s is closed-form transport to a Gaussian mixture (:mod:`.gaussian_maps`; with ``components=1`` the Bures-Wasserstein
-map to one Gaussian). g is a network, zero at the start, which learns what is missing by the fall of
+s is closed-form transport to a Gaussian mixture (:mod:`.gaussian_maps`; with ``components=1`` the
+Bures-Wasserstein map to one Gaussian). g is a network, zero at the start, which learns what is
+missing by the fall of
 
 .. math:: L(\phi) = \sum_s w_s \, SW_2^2 \big( h_s(x_t), h_s(f_\phi(z)) \big)
 
-over feature maps h_s (:mod:`.slices`): the mean over K directions of the squared differences of sorted projections,
-with fresh directions, fresh draws of the marginal and fresh z each step. No adversary, no labels. The distance to
-held-out draws of x_{t_trunc} is looked at before the first step and now and then, and the average of the weights with
-the least is kept: by that measure the map is never worse than its closed form.
+over feature maps h_s (:mod:`.slices`): the mean over K directions of the squared differences of
+sorted projections, with fresh directions, fresh draws of the marginal and fresh z each step. No
+adversary, no labels. The distance to held-out draws of x_{t_trunc} is looked at before the first
+step and now and then, and the average of the weights with the least is kept: by that measure the
+map is never worse than its closed form.
 
-Batches larger than memory are sorted first and propagated back in pieces (Run-Sort-ReRun, Lezama et al., ICML 2021,
-http://proceedings.mlr.press/v139/lezama21a.html), with the same gradient.
+Batches larger than memory are sorted first and propagated back in pieces (Run-Sort-ReRun, Lezama et
+al., ICML 2021, http://proceedings.mlr.press/v139/lezama21a.html), with the same gradient.
 """
 
 import math
@@ -32,16 +35,20 @@ class OTPrior(TruncPrior):
     """A transport map: Gaussian maps in closed form, and a residual trained by sliced W2.
 
     Arguments:
-        emits: ``x_0``, a clean guess that is diffused (in training too: the loss is always taken at x_{t_trunc}), or
-            ``x_t``.
+        emits: ``x_0``, a clean guess that is diffused (in training too: the loss is always taken at
+            x_{t_trunc}), or ``x_t``.
         components: how many Gaussian maps, at most; 1 is the closed-form map between Gaussians.
         crowd: training images for each component, at least: fewer images, fewer components.
-        ridge: what is added to the components' variances while they are fitted, in units of pixels squared.
+        ridge: what is added to the components' variances while they are fitted, in units of pixels
+            squared.
         latent: how many leading principal coordinates the mixture lives in and the network reads.
-        slices: what is sliced: ``pixels``, ``convolution``, ``backbone``, joined by "+", each with a weight after ":".
-        directions: ``pairs`` (half towards differences of the data, half Gaussian), ``gaussian`` or ``orthogonal``.
+        slices: what is sliced: ``pixels``, ``convolution``, ``backbone``, joined by "+", each with
+            a weight after ":".
+        directions: ``pairs`` (half towards differences of the data, half Gaussian), ``gaussian`` or
+            ``orthogonal``.
         projections: K, directions a step and feature map.
-        ascent: steps of ascent on the directions each time, towards max-sliced W2 (Deshpande et al., CVPR 2019).
+        ascent: steps of ascent on the directions each time, towards max-sliced W2 (Deshpande et
+            al., CVPR 2019).
         batch_size: draws a side and step.
         piece: how many of them are propagated back at once.
         iterations: optimiser steps; 0 leaves the closed form.
@@ -78,7 +85,9 @@ class OTPrior(TruncPrior):
         if emits not in ("x_t", "x_0"):
             raise ValueError(f"emits must be x_t or x_0, got {emits!r}")
         if directions not in ("pairs", "gaussian", "orthogonal"):
-            raise ValueError(f"directions must be pairs, gaussian or orthogonal, got {directions!r}")
+            raise ValueError(
+                f"directions must be pairs, gaussian or orthogonal, got {directions!r}"
+            )
         parse(slices)
         least = {"components": 1, "crowd": 1, "latent": 1, "projections": 1, "ascent": 0, "batch_size": 2, "piece": 1,
                  "iterations": 0, "checks": 1}  # fmt: skip
@@ -108,7 +117,9 @@ class OTPrior(TruncPrior):
     def build(self, shape: tuple[int, int, int]) -> None:
         self.start = GaussianMaps(shape, self.latent)
         self.residual = decoder(shape, self.start.coordinates, self.width, self.depth)
-        last = [m for m in self.residual.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)][-1]
+        last = [
+            m for m in self.residual.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)
+        ][-1]
         torch.nn.init.zeros_(last.weight)
         torch.nn.init.zeros_(last.bias)  # type: ignore[arg-type]
 
@@ -125,7 +136,9 @@ class OTPrior(TruncPrior):
 
     def fit(self, marginal: TruncatedMarginal, run: FitRun) -> None:
         self.start.fit(marginal, run, self.emits == "x_0", self.components, self.crowd, self.ridge)
-        slicer = Slicer(marginal, parse(self.slices), self.directions, self.projections, self.ascent)
+        slicer = Slicer(
+            marginal, parse(self.slices), self.directions, self.projections, self.ascent
+        )
         parameters = list(self.residual.parameters())
         optimizer = torch.optim.Adam(parameters, lr=self.learning_rate, betas=(0.9, 0.99))
         schedule = cosine(optimizer, run, max(self.iterations, 1))
@@ -154,8 +167,15 @@ class OTPrior(TruncPrior):
         zs = list(self.latents(self.batch_size, generator).split(self.piece))
         noise = [randn((len(z), *self.start.mean.shape), generator, z.device) for z in zs]
         with torch.set_grad_enabled(whole):
-            made = [slicer.features(self._at_t(z, eps, slicer.marginal)) for z, eps in zip(zs, noise, strict=True)]
-        joined = made[0] if whole else [torch.cat(maps).requires_grad_() for maps in zip(*made, strict=True)]
+            made = [
+                slicer.features(self._at_t(z, eps, slicer.marginal))
+                for z, eps in zip(zs, noise, strict=True)
+            ]
+        joined = (
+            made[0]
+            if whole
+            else [torch.cat(maps).requires_grad_() for maps in zip(*made, strict=True)]
+        )
         thetas = slicer.draw([x.detach() for x in joined], wanted, generator)
         loss = slicer.distance(joined, wanted, thetas, slicer.weights(wanted))
         if whole:
@@ -177,7 +197,9 @@ class OTPrior(TruncPrior):
 
 
 class HeldOut:
-    """Early stopping: the sliced distance to held-out draws, by the same draws, z and directions each time."""
+    """Early stopping: the sliced distance to held-out draws, by the same draws, z and directions
+    each time.
+    """
 
     DRAWS = 512
 
@@ -186,13 +208,15 @@ class HeldOut:
         validation = slicer.marginal.validation
         assert validation is not None
         self.prior, self.slicer = prior, slicer
-        wanted = [slicer.features(x) for x in validation.draw(self.DRAWS, generator).split(prior.piece)]
+        wanted = [
+            slicer.features(x) for x in validation.draw(self.DRAWS, generator).split(prior.piece)
+        ]
         self.wanted = [torch.cat(maps) for maps in zip(*wanted, strict=True)]
         self.zs = list(prior.latents(self.DRAWS, generator).split(prior.piece))
         self.noise = [randn((len(z), *slicer.marginal.shape), generator, z.device) for z in self.zs]
-        self.thetas = Slicer(slicer.marginal, slicer.kinds, prior.directions, 4 * prior.projections).draw(
-            self.wanted, self.wanted, generator
-        )
+        self.thetas = Slicer(
+            slicer.marginal, slicer.kinds, prior.directions, 4 * prior.projections
+        ).draw(self.wanted, self.wanted, generator)
         self.parameters = list(prior.residual.parameters())
         self.kept = [p.clone() for p in self.parameters]
         self.seen = [self.distance()]
@@ -200,13 +224,19 @@ class HeldOut:
     @torch.no_grad()
     def distance(self) -> float:
         pairs = zip(self.zs, self.noise, strict=True)
-        made = [self.slicer.features(self.prior._at_t(z, eps, self.slicer.marginal)) for z, eps in pairs]
+        made = [
+            self.slicer.features(self.prior._at_t(z, eps, self.slicer.marginal)) for z, eps in pairs
+        ]
         joined = [torch.cat(maps) for maps in zip(*made, strict=True)]
-        return float(self.slicer.distance(joined, self.wanted, self.thetas, self.slicer.weights(self.wanted)))
+        return float(
+            self.slicer.distance(joined, self.wanted, self.thetas, self.slicer.weights(self.wanted))
+        )
 
     @torch.no_grad()
     def look(self, average: EMA) -> None:
-        """Keep the average of the weights if it is the best so far; training goes on from where it was."""
+        """Keep the average of the weights if it is the best so far; training goes on from where it
+        was.
+        """
         live = [p.clone() for p in self.parameters]
         average.copy()
         self.seen.append(self.distance())

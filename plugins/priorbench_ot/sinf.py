@@ -3,16 +3,17 @@ r"""Sliced iterative transport: no network, no back-propagation.
 .. math:: x \leftarrow x + \sum_k \big( \psi_k(\theta_k \cdot x) - \theta_k \cdot x \big) \, \theta_k,
           \qquad \psi_k = F^{-1}_{\text{data}, k} \circ F_{x, k}
 
-layer after layer: along K orthonormal directions that tell the moved points and the data furthest apart (max-K-sliced
-Wasserstein distance, by ascent), each coordinate is moved by the optimal map between the two laws on a line, which
-sorting gives. It starts from the Gaussian with the data's moments; the first layers see whole images, later ones
-patches of ever smaller side, tiled from a random corner: small structure cannot be learned from few samples in many
-dimensions.
+layer after layer: along K orthonormal directions that tell the moved points and the data furthest
+apart (max-K-sliced Wasserstein distance, by ascent), each coordinate is moved by the optimal map
+between the two laws on a line, which sorting gives. It starts from the Gaussian with the data's
+moments; the first layers see whole images, later ones patches of ever smaller side, tiled from a
+random corner: small structure cannot be learned from few samples in many dimensions.
 
-Dai and Seljak, "Sliced Iterative Normalizing Flows" (the generator, SIG), ICML 2021, https://arxiv.org/abs/2007.00674
+Dai and Seljak, "Sliced Iterative Normalizing Flows" (the generator, SIG), ICML 2021,
+https://arxiv.org/abs/2007.00674
 
-Each layer is fitted to fresh draws of x_{t_trunc}. The sliced distance to held-out draws is looked at now and then, and
-the layers up to its least are kept.
+Each layer is fitted to fresh draws of x_{t_trunc}. The sliced distance to held-out draws is looked
+at now and then, and the layers up to its least are kept.
 """
 
 import math
@@ -38,8 +39,10 @@ class SINFPrior(TruncPrior):
         emits: ``x_t``, or ``x_0``: the law that is transported to.
         iterations: layers.
         directions: K, for each layer and patch; at most as many as a patch has values.
-        particles: points that are moved while fitting, and draws of the data that each layer is fitted to.
-        knots: quantiles by which each one-dimensional map is kept; between them it is linear, beyond them a shift.
+        particles: points that are moved while fitting, and draws of the data that each layer is
+            fitted to.
+        knots: quantiles by which each one-dimensional map is kept; between them it is linear,
+            beyond them a shift.
         ascent: steps towards the directions that tell most.
         smallest: the side of the smallest patches, in pixels.
     """
@@ -65,7 +68,14 @@ class SINFPrior(TruncPrior):
         self.knots = knots
         self.ascent = ascent
         self.smallest = smallest
-        least = {"iterations": 0, "directions": 1, "particles": 2, "knots": 2, "ascent": 0, "smallest": 1}
+        least = {
+            "iterations": 0,
+            "directions": 1,
+            "particles": 2,
+            "knots": 2,
+            "ascent": 0,
+            "smallest": 1,
+        }
         for name, value in least.items():
             if getattr(self, name) < value:
                 raise ValueError(f"{name} must be at least {value}, got {getattr(self, name)}")
@@ -75,7 +85,9 @@ class SINFPrior(TruncPrior):
         self.sides = [min(shape[1:])]
         while self.sides[-1] // 2 >= self.smallest:
             self.sides.append(self.sides[-1] // 2)
-        for level in range(len(self.sides)):  # of each layer, stacked: how many there are depends on the fit
+        for level in range(
+            len(self.sides)
+        ):  # of each layer, stacked: how many there are depends on the fit
             for name in ("corner", "theta", "source", "target"):
                 self.register_buffer(f"{name}_{level}", torch.empty(0))
 
@@ -110,7 +122,9 @@ class SINFPrior(TruncPrior):
         best = min(seen)[1] if seen else len(layers)
         for level in range(len(self.sides)):
             mine = [layer for of, layer in layers[:best] if of == level]
-            for name, tensors in zip(("corner", "theta", "source", "target"), zip(*mine, strict=True), strict=False):
+            for name, tensors in zip(
+                ("corner", "theta", "source", "target"), zip(*mine, strict=True), strict=False
+            ):
                 setattr(self, f"{name}_{level}", torch.stack(tensors))
         run.log(f"{best} of {len(layers)} layers kept, by the held-out sliced distance")
 
@@ -119,9 +133,18 @@ class SINFPrior(TruncPrior):
         return self.start.images(self.start(z))
 
     @torch.no_grad()
-    def _layer(self, x: Tensor, data: Tensor, side: int, generator: torch.Generator) -> list[Tensor]:
-        """corner (2,), theta (P, K, d), source and target (P, K, knots) of a layer over P patches of d values."""
-        corner = torch.stack([torch.randint(s, (), generator=generator, device=generator.device) for s in x.shape[2:]])
+    def _layer(
+        self, x: Tensor, data: Tensor, side: int, generator: torch.Generator
+    ) -> list[Tensor]:
+        """corner (2,), theta (P, K, d), source and target (P, K, knots) of a layer over P patches
+        of d values.
+        """
+        corner = torch.stack(
+            [
+                torch.randint(s, (), generator=generator, device=generator.device)
+                for s in x.shape[2:]
+            ]
+        )
         points, wanted = (_patches(y, side, corner) for y in (x, data))
         q = (torch.arange(self.knots, device=x.device) + 0.5) / self.knots
         thetas, sources, targets = [], [], []
@@ -135,9 +158,16 @@ class SINFPrior(TruncPrior):
             thetas.append(theta)
             sources.append(torch.quantile(theta @ u.T, q, dim=1).T)
             targets.append(torch.quantile(theta @ v.T, q, dim=1).T)
-        return [corner.to(x.device), torch.stack(thetas), torch.stack(sources), torch.stack(targets)]
+        return [
+            corner.to(x.device),
+            torch.stack(thetas),
+            torch.stack(sources),
+            torch.stack(targets),
+        ]
 
-    def _through(self, x: Tensor, side: int, corner: Tensor, theta: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    def _through(
+        self, x: Tensor, side: int, corner: Tensor, theta: Tensor, source: Tensor, target: Tensor
+    ) -> Tensor:
         points = _patches(x, side, corner)
         along = theta @ points.mT  # (P, K, N)
         right = torch.searchsorted(source, along.contiguous()).clamp(1, self.knots - 1)
@@ -151,7 +181,9 @@ class SINFPrior(TruncPrior):
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         x = self._begin(n, generator)
         for level, side in enumerate(self.sides):
-            parts = [getattr(self, f"{name}_{level}") for name in ("corner", "theta", "source", "target")]
+            parts = [
+                getattr(self, f"{name}_{level}") for name in ("corner", "theta", "source", "target")
+            ]
             for layer in zip(*parts, strict=True):
                 x = self._through(x, side, *layer)
         return x

@@ -1,9 +1,10 @@
-"""Sorting many rows: the whole cost of a sliced Wasserstein distance once the projections are there.
+"""Sorting many rows: the whole cost of a sliced Wasserstein distance once the projections are
+there.
 
-On a CPU numpy sorts float32 along the last axis by vector instructions, several times faster than torch, but only
-values, not with their order. So a value and its position go into one 64-bit integer: the float's bits above, made to
-sort as integers do, the position below. Rows are shared among threads (numpy releases the lock) in blocks that fit a
-cache.
+On a CPU numpy sorts float32 along the last axis by vector instructions, several times faster than
+torch, but only values, not with their order. So a value and its position go into one 64-bit
+integer: the float's bits above, made to sort as integers do, the position below. Rows are shared
+among threads (numpy releases the lock) in blocks that fit a cache.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,9 @@ WORTH = 1 << 15  # numbers from which on threads are worth starting
 
 
 def sort_rows(x: Tensor, order: bool) -> tuple[Tensor, Tensor | None]:
-    """Each row of (K, N) sorted, without gradient, and with ``order`` where each value was: (K, N) int64."""
+    """Each row of (K, N) sorted, without gradient, and with ``order`` where each value was: (K, N)
+    int64.
+    """
     if x.device.type != "cpu" or x.dtype != torch.float32 or x.shape[1] >= 2**31:
         values, found = x.detach().sort(dim=1)
         return values, found if order else None
@@ -45,9 +48,13 @@ def sort_rows(x: Tensor, order: bool) -> tuple[Tensor, Tensor | None]:
 
 
 def _with_order(rows: np.ndarray, values: np.ndarray, order: np.ndarray) -> None:
-    """Sort ``rows`` (K, N) float32 into ``values``, and where each was into ``order``; all are blocks of rows."""
+    """Sort ``rows`` (K, N) float32 into ``values``, and where each was into ``order``; all are
+    blocks of rows.
+    """
     bits = rows.view(np.int32)
-    key = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64)  # negative floats sort backwards as integers
+    key = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(
+        np.int64
+    )  # negative floats sort backwards as integers
     key <<= 32
     key |= np.arange(rows.shape[1])
     key.sort(axis=1)

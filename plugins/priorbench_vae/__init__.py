@@ -5,4 +5,8 @@ from priorbench import hookimpl
 
 @hookimpl
 def register_priors(register):  # type: ignore[no-untyped-def]
-    register("vae", "priorbench_vae.prior:VAEPrior", summary="variational autoencoder, Gaussian likelihood")
+    register(
+        "vae",
+        "priorbench_vae.prior:VAEPrior",
+        summary="variational autoencoder, Gaussian likelihood",
+    )

@@ -1,16 +1,17 @@
-r"""A variational autoencoder, z ~ N(0, I), x | z ~ N(g(z), s^2 I), fitted by the evidence lower bound.
+r"""A variational autoencoder, z ~ N(0, I), x | z ~ N(g(z), s^2 I), fitted by the evidence lower
+bound.
 
 .. math:: -\mathrm{ELBO}_\beta = \mathbb{E}_{q(z | x)} \Big[ \frac{\lVert x - g(z) \rVert^2}{2 s^2} + d \log s \Big]
           + \beta \, \mathrm{KL}\big(q(z | x) \,\Vert\, N(0, I)\big)
 
-**Likelihood**: Gaussian with one scale s for all pixels, learned with the rest (Rybkin et al., ICML 2021,
-https://arxiv.org/abs/2006.13202), so that no weight between the two terms has to be chosen by hand. **Beta
-schedule**: linear from 0 to
-``beta`` over the first ``warmup`` share of the steps (Sønderby et al., 2016), against posterior collapse.
+**Likelihood**: Gaussian with one scale s for all pixels, learned with the rest (Rybkin et al., ICML
+2021, https://arxiv.org/abs/2006.13202), so that no weight between the two terms has to be chosen by
+hand. **Beta schedule**: linear from 0 to ``beta`` over the first ``warmup`` share of the steps
+(Sønderby et al., 2016), against posterior collapse.
 
-With ``emits: x_t`` x is x_{t_trunc} and a sample is a draw of the likelihood: the noise that x_{t_trunc}
-carries anyway is then the
-likelihood's own. With ``emits: x_0`` x is a clean image, and a sample is the mean g(z) (diffusion adds the noise).
+With ``emits: x_t`` x is x_{t_trunc} and a sample is a draw of the likelihood: the noise that
+x_{t_trunc} carries anyway is then the likelihood's own. With ``emits: x_0`` x is a clean image, and
+a sample is the mean g(z) (diffusion adds the noise).
 """
 
 from typing import Literal
@@ -18,7 +19,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from priorbench import EMA, FitRun, Pushforward, TruncatedMarginal, TruncPrior, cosine, encoder, randn
+from priorbench import (
+    EMA,
+    FitRun,
+    Pushforward,
+    TruncatedMarginal,
+    TruncPrior,
+    cosine,
+    encoder,
+    randn,
+)
 
 
 class VAEPrior(TruncPrior):
@@ -51,7 +61,11 @@ class VAEPrior(TruncPrior):
         super().__init__()
         if emits not in ("x_t", "x_0"):
             raise ValueError(f"emits must be x_t or x_0, got {emits!r}")
-        for name, value in {"latent": latent, "batch_size": batch_size, "iterations": iterations}.items():
+        for name, value in {
+            "latent": latent,
+            "batch_size": batch_size,
+            "iterations": iterations,
+        }.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.emits = emits

@@ -1,4 +1,6 @@
-"""What a frozen model is worth by itself: does it fit a data set, and what does its full chain score?"""
+"""What a frozen model is worth by itself: does it fit a data set, and what does its full chain
+score?
+"""
 
 from collections.abc import Callable
 
@@ -26,7 +28,9 @@ def score(
     diffusion: FrozenDiffusion, data: Dataset, extractor: FeatureExtractorBase, solver: str, steps: int,
     n_samples: int, batch_size: int, seed: int, progress: Callable[[int, int, float], None],
 ) -> dict[str, str]:  # fmt: skip
-    """FID, precision and recall of ``n_samples`` draws of the full chain against the test split, with the floor."""
+    """FID, precision and recall of ``n_samples`` draws of the full chain against the test split,
+    with the floor.
+    """
     noise, chain = generator_for(seed, "sample"), generator_for(seed, "denoise")
     batches: list[torch.Tensor] = []
     sizes = [len(chunk) for chunk in torch.arange(n_samples).split(batch_size)]

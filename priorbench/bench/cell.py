@@ -1,4 +1,6 @@
-"""One cell: fit a prior, sample it once, denoise by every (solver, steps), measure. A pure function of its spec."""
+"""One cell: fit a prior, sample it once, denoise by every (solver, steps), measure. A pure function
+of its spec.
+"""
 
 import json
 import time
@@ -27,7 +29,17 @@ from ..store.fits import Fits
 from ..tables.columns import Row
 from ..task import Task, forget, load_task
 from .guard import Guard
-from .measure import AtT, BadSample, Drawn, choosing_fid, denoised, drawn, facts, make_row, test_columns
+from .measure import (
+    AtT,
+    BadSample,
+    Drawn,
+    choosing_fid,
+    denoised,
+    drawn,
+    facts,
+    make_row,
+    test_columns,
+)
 from .preview import preview
 from .timing import PeakMemory, clock
 
@@ -46,7 +58,9 @@ class Fit:
     new: bool
 
 
-def run_cell(spec: CellSpec, progress: Progress | None = None, fits: Fits | None = None) -> CellResult:
+def run_cell(
+    spec: CellSpec, progress: Progress | None = None, fits: Fits | None = None
+) -> CellResult:
     """Compute a cell. Whatever a prior does wrong is in the rows, not raised.
 
     Arguments:
@@ -60,11 +74,15 @@ def run_cell(spec: CellSpec, progress: Progress | None = None, fits: Fits | None
     rows, images = list[Row](), dict[str, np.ndarray]()
     try:
         with standard(), PeakMemory(task.diffusion.device) as memory:
-            rows, images = _compute(task, spec, guard, progress or (lambda step, total, loss: None), fits)
+            rows, images = _compute(
+                task, spec, guard, progress or (lambda step, total, loss: None), fits
+            )
         rows = [row | {"peak_memory_mb": round(memory.megabytes, 1)} for row in rows]
     except (CannotWrite, KeyboardInterrupt):
         raise
-    except BaseException as error:  # a prior that calls sys.exit, or panics in another language, ends itself alone
+    except (
+        BaseException
+    ) as error:  # a prior that calls sys.exit, or panics in another language, ends itself alone
         guard.log.append(traceback.format_exc())
         reason = " ".join(str(error).split()) or (
             "out of memory" if isinstance(error, MemoryError) else "no reason given"
@@ -91,7 +109,8 @@ def task_of(spec: CellSpec) -> Task:
     """What the cell is about, loaded once a process.
 
     Raises:
-        UserError: if it is no longer what the plan's hashes were taken of: results would be kept under a wrong name.
+        UserError: if it is no longer what the plan's hashes were taken of: results would be kept
+            under a wrong name.
     """
     task = load_task(*_sources(spec))
     loaded = load_plugins().find("prior", spec.prior).version
@@ -103,7 +122,9 @@ def task_of(spec: CellSpec) -> Task:
     ]
     for what, found, planned in checks:
         if found != planned:
-            raise UserError(f"{what} has changed since the run began; the same command again takes it as it is now")
+            raise UserError(
+                f"{what} has changed since the run began; the same command again takes it as it is now"
+            )
     return task
 
 
@@ -123,7 +144,8 @@ def _compute(
         samples = drawn(fit.prior, task, spec, spec.n_samples)
     if fits and fit.new:
         _keep(fit, task, spec, guard, fits)
-    # Settings are chosen by samples that the reported figures never see, against images that they are not reported on.
+    # Settings are chosen by samples that the reported figures never see, against images that they
+    # are not reported on.
     (_, n_samples), *others = spec.splits
     choosing: list[tuple[str, Tensor]] = []
     for split, n in others:
@@ -138,10 +160,15 @@ def _compute(
         chain = denoised(samples.x_t, task, spec, solver, steps)
         nfe = chain.nfe + ceil(samples.nfe)
         row = partial(make_row, task, spec, solver, steps, nfe=nfe, **known)
-        images[f"x_0 {solver} {nfe}"] = to_bytes(chain.x_0 if spec.save_samples else chain.x_0[:PREVIEW]).numpy()
+        images[f"x_0 {solver} {nfe}"] = to_bytes(
+            chain.x_0 if spec.save_samples else chain.x_0[:PREVIEW]
+        ).numpy()
         if not bool(chain.x_0.isfinite().all()):
             error = f"solver {solver} in {chain.nfe} evaluations made values that are not finite"
-            rows += [row(split=split, n_samples=n, status="failed", error=error) for split, n in spec.splits]
+            rows += [
+                row(split=split, n_samples=n, status="failed", error=error)
+                for split, n in spec.splits
+            ]
             continue
         timed = {"denoise_seconds": chain.seconds}
         columns = test_columns(chain, samples, at_t, task, spec, guard)
@@ -158,10 +185,14 @@ def _checked(cls: type[TruncPrior], params: str) -> str:
 
 
 def _failed_checks(spec: CellSpec) -> str:
-    """Which of the quick conformance checks a contender fails, looked at before its first fit in this process."""
+    """Which of the quick conformance checks a contender fails, looked at before its first fit in
+    this process.
+    """
     if spec.control:
         return ""
-    return _checked(load_plugins().find("prior", spec.prior).load(), json.dumps(spec.params, sort_keys=True))
+    return _checked(
+        load_plugins().find("prior", spec.prior).load(), json.dumps(spec.params, sort_keys=True)
+    )
 
 
 def _fit(task: Task, spec: CellSpec, guard: Guard, progress: Progress, fits: Fits | None) -> Fit:
@@ -173,7 +204,9 @@ def _fit(task: Task, spec: CellSpec, guard: Guard, progress: Progress, fits: Fit
         guard.log += kept.log
         if kept.prior is not None:
             return Fit(kept.prior, kept.seconds, kept.steps, new=False)
-    prior = make_prior(load_plugins().find("prior", spec.prior).load(), spec.label, spec.params).to(device)
+    prior = make_prior(load_plugins().find("prior", spec.prior).load(), spec.label, spec.params).to(
+        device
+    )
     run = fit_run(spec, progress, lambda line: guard.log.append(str(line)))
     started = clock(device)
     prior.fit(marginal, run)
@@ -188,32 +221,42 @@ def fit_run(spec: CellSpec, progress: Progress, log: Callable[[str], None]) -> F
 
 
 def _keep(fit: Fit, task: Task, spec: CellSpec, guard: Guard, fits: Fits) -> None:
-    """Save the fit only once its samples are valid (a bad fit that is kept would outlive the mending of its bug), and
-    before anything is measured (what ends the cell then does not cost the fit)."""
+    """Save the fit only once its samples are valid (a bad fit that is kept would outlive the
+    mending of its bug), and before anything is measured (what ends the cell then does not cost the
+    fit).
+    """
     if task.changed():
         raise BadSample("the fit changed what all cells share")
     about = {"fit_seconds": fit.seconds, "fit_steps": fit.steps, "log": list(guard.log)}
     with guard():
         reusable = fits.keep(spec, fit.prior, task.dataset.shape, **about)
     if not reusable:
-        guard.log.append("loaded from its weights the prior draws other samples: its fit will not be reused")
+        guard.log.append(
+            "loaded from its weights the prior draws other samples: its fit will not be reused"
+        )
 
 
-def _pictures(prior: TruncPrior, samples: Drawn, task: Task, spec: CellSpec, guard: Guard) -> dict[str, np.ndarray]:
+def _pictures(
+    prior: TruncPrior, samples: Drawn, task: Task, spec: CellSpec, guard: Guard
+) -> dict[str, np.ndarray]:
     """Samples on their way; without them the figures stand all the same."""
     try:
         with guard():
             found = preview(prior, samples.x_t, task, spec, ceil(samples.nfe))
     except Exception as error:
-        guard.notes.append(f"{spec.label} t_trunc {spec.t_trunc} has no picture of its way: {error}")
+        guard.notes.append(
+            f"{spec.label} t_trunc {spec.t_trunc} has no picture of its way: {error}"
+        )
         return {}
     return {name: shown.numpy() for name, shown in found.items()}
 
 
 def retimed(spec: CellSpec, rows: list[Row], fits: Fits, note: Callable[[str], None]) -> list[Row]:
-    """``rows`` of ``spec`` with sampling and denoising timed again, here and now and with nothing beside it.
+    """``rows`` of ``spec`` with sampling and denoising timed again, here and now and with nothing
+    beside it.
 
-    The seconds of the fit stay as they were. So do all rows where the fit is not to be had any more.
+    The seconds of the fit stay as they were. So do all rows where the fit is not to be had any
+    more.
     """
     task = task_of(spec)
     guard = Guard(task, spec.label)
@@ -226,7 +269,9 @@ def retimed(spec: CellSpec, rows: list[Row], fits: Fits, note: Callable[[str], N
             return rows
         with guard():
             samples = drawn(kept.prior, task, spec, spec.n_samples)
-        chains = {one.cell: denoised(samples.x_t, task, spec, *one.solvers[0]) for one in spec.results}
+        chains = {
+            one.cell: denoised(samples.x_t, task, spec, *one.solvers[0]) for one in spec.results
+        }
     found = []
     for row in (row for row in rows if row["cell"] in chains):
         chain = chains[row["cell"]]

@@ -24,7 +24,9 @@ class _Enough(Exception):
 
 
 class _Taste:
-    """Listens to a fit from its first step on, which comes after all that is done but once, and soon ends it."""
+    """Listens to a fit from its first step on, which comes after all that is done but once, and
+    soon ends it.
+    """
 
     def __init__(self) -> None:
         self.first: tuple[float, int] | None = None
@@ -41,7 +43,8 @@ class _Taste:
 
 
 def estimate(plan: Plan, specs: Iterable[CellSpec]) -> float:
-    """Seconds that ``specs`` should take here, from a taste of each: a batch denoised, each kind of fit begun.
+    """Seconds that ``specs`` should take here, from a taste of each: a batch denoised, each kind of
+    fit begun.
 
     A prior that reports no progress is run to its end.
     """
@@ -49,7 +52,9 @@ def estimate(plan: Plan, specs: Iterable[CellSpec]) -> float:
     if not specs:
         return 0.0
     first = specs[0]
-    task = load_task(first.dataset, first.backbone, first.extractor, first.device, first.precision, first.compile)
+    task = load_task(
+        first.dataset, first.backbone, first.extractor, first.device, first.precision, first.compile
+    )
     per_evaluation = _seconds_per_evaluation(task.diffusion, plan.config.batch_size)
     fits: dict[str, float] = {}
     total = 0.0
@@ -66,10 +71,18 @@ def _fit_seconds(task: Task, spec: CellSpec) -> float:
     prior = make_prior(load_plugins().find("prior", spec.prior).load(), spec.label, spec.params)
     seconds, steps = read_budget(spec.fit_budget)
     taste, started = _Taste(), time.monotonic()
-    with suppress(Exception), isolated():  # enough; or a prior that fails, which its cell will report
-        prior.fit(task.marginal(spec.t_trunc), FitRun(generator_for(0, "estimate"), None, taste, budget=steps))
+    with (
+        suppress(Exception),
+        isolated(),
+    ):  # enough; or a prior that fails, which its cell will report
+        prior.fit(
+            task.marginal(spec.t_trunc),
+            FitRun(generator_for(0, "estimate"), None, taste, budget=steps),
+        )
     found = time.monotonic() - started + taste.rest
-    return seconds if seconds and taste.steps > 1 else found  # of a fit without steps a budget changes nothing
+    return (
+        seconds if seconds and taste.steps > 1 else found
+    )  # of a fit without steps a budget changes nothing
 
 
 def _seconds_per_evaluation(diffusion: FrozenDiffusion, batch: int) -> float:

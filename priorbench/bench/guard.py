@@ -22,7 +22,9 @@ class Guard:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        with isolated(lambda name: self.say(self.log, f"{self.label} changed {name}; it was put back")):
+        with isolated(
+            lambda name: self.say(self.log, f"{self.label} changed {name}; it was put back")
+        ):
             try:
                 yield
             finally:

@@ -1,4 +1,6 @@
-"""The middle of a cell: samples of x_{t_trunc}, the chain from there to x_0, and what both are worth as columns."""
+"""The middle of a cell: samples of x_{t_trunc}, the chain from there to x_0, and what both are
+worth as columns.
+"""
 
 import math
 from collections.abc import Callable
@@ -55,7 +57,9 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Chain:
-    """x_0 of one solver setting, its median seconds an image, those of each batch, and the chain's evaluations."""
+    """x_0 of one solver setting, its median seconds an image, those of each batch, and the chain's
+    evaluations.
+    """
 
     x_0: Tensor
     seconds: float
@@ -66,8 +70,8 @@ class Chain:
 def drawn(prior: TruncPrior, task: Task, spec: CellSpec, count: int, stream: str = "") -> Drawn:
     """``count`` samples of ``prior``, by random streams of their own.
 
-    There is no call before the clock runs: a prior could work ahead in it. Only the frozen model is warmed up, by us,
-    so that no prior is charged for its compilation.
+    There is no call before the clock runs: a prior could work ahead in it. Only the frozen model is
+    warmed up, by us, so that no prior is charged for its compilation.
 
     Raises:
         BadSample: if the prior returns anything but finite images of the data's shape.
@@ -86,13 +90,19 @@ def drawn(prior: TruncPrior, task: Task, spec: CellSpec, count: int, stream: str
         batch = torch.zeros(min(spec.batch_size, count), *diffusion.shape, device=diffusion.device)
         diffusion.denoise(batch, spec.t_trunc, "ddim", 1)
     before = diffusion.evaluated_images
-    x_t, timing = timed(draw, generator_for(spec.seed, f"sample{stream}"), count, spec.batch_size, diffusion.device)
+    x_t, timing = timed(
+        draw, generator_for(spec.seed, f"sample{stream}"), count, spec.batch_size, diffusion.device
+    )
     nfe = (diffusion.evaluated_images - before) / count
-    return Drawn(torch.cat(emitted) if emitted else x_t, x_t, timing.total / count, timing.batches, nfe)
+    return Drawn(
+        torch.cat(emitted) if emitted else x_t, x_t, timing.total / count, timing.batches, nfe
+    )
 
 
 def _sound(x: Any, n: int, task: Task) -> Tensor:
-    """A copy of what ``sample(n)`` returned (a prior may fill one tensor again and again), if it is n finite images."""
+    """A copy of what ``sample(n)`` returned (a prior may fill one tensor again and again), if it is
+    n finite images.
+    """
     wanted = (n, *task.dataset.shape)
     if not isinstance(x, Tensor) or tuple(x.shape) != wanted:
         got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
@@ -115,9 +125,16 @@ def denoised(x_t: Tensor, task: Task, spec: CellSpec, solver: str, steps: int | 
     diffusion.denoise(chunks[0], spec.t_trunc, solver, 1, generator_for(spec.seed, "warm up"))
     before = diffusion.evaluations
     x_0, timing = timed(
-        denoise, generator_for(spec.seed, "denoise"), spec.n_samples, spec.batch_size, diffusion.device, TIMINGS
+        denoise,
+        generator_for(spec.seed, "denoise"),
+        spec.n_samples,
+        spec.batch_size,
+        diffusion.device,
+        TIMINGS,
     )
-    return Chain(x_0, median(timing.batches), timing.batches, (diffusion.evaluations - before) // calls)
+    return Chain(
+        x_0, median(timing.batches), timing.batches, (diffusion.evaluations - before) // calls
+    )
 
 
 def facts(prior: TruncPrior, samples: Drawn, task: Task, spec: CellSpec) -> dict[str, Any]:
@@ -136,22 +153,28 @@ class AtT:
 
     Attributes:
         x_t_test: as many fresh draws of the held-out marginal.
-        columns: the distances between both, and what gives the prior away (:mod:`priorbench.metrics.leakage`).
+        columns: the distances between both, and what gives the prior away
+            (:mod:`priorbench.metrics.leakage`).
     """
 
     def __init__(self, samples: Drawn, task: Task, spec: CellSpec, emits: str) -> None:
         generator = generator_for(spec.seed, "evaluate")
         self.x_t_test = task.held_out(spec.t_trunc).draw(spec.n_samples, generator)
         between = distances(samples.x_t, self.x_t_test, generator, spec.w2_points)
-        # Judged is what is measured: some of these very samples, which no prior can tell from the others.
-        chosen = torch.randperm(spec.n_samples, generator=generator_for(spec.seed, "judged"))[:JUDGED]
+        # Judged is what is measured: some of these very samples, which no prior can tell from the
+        # others.
+        chosen = torch.randperm(spec.n_samples, generator=generator_for(spec.seed, "judged"))[
+            :JUDGED
+        ]
         emitted, x_t = (x[chosen.to(x.device)].cpu() for x in (samples.emitted, samples.x_t))
         self.columns = {f"{name}_xt": value for name, value in between.items()}
         self.columns |= task.emitted(None if emits == "x_0" else spec.t_trunc).judge(emitted)
         self.columns |= task.noise_level(spec.t_trunc).judge(x_t)
 
 
-def test_columns(chain: Chain, samples: Drawn, at_t: AtT, task: Task, spec: CellSpec, guard: Guarded) -> dict[str, Any]:
+def test_columns(
+    chain: Chain, samples: Drawn, at_t: AtT, task: Task, spec: CellSpec, guard: Guarded
+) -> dict[str, Any]:
     """Columns of the reported row of one solver setting."""
     images, alpha_bar = to_bytes(chain.x_0), float(task.diffusion.process.alpha_bar[spec.t_trunc])
     features = features_of(images, task.extractor)
@@ -159,7 +182,9 @@ def test_columns(chain: Chain, samples: Drawn, at_t: AtT, task: Task, spec: Cell
     ratio, error = neighbour_ratio(features, train, test)
     held_out, held_out_error = task.held_out_ratio
     reference = to_float(task.dataset.test)
-    at_0 = distances(to_float(images), reference, generator_for(spec.seed, "evaluate x_0"), spec.w2_points)
+    at_0 = distances(
+        to_float(images), reference, generator_for(spec.seed, "evaluate x_0"), spec.w2_points
+    )
     measured = Measured(
         images, task.dataset.test, task.dataset.train, features, test, train,
         samples.x_t.cpu(), at_t.x_t_test.cpu(), spec.t_trunc, generator_for(spec.seed, "metrics"),
@@ -190,20 +215,28 @@ def _plugged_metrics(spec: CellSpec, measured: Measured, guard: Guarded) -> dict
             columns = load_plugins().find("metric", name).load()(measured)
         for column, value in columns.items():
             if column in COLUMNS or column in found:
-                raise ValueError(f"metric {name!r} returned the column {column!r}, which is there already")
+                raise ValueError(
+                    f"metric {name!r} returned the column {column!r}, which is there already"
+                )
             found[column] = float(value)
     return found
 
 
-def choosing_fid(x_t: Tensor, task: Task, spec: CellSpec, solver: str, steps: int | None, split: str) -> float:
+def choosing_fid(
+    x_t: Tensor, task: Task, spec: CellSpec, solver: str, steps: int | None, split: str
+) -> float:
     """FID of one solver setting on the split that settings are chosen on."""
     generator = generator_for(spec.seed, f"denoise {split}")
     chunks = x_t.split(spec.batch_size)
-    x_0 = torch.cat([task.diffusion.denoise(x, spec.t_trunc, solver, steps, generator) for x in chunks])
+    x_0 = torch.cat(
+        [task.diffusion.denoise(x, spec.t_trunc, solver, steps, generator) for x in chunks]
+    )
     return fid(features_of(to_bytes(x_0), task.extractor), task.features(split))
 
 
-def make_row(task: Task, spec: CellSpec, solver: str, steps: int | None, **values: Any) -> dict[str, Any]:
+def make_row(
+    task: Task, spec: CellSpec, solver: str, steps: int | None, **values: Any
+) -> dict[str, Any]:
     """A row of comparison.csv, all columns but those that need other rows."""
     return {
         "dataset": task.dataset.name,

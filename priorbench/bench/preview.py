@@ -1,4 +1,6 @@
-"""What a cell keeps to be looked at: samples on their way from z to x_0, and the training images nearest to them."""
+"""What a cell keeps to be looked at: samples on their way from z to x_0, and the training images
+nearest to them.
+"""
 
 import math
 
@@ -16,12 +18,16 @@ from ..task import Task
 SHOWN = 10  # samples on their way
 
 
-def preview(prior: TruncPrior, x_t: Tensor, task: Task, spec: CellSpec, nfe_prior: int = 0) -> dict[str, Tensor]:
-    """Bytes (SHOWN, C, H, W) by name, of one solver setting: the last, of pure noise the full chain, which comes first.
+def preview(
+    prior: TruncPrior, x_t: Tensor, task: Task, spec: CellSpec, nfe_prior: int = 0
+) -> dict[str, Tensor]:
+    """Bytes (SHOWN, C, H, W) by name, of one solver setting: the last, of pure noise the full
+    chain, which comes first.
 
-    ``chain <solver> <NFE> <t>`` for a few t from t_trunc down to 0; ``nearest``, the training image that is nearest to
-    each x_0 in the extractor's features; where the prior shows its latents, ``z`` and ``f(z)``, which the chain starts
-    from then. Draws are its own: no figure of the table depends on them.
+    ``chain <solver> <NFE> <t>`` for a few t from t_trunc down to 0; ``nearest``, the training image
+    that is nearest to each x_0 in the extractor's features; where the prior shows its latents,
+    ``z`` and ``f(z)``, which the chain starts from then. Draws are its own: no figure of the table
+    depends on them.
     """
     diffusion = task.diffusion
     solver, steps = spec.solvers[0 if spec.t_trunc == diffusion.T else -1]
@@ -33,7 +39,9 @@ def preview(prior: TruncPrior, x_t: Tensor, task: Task, spec: CellSpec, nfe_prio
             z = prior.latents(len(x), generator)
             x = prior.from_latents(z).to(diffusion.device, torch.float32)
         if x.shape != x_t[:SHOWN].shape or len(z) != len(x) or not bool(x.isfinite().all()):
-            raise ValueError(f"from_latents(latents({len(z)})) must give as many finite images as sample does")
+            raise ValueError(
+                f"from_latents(latents({len(z)})) must give as many finite images as sample does"
+            )
         kept |= {"z": to_bytes(as_images(z, task.dataset.shape)), "f(z)": to_bytes(x)}
         if prior.emits == "x_0":
             x = diffusion.diffuse(x, spec.t_trunc, generator)
@@ -46,8 +54,9 @@ def preview(prior: TruncPrior, x_t: Tensor, task: Task, spec: CellSpec, nfe_prio
 
 
 def as_images(z: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Latents (N, ...) as images: of ``shape`` where they have as many numbers, else squares of one channel, filled up
-    with grey."""
+    """Latents (N, ...) as images: of ``shape`` where they have as many numbers, else squares of one
+    channel, filled up with grey.
+    """
     z = z.detach().flatten(1).float()
     if z.shape[1] == math.prod(shape):
         return z.view(-1, *shape)

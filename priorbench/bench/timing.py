@@ -21,7 +21,9 @@ def clock(device: torch.device) -> float:
 
 
 class PeakMemory:
-    """The most memory in use while inside, in MB: allocated on a CUDA device, else resident in this process."""
+    """The most memory in use while inside, in MB: allocated on a CUDA device, else resident in this
+    process.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.cuda = device.type == "cuda"
@@ -65,10 +67,16 @@ class Timing:
 
 
 def timed(
-    draw: Draw, generator: torch.Generator, count: int, batch_size: int, device: torch.device, least: int = 1
+    draw: Draw,
+    generator: torch.Generator,
+    count: int,
+    batch_size: int,
+    device: torch.device,
+    least: int = 1,
 ) -> tuple[Tensor, Timing]:
-    """``count`` draws by batches, and how long they took; further batches are drawn and dropped until ``least`` are
-    timed."""
+    """``count`` draws by batches, and how long they took; further batches are drawn and dropped
+    until ``least`` are timed.
+    """
     drawn, seconds = [], []
     sizes = [len(chunk) for chunk in torch.arange(count).split(batch_size)]
     for size in sizes:

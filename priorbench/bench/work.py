@@ -16,14 +16,16 @@ def _nobody(event: str, spec: CellSpec, *values: Any) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """What an executor is handed: called with a spec, it computes that cell, here or in the process it was pickled to.
+    """What an executor is handed: called with a spec, it computes that cell, here or in the process
+    it was pickled to.
 
     Attributes:
         fits: where fitted priors are kept.
         workers: how many cells may be computed at once (``--workers``).
         timeout: seconds after which a cell is to be given up as failed (``--timeout``), or None.
         at_once: how many cells are computed at once, for the rows to say; an executor replaces it.
-        tell: is called with ("cell", spec) when one begins and ("progress", spec, step, total, loss) in its fit.
+        tell: is called with ("cell", spec) when one begins and ("progress", spec, step, total,
+            loss) in its fit.
     """
 
     fits: Fits | None = None

@@ -1,4 +1,6 @@
-"""Cells in processes of their own: several at once, each killed when its time is over, none missed when it dies."""
+"""Cells in processes of their own: several at once, each killed when its time is over, none missed
+when it dies.
+"""
 
 import os
 import signal
@@ -27,7 +29,8 @@ def pool(work: Work, specs: list[CellSpec]) -> Iterator[CellResult]:
     """Each result as it is done. The threads that torch has here are divided among the processes."""
     if not specs:
         return
-    # Fewer cells than workers are computed as among others: rows of one folder are timed under one condition.
+    # Fewer cells than workers are computed as among others: rows of one folder are timed under one
+    # condition.
     count, threads = min(work.workers, len(specs)), max(1, torch.get_num_threads() // work.workers)
     work = replace(work, at_once=work.workers)
     waiting, workers = deque(specs), [Worker(work, threads) for _ in range(count)]
@@ -52,7 +55,9 @@ def _with_news(workers: list["Worker"]) -> list["Worker"]:
     """Waits for those that said something, died or ran out of time."""
     deadlines = [w.deadline for w in workers if w.deadline is not None]
     patience = min(3600.0, max(0.0, min(deadlines) - time.monotonic())) if deadlines else None
-    ready = set(connection.wait([end for w in workers for end in (w.pipe, w.process.sentinel)], patience))
+    ready = set(
+        connection.wait([end for w in workers for end in (w.pipe, w.process.sentinel)], patience)
+    )
     return [w for w in workers if ready & {w.pipe, w.process.sentinel} or w.late]
 
 
@@ -81,7 +86,9 @@ class Worker:
             self.pipe.send(spec)
 
     def news(self) -> CellResult | None:
-        """Take in what the process said, and see whether it is there and in time: a result, if there is one."""
+        """Take in what the process said, and see whether it is there and in time: a result, if
+        there is one.
+        """
         try:
             while self.pipe.poll():
                 said, *values = self.pipe.recv()
@@ -132,7 +139,9 @@ class Worker:
 def _serve(pipe: Any, work: Work, threads: int) -> None:
     """The process's side: specs in, events and results out, until nobody is there any more."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which outlives a process that is killed
+    tqdm.set_lock(
+        threading.RLock()
+    )  # its own is a semaphore of the system, which outlives a process that is killed
     torch.set_num_threads(threads)
     last = 0.0
 

@@ -1,4 +1,6 @@
-"""The command line. Importing it imports no torch: each command's module is loaded when it is called."""
+"""The command line. Importing it imports no torch: each command's module is loaded when it is
+called.
+"""
 
 import sys
 
@@ -9,7 +11,9 @@ from .plugin_options import HELP, take_plugin_options
 
 
 class Commands(click.Group):
-    """The commands that are registered, ours and those of plugins alike, each imported when it is called."""
+    """The commands that are registered, ours and those of plugins alike, each imported when it is
+    called.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_registered())
@@ -42,8 +46,9 @@ def _registered():  # type: ignore[no-untyped-def]
 @click.version_option(package_name="priorbench", message="%(prog)s %(version)s")
 @click.option("--traceback", is_flag=True, help="Show the traceback of an error.")
 def cli(traceback: bool) -> None:
-    """Which generator of x_{t_trunc} is worth having, at which t_trunc, and does any of them beat a fast solver from
-    pure noise?"""
+    """Which generator of x_{t_trunc} is worth having, at which t_trunc, and does any of them beat a
+    fast solver from pure noise?
+    """
 
 
 def main() -> None:
@@ -57,6 +62,8 @@ def main() -> None:
         click.echo(f"priorbench: error: {printable(' '.join(message.split()))}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("priorbench: stopped; what is done is kept, and the same command goes on", err=True)
+        click.echo(
+            "priorbench: stopped; what is done is kept, and the same command goes on", err=True
+        )
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)

@@ -18,17 +18,45 @@ def backbone() -> None:
 
 @backbone.command()
 @click.option(
-    "--dataset", default="digits", show_default=True, help="digits, mnist, torchvision:CIFAR10, a folder, an .npz."
+    "--dataset",
+    default="digits",
+    show_default=True,
+    help="digits, mnist, torchvision:CIFAR10, a folder, an .npz.",
 )
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="The folder to write.")
-@click.option("--steps", type=click.IntRange(1), default=14_000, show_default=True, help="Optimiser steps.")
-@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Of all processes together.")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=2e-3, show_default=True)
-@click.option("--ema-decay", type=click.FloatRange(0, 1, max_open=True), default=0.999, show_default=True)
-@click.option("--channels", default="32,64", show_default=True, help="Channels of each level, multiples of 8.")
-@click.option("--heads", type=click.IntRange(1), default=2, show_default=True, help="Heads of the attention.")
-@click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.1, show_default=True)
-@click.option("--timesteps", "T", type=click.IntRange(2), default=1000, show_default=True, help="T.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="The folder to write.",
+)
+@click.option(
+    "--steps", type=click.IntRange(1), default=14_000, show_default=True, help="Optimiser steps."
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    help="Of all processes together.",
+)
+@click.option(
+    "--learning-rate", type=click.FloatRange(0, min_open=True), default=2e-3, show_default=True
+)
+@click.option(
+    "--ema-decay", type=click.FloatRange(0, 1, max_open=True), default=0.999, show_default=True
+)
+@click.option(
+    "--channels", default="32,64", show_default=True, help="Channels of each level, multiples of 8."
+)
+@click.option(
+    "--heads", type=click.IntRange(1), default=2, show_default=True, help="Heads of the attention."
+)
+@click.option(
+    "--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.1, show_default=True
+)
+@click.option(
+    "--timesteps", "T", type=click.IntRange(2), default=1000, show_default=True, help="T."
+)
 @click.option(
     "--schedule",
     "beta_schedule",
@@ -51,12 +79,20 @@ def backbone() -> None:
     help="Steps from checkpoint to checkpoint.",
 )
 @click.option(
-    "--validation-draws", type=click.IntRange(1), default=4096, show_default=True, help="Noisy images, at the least."
+    "--validation-draws",
+    type=click.IntRange(1),
+    default=4096,
+    show_default=True,
+    help="Noisy images, at the least.",
 )
-@click.option("--mixed-precision", type=click.Choice(["no", "bf16", "fp16"]), default="no", show_default=True)
+@click.option(
+    "--mixed-precision", type=click.Choice(["no", "bf16", "fp16"]), default="no", show_default=True
+)
 @click.option("--compile", is_flag=True, help="Train through torch.compile.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--start-from", help="A model whose weights, architecture and schedule to start from.")
+@click.option(
+    "--start-from", help="A model whose weights, architecture and schedule to start from."
+)
 @click.option("--fresh", is_flag=True, help="Start over, whatever is in the folder.")
 @click.pass_context
 def train(
@@ -70,8 +106,9 @@ def train(
 ) -> None:
     """Train a denoiser on a data set's training split.
 
-    Writes a diffusers pipeline folder, training.json and loss.csv. Killed, it goes on from its last checkpoint when the
-    same command is given again. For several GPUs: accelerate launch --module priorbench backbone train ...
+    Writes a diffusers pipeline folder, training.json and loss.csv. Killed, it goes on from its last
+    checkpoint when the same command is given again. For several GPUs: accelerate launch --module
+    priorbench backbone train ...
     """
     from ..errors import UserError
 
@@ -82,11 +119,18 @@ def train(
     if not widths or any(c < 8 or c % 8 for c in widths):
         raise UserError(f"--channels takes multiples of 8 separated by commas, got {channels!r}")
     if widths[-1] % options["heads"]:
-        raise UserError(f"--heads must divide the last of --channels, {widths[-1]}, got {options['heads']}")
+        raise UserError(
+            f"--heads must divide the last of --channels, {widths[-1]}, got {options['heads']}"
+        )
 
     for name in ("channels", "heads", "dropout", "T", "beta_schedule", "prediction_type"):
-        if start_from and context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
-            raise UserError(f"--start-from keeps the model's own architecture and schedule: leave out {name}")
+        if (
+            start_from
+            and context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+        ):
+            raise UserError(
+                f"--start-from keeps the model's own architecture and schedule: leave out {name}"
+            )
 
     from ..diffusion.loading import load_backbone
     from ..diffusion.training import TrainingSettings
@@ -100,18 +144,35 @@ def train(
     if start is not None:
         check_fit(data, start, str(start_from))
     with Bar("validation loss") as bar:
-        about = train_backbone(data, output, TrainingSettings(channels=widths, **options), bar, fresh, start)
+        about = train_backbone(
+            data, output, TrainingSettings(channels=widths, **options), bar, fresh, start
+        )
     if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
         click.echo(json.dumps(about, indent=2))
 
 
 @backbone.command()
 @click.argument("path")
-@click.option("--dataset", help="Does it fit this data set, and how does it score? digits, mnist, a folder, ...")
+@click.option(
+    "--dataset",
+    help="Does it fit this data set, and how does it score? digits, mnist, a folder, ...",
+)
 @click.option("--extractor", help="Features of the FID. [default: the one named like the data set]")
 @click.option("--solver", default="ddpm", show_default=True)
-@click.option("--steps", type=click.IntRange(1), default=100, show_default=True, help="Of the chain from pure noise.")
-@click.option("--n-samples", type=click.IntRange(0), default=1000, show_default=True, help="0 leaves the score out.")
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Of the chain from pure noise.",
+)
+@click.option(
+    "--n-samples",
+    type=click.IntRange(0),
+    default=1000,
+    show_default=True,
+    help="0 leaves the score out.",
+)
 @click.option("--batch-size", type=click.IntRange(1), default=250, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True)
@@ -121,8 +182,8 @@ def check(
 ) -> int:  # fmt: skip
     """Say what the model at PATH is: a registered name, a diffusers folder or a hub name.
 
-    With --dataset: whether it fits, and the FID of its full chain against the test split, beside the floor (the FID of
-    the training images). The exit code is 1 if it does not fit.
+    With --dataset: whether it fits, and the FID of its full chain against the test split, beside
+    the floor (the FID of the training images). The exit code is 1 if it does not fit.
     """
     from rich.box import SIMPLE
     from rich.console import Console

@@ -7,13 +7,14 @@ import click
 @click.argument("prior")
 @click.option("--only", metavar="CHECK,...", help="Some of the checks, or one.")
 def check(prior: str, only: str | None) -> int:
-    """Run the conformance suite on PRIOR: a registered name, with hyperparameters as NAME[key=value,...].
+    """Run the conformance suite on PRIOR: a registered name, with hyperparameters as
+    NAME[key=value,...].
 
-    The prior is fitted some ten times on a small world, so choose hyperparameters by which that is quick. The exit code
-    is 1 if a check fails.
+    The prior is fitted some ten times on a small world, so choose hyperparameters by which that is
+    quick. The exit code is 1 if a check fails.
 
-    The checks: parameters, emits, unfitted, shape, dtype, device, finite, generator, distinct, global state, save and
-    load, refit, process, deadline, frozen, gaussian target.
+    The checks: parameters, emits, unfitted, shape, dtype, device, finite, generator, distinct,
+    global state, save and load, refit, process, deadline, frozen, gaussian target.
     """
     from rich.console import Console
     from rich.markup import escape
@@ -39,7 +40,9 @@ def check(prior: str, only: str | None) -> int:
     colour = {"passed": "green", "failed": "bold red", "expected": "yellow", "stale": "bold red"}
 
     def say(status: str, names: str, message: str) -> None:
-        console.print(f"[{colour[status]}]{status:8}[/] {names}" + (f": {escape(message)}" if message else ""))
+        console.print(
+            f"[{colour[status]}]{status:8}[/] {names}" + (f": {escape(message)}" if message else "")
+        )
 
     failed: dict[str, list[str]] = {}  # message -> checks: one cause may fail many
     stale = 0
@@ -55,6 +58,10 @@ def check(prior: str, only: str | None) -> int:
     bad = stale + sum(map(len, failed.values()))
     console.print(
         f"{choice.label} of {escape(registration.distribution)} {registration.version}: "
-        + (f"{bad} of {len(names)} checks failed" if bad else f"all {len(names)} checks are as they should be")
+        + (
+            f"{bad} of {len(names)} checks failed"
+            if bad
+            else f"all {len(names)} checks are as they should be"
+        )
     )
     return 1 if bad else 0

@@ -5,12 +5,17 @@ import click
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True)
-@click.option("--output", type=click.Path(file_okay=False), help="Where to write the three tables. [default: nowhere]")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False),
+    help="Where to write the three tables. [default: nowhere]",
+)
 def compare(runs: tuple[str, ...], output: str | None) -> int:
     """Fold RUNS (results folders, or their comparison.csv) into one table.
 
-    Runs whose data set, backbone, extractor, sample count, split, precision or concurrency differ are not ranked: the
-    error names the column. Other priors, seeds, t_trunc, solvers and machines are what it is for.
+    Runs whose data set, backbone, extractor, sample count, split, precision or concurrency differ
+    are not ranked: the error names the column. Other priors, seeds, t_trunc, solvers and machines
+    are what it is for.
     """
     from pathlib import Path
 

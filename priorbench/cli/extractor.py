@@ -13,14 +13,26 @@ def extractor() -> None:
 
 @extractor.command()
 @click.option(
-    "--dataset", default="digits", show_default=True, help="One with labels: digits, mnist, a folder of folders."
+    "--dataset",
+    default="digits",
+    show_default=True,
+    help="One with labels: digits, mnist, a folder of folders.",
 )
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="The folder to write.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="The folder to write.",
+)
 @click.option("--epochs", type=click.IntRange(1), default=60, show_default=True)
-@click.option("--features", type=click.IntRange(2), default=64, show_default=True, help="How many features.")
+@click.option(
+    "--features", type=click.IntRange(2), default=64, show_default=True, help="How many features."
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 def train(dataset: str, output: Path, epochs: int, features: int, seed: int) -> None:
-    """Train a classifier on the training split; its activations before the last layer are the features."""
+    """Train a classifier on the training split; its activations before the last layer are the
+    features.
+    """
     from rich.progress import Progress
 
     from ..metrics.extractor_training import train_extractor
@@ -33,5 +45,7 @@ def train(dataset: str, output: Path, epochs: int, features: int, seed: int) -> 
         def report(epoch: int, total: int, loss: float) -> None:
             bar.update(task, completed=epoch, description=f"loss {loss:.4f}")
 
-        about = train_extractor(data, output, epochs=epochs, features=features, seed=seed, progress=report)
+        about = train_extractor(
+            data, output, epochs=epochs, features=features, seed=seed, progress=report
+        )
     click.echo(json.dumps(about, indent=2))

@@ -25,19 +25,29 @@ TEMPLATES = {
 
 @click.command()
 @click.argument("name")
-@click.option("--output", type=click.Path(path_type=Path), help="The folder to make. [default: ./NAME]")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="The folder to make. [default: ./NAME]"
+)
 def new(name: str, output: Path | None) -> None:
-    """Write a small distribution with the prior NAME: pyproject.toml, one module, its tests, a README.
+    """Write a small distribution with the prior NAME: pyproject.toml, one module, its tests, a
+    README.
 
-    It passes its own tests as it is, and stands in 'priorbench plugins' after 'pip install -e NAME'.
+    It passes its own tests as it is, and stands in 'priorbench plugins' after 'pip install -e
+    NAME'.
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
-        raise UserError(f"NAME must be of small letters, digits and single hyphens, like my-prior, got {name!r}")
+        raise UserError(
+            f"NAME must be of small letters, digits and single hyphens, like my-prior, got {name!r}"
+        )
     module = name.replace("-", "_")
     if keyword.iskeyword(module) or module in sys.stdlib_module_names:
-        raise UserError(f"NAME would make a module {module!r}, which Python has already; choose another")
+        raise UserError(
+            f"NAME would make a module {module!r}, which Python has already; choose another"
+        )
     if importlib.util.find_spec(module) is not None:
-        raise UserError(f"NAME would make a module {module!r}, and there is one already; choose another")
+        raise UserError(
+            f"NAME would make a module {module!r}, and there is one already; choose another"
+        )
     taken = load_plugins().of_kind("prior").get(name)
     if taken is not None:
         raise UserError(
@@ -55,4 +65,6 @@ def new(name: str, output: Path | None) -> None:
         target = folder / path.format(module=module)
         write_atomically(target, Template(source.read_text()).substitute(values).encode())
         click.echo(target)
-    click.echo(f"next: pip install -e {folder}, then priorbench check {name}; the class is in {folder / module}.py")
+    click.echo(
+        f"next: pip install -e {folder}, then priorbench check {name}; the class is in {folder / module}.py"
+    )

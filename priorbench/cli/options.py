@@ -25,5 +25,9 @@ def named_dataset(text: str) -> Dataset:
 
 def named_extractor(text: str | None, dataset: str) -> FeatureExtractorBase:
     """The extractor of ``--extractor``; without it the one that is named like the data set."""
-    choice = Choice(name=default_for("extractor", dataset)) if text is None else _choice("--extractor", text)
+    choice = (
+        Choice(name=default_for("extractor", dataset))
+        if text is None
+        else _choice("--extractor", text)
+    )
     return load_extractor(choice.name, choice.params)

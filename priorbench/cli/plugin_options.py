@@ -1,7 +1,7 @@
 """The options that say which plugins there are.
 
-They may stand anywhere on the command line, and are taken off it before any command sees it: which commands there are
-depends on them.
+They may stand anywhere on the command line, and are taken off it before any command sees it: which
+commands there are depends on them.
 """
 
 import os
@@ -20,7 +20,9 @@ HELP = [
 
 
 def take_plugin_options(arguments: list[str]) -> list[str]:
-    """``arguments`` without these options, which are put into the environment, where child processes find them too."""
+    """``arguments`` without these options, which are put into the environment, where child
+    processes find them too.
+    """
     rest: list[str] = []
     queue = iter(arguments)
     for argument in queue:

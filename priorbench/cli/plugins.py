@@ -18,7 +18,9 @@ def plugins() -> None:
     for kind in KINDS:
         for r in sorted(found.of_kind(kind).values(), key=lambda r: r.name):
             name = f"{r.name} (control)" if r.control else r.name
-            table.add_row(kind, escape(name), escape(r.distribution), escape(r.version), escape(r.summary))
+            table.add_row(
+                kind, escape(name), escape(r.distribution), escape(r.version), escape(r.summary)
+            )
     console = Console()
     console.print(table)
     for broken in found.broken:

@@ -43,7 +43,9 @@ class Bars(Observer):
         self.bars.update(self.fits[spec.cell], completed=step, total=total)
 
     def noted(self, line: str) -> None:
-        self.bars.console.print(f"priorbench: {line}", markup=False, highlight=False, soft_wrap=True)
+        self.bars.console.print(
+            f"priorbench: {line}", markup=False, highlight=False, soft_wrap=True
+        )
 
     def finished(self, spec: CellSpec, result: CellResult) -> None:
         self.bars.update(self.cells, advance=1)
@@ -59,7 +61,9 @@ class Bars(Observer):
 
 
 class Bar:
-    """Progress of one training on stderr: a bar on a terminal, a line for each report in a log file."""
+    """Progress of one training on stderr: a bar on a terminal, a line for each report in a log
+    file.
+    """
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -76,7 +80,12 @@ class Bar:
             self.bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         self.bar.stop()
 
     def __call__(self, step: int, total: int, loss: float) -> None:

@@ -13,9 +13,14 @@ FORMATS = ("pdf", "svg", "png")
     help="The page's file, or a folder for it. [default: report.html in RUN; of several, in the current folder]",
 )
 @click.option(
-    "--figures", help="Write the figures for papers besides, into figures/: pdf, svg, png, several by commas."
+    "--figures",
+    help="Write the figures for papers besides, into figures/: pdf, svg, png, several by commas.",
 )
-@click.option("--latex", is_flag=True, help="Write table.tex besides: the best settings, or all, with booktabs rules.")
+@click.option(
+    "--latex",
+    is_flag=True,
+    help="Write table.tex besides: the best settings, or all, with booktabs rules.",
+)
 def report(runs: tuple[str, ...], output: str | None, figures: str | None, latex: bool) -> int:
     """Write report.html, a page to look at, of RUNS (results folders, or their comparison.csv)."""
     from pathlib import Path

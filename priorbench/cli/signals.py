@@ -19,8 +19,9 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def stops_tidily() -> Iterator[None]:
-    """Inside, the first signal raises :class:`Stopped`, and the system answers the second, whatever the program does
-    meanwhile."""
+    """Inside, the first signal raises :class:`Stopped`, and the system answers the second, whatever
+    the program does meanwhile.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
         for each in SIGNALS:
@@ -30,7 +31,9 @@ def stops_tidily() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    ours = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]  # as nohup and shell scripts ask
+    ours = [
+        s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN
+    ]  # as nohup and shell scripts ask
     before = {s: signal.signal(s, stop) for s in ours}
     try:
         yield

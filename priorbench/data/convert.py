@@ -24,30 +24,36 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Read:
-    """Images (N, C, H, W) and labels (N,) of each split; no labels where there are no folders to tell them by."""
+    """Images (N, C, H, W) and labels (N,) of each split; no labels where there are no folders to
+    tell them by.
+    """
 
     images: dict[str, Tensor]
     labels: dict[str, Tensor]
 
 
 def read_images(
-    splits: Mapping[str, Path | list[Image.Image]], resize: int | None = None, channels: int | None = None
+    splits: Mapping[str, Path | list[Image.Image]],
+    resize: int | None = None,
+    channels: int | None = None,
 ) -> Read:
     """Read every image, from folders or as PIL has them.
 
-    They are grey if all of them are, else all are colour; transparency is laid on black, rotation tags are obeyed.
-    A file must be of one of :data:`FORMATS`, by its suffix and by its content, so that no other parser of Pillow's, nor
-    Ghostscript, which it starts for EPS, ever sees it.
+    They are grey if all of them are, else all are colour; transparency is laid on black, rotation
+    tags are obeyed. A file must be of one of :data:`FORMATS`, by its suffix and by its content, so
+    that no other parser of Pillow's, nor Ghostscript, which it starts for EPS, ever sees it.
 
     Raises:
-        UserError: naming all images that cannot be read, or, where nothing was said of ``resize``, the sizes that
-            differ, before any pixel is decoded where the headers can tell.
+        UserError: naming all images that cannot be read, or, where nothing was said of ``resize``,
+            the sizes that differ, before any pixel is decoded where the headers can tell.
     """
     items = {split: _items(source) for split, source in splits.items()}
     for split, source in splits.items():
         if not items[split]:
             folder = isinstance(source, Path)
-            raise UserError(f"{source} holds no images ({_NAMED})" if folder else "the data set holds no images")
+            raise UserError(
+                f"{source} holds no images ({_NAMED})" if folder else "the data set holds no images"
+            )
     problems: dict[str, str] = {}
     if not resize:
         sizes = _each([i for found in items.values() for i in found], _sizes, problems)
@@ -67,10 +73,17 @@ def read_images(
         raise UserError(_unreadable(problems))
     colour = any(p.ndim == 3 for found in pixels.values() for p in found)
     images = {split: torch.from_numpy(_stack(found, colour)) for split, found in pixels.items()}
-    classes = {split: [_class(source, item) for _, item in items[split]] for split, source in splits.items()}
+    classes = {
+        split: [_class(source, item) for _, item in items[split]]
+        for split, source in splits.items()
+    }
     names = sorted({c for found in classes.values() for c in found if c is not None})
     labelled = len(names) > 1 and all(c is not None for found in classes.values() for c in found)
-    labels = {s: torch.tensor([names.index(c) for c in found if c]) for s, found in classes.items()} if labelled else {}
+    labels = (
+        {s: torch.tensor([names.index(c) for c in found if c]) for s, found in classes.items()}
+        if labelled
+        else {}
+    )
     return Read(images, labels)
 
 
@@ -84,11 +97,15 @@ def _items(source: Path | list[Image.Image]) -> list[tuple[str, Item]]:
 
 
 def _class(source: Path | list[Image.Image], item: Item) -> str | None:
-    inside = isinstance(source, Path) and isinstance(item, Path) and item.relative_to(source).parts[:-1]
+    inside = (
+        isinstance(source, Path) and isinstance(item, Path) and item.relative_to(source).parts[:-1]
+    )
     return inside[0] if inside else None
 
 
-def _each(items: list[tuple[str, Item]], read: Callable[[Item], T], problems: dict[str, str]) -> list[T]:
+def _each(
+    items: list[tuple[str, Item]], read: Callable[[Item], T], problems: dict[str, str]
+) -> list[T]:
     """What ``read`` makes of each; those that cannot be read go to ``problems``, with the reason."""
     found = []
     for where, item in items:
@@ -105,7 +122,9 @@ def _unreadable(problems: dict[str, str]) -> str:
 
 
 def _differ(sizes: set[tuple[int, ...]], problems: dict[str, str]) -> UserError:
-    found = ", ".join(f"{h}x{w}" for h, w in sorted(sizes)[:5]) + (", ..." if len(sizes) > 5 else "")
+    found = ", ".join(f"{h}x{w}" for h, w in sorted(sizes)[:5]) + (
+        ", ..." if len(sizes) > 5 else ""
+    )
     said = f"the images differ in size: {found}; resize=PIXELS brings them to one"
     return UserError(f"{_unreadable(problems)}; {said}" if problems else said)
 
@@ -128,10 +147,15 @@ def _sizes(item: Item) -> list[tuple[int, int]]:
     if isinstance(item, Image.Image):
         return [(item.height, item.width)]
     with _opened(item) as image:
-        tag = Image.Image.getexif(image).get(ExifTags.Base.Orientation)  # a PNG's own getexif decodes its pixels
+        tag = Image.Image.getexif(image).get(
+            ExifTags.Base.Orientation
+        )  # a PNG's own getexif decodes its pixels
         upright, turned = (image.height, image.width), (image.width, image.height)
         if image.format == "TIFF" or (image.format == "PNG" and tag is None):
-            return [upright, turned]  # some versions of Pillow turn a TIFF as they open it; a PNG's tag may come last
+            return [
+                upright,
+                turned,
+            ]  # some versions of Pillow turn a TIFF as they open it; a PNG's tag may come last
         return [turned if tag in (5, 6, 7, 8) else upright]
 
 
@@ -152,7 +176,9 @@ def _pixels(item: Item, resize: int | None, channels: int | None) -> np.ndarray:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
         image = image.convert("L" if grey else "RGB")
-    image = image.convert({1: "L", 3: "RGB"}.get(channels or 0, "L" if image.mode in GREY else "RGB"))
+    image = image.convert(
+        {1: "L", 3: "RGB"}.get(channels or 0, "L" if image.mode in GREY else "RGB")
+    )
     if resize:
         image = ImageOps.fit(image, (resize, resize), Image.Resampling.BICUBIC)
     return np.asarray(image)
@@ -178,14 +204,17 @@ def as_bytes(array: np.ndarray, what: str) -> Tensor:
         first, last = array.shape[1] in (1, 3), array.shape[3] in (1, 3)
         if first == last:
             what_is = "both" if first else "neither"
-            raise UserError(f"data set {what!r}: of shape {array.shape}, {what_is} axis 1 or 3 could be the channels")
+            raise UserError(
+                f"data set {what!r}: of shape {array.shape}, {what_is} axis 1 or 3 could be the channels"
+            )
         array = array if first else array.transpose(0, 3, 1, 2)
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def converted(images: Tensor, resize: int | None = None, channels: int | None = None) -> Tensor:
-    """(N, C, H, W) bytes with the middle square brought to ``resize`` pixels (bicubic, antialiased) and ``channels``: 1
-    for grey (the luma of ITU-R 601), 3 for grey repeated. One image at a time, by the same steps as those of a folder.
+    """(N, C, H, W) bytes with the middle square brought to ``resize`` pixels (bicubic, antialiased)
+    and ``channels``: 1 for grey (the luma of ITU-R 601), 3 for grey repeated. One image at a time,
+    by the same steps as those of a folder.
     """
     same_size = resize is None or tuple(images.shape[2:]) == (resize, resize)
     same_channels = channels is None or images.shape[1] == channels

@@ -33,7 +33,11 @@ class Dataset:
     def __post_init__(self) -> None:
         for split in ("train", "validation", "test"):
             images = getattr(self, split)
-            if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1:] != self.train.shape[1:]:
+            if (
+                images.dtype != torch.uint8
+                or images.ndim != 4
+                or images.shape[1:] != self.train.shape[1:]
+            ):
                 raise ValueError(
                     f"data set {self.name!r}: {split} must be uint8 (N, C, H, W) with one (C, H, W) for all splits, "
                     f"got {images.dtype} {tuple(images.shape)}"

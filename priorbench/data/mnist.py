@@ -1,6 +1,8 @@
-"""10,000 of MNIST's handwritten digits, 28x28, grey: see ``assets/mnist/README.md`` for where they come from.
+"""10,000 of MNIST's handwritten digits, 28x28, grey: see ``assets/mnist/README.md`` for where they
+come from.
 
-LeCun, Cortes and Burges, The MNIST database of handwritten digits (1998), http://yann.lecun.com/exdb/mnist
+LeCun, Cortes and Burges, The MNIST database of handwritten digits (1998),
+http://yann.lecun.com/exdb/mnist
 """
 
 import numpy as np

@@ -19,9 +19,9 @@ from ..files import write_atomically
 class State:
     """How far a training has come.
 
-    ``history`` has (step, training loss, validation loss) of each evaluation, the training loss being the mean since
-    the one before; ``best`` are the averaged weights of the lowest validation loss; ``running`` the losses of the steps
-    since the last evaluation.
+    ``history`` has (step, training loss, validation loss) of each evaluation, the training loss
+    being the mean since the one before; ``best`` are the averaged weights of the lowest validation
+    loss; ``running`` the losses of the steps since the last evaluation.
     """
 
     step: int = 0
@@ -32,9 +32,13 @@ class State:
     history: list[tuple[int, float, float]] = field(default_factory=list)
     running: list[float] = field(default_factory=list)
 
-    def record(self, step: int, validation: float, weights: Iterable[Tensor], seconds: float) -> None:
+    def record(
+        self, step: int, validation: float, weights: Iterable[Tensor], seconds: float
+    ) -> None:
         self.step, self.seconds = step, seconds
-        self.history.append((step, round(sum(self.running) / len(self.running), 6), round(validation, 6)))
+        self.history.append(
+            (step, round(sum(self.running) / len(self.running), 6), round(validation, 6))
+        )
         self.running = []
         if validation < self.best_loss or not self.best:
             self.best_loss, self.best_step = round(validation, 6), step
@@ -64,7 +68,9 @@ class Checkpoint:
         return None
 
     def _foreign(self) -> UserError:
-        return UserError(f"{self.folder} holds a model that was not trained here; choose another folder")
+        return UserError(
+            f"{self.folder} holds a model that was not trained here; choose another folder"
+        )
 
     def _same(self, known: dict[str, Any]) -> None:
         for name, value in self.identity.items():
@@ -75,9 +81,17 @@ class Checkpoint:
                 )
 
     def restore(
-        self, network: nn.Module, averaged: Any, optimizer: Any, cosine: Any, scaler: Any, fresh: bool = False
+        self,
+        network: nn.Module,
+        averaged: Any,
+        optimizer: Any,
+        cosine: Any,
+        scaler: Any,
+        fresh: bool = False,
     ) -> State:
-        """Put everything back as it was, in place; the start, where there is no checkpoint or none is wanted."""
+        """Put everything back as it was, in place; the start, where there is no checkpoint or none
+        is wanted.
+        """
         if fresh or not self.path.exists():
             return State()
         try:
@@ -91,7 +105,9 @@ class Checkpoint:
             averaged.to(next(network.parameters()).device)
             known = optimizer.state_dict()
             known["state"] = _nested(_part(tensors, "optimizer"))
-            known["param_groups"] = [a | b for a, b in zip(known["param_groups"], about["optimizer"], strict=True)]
+            known["param_groups"] = [
+                a | b for a, b in zip(known["param_groups"], about["optimizer"], strict=True)
+            ]
             optimizer.load_state_dict(known)
             cosine.load_state_dict(about["cosine"])
             if scaler is not None and about["scaler"]:
@@ -99,11 +115,23 @@ class Checkpoint:
             best = list(_part(tensors, "best").values())
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UserError(f"{self.path} cannot be gone on from ({reason}); --fresh starts over") from error
+            raise UserError(
+                f"{self.path} cannot be gone on from ({reason}); --fresh starts over"
+            ) from error
         history = [tuple(row) for row in about["history"]]
-        return State(about["step"], about["seconds"], about["best_loss"], about["best_step"], best, history)
+        return State(
+            about["step"], about["seconds"], about["best_loss"], about["best_step"], best, history
+        )
 
-    def save(self, state: State, network: nn.Module, averaged: Any, optimizer: Any, cosine: Any, scaler: Any) -> None:
+    def save(
+        self,
+        state: State,
+        network: nn.Module,
+        averaged: Any,
+        optimizer: Any,
+        cosine: Any,
+        scaler: Any,
+    ) -> None:
         """Write everything, and ``loss.csv`` beside it."""
         known = optimizer.state_dict()
         about = {
@@ -113,23 +141,32 @@ class Checkpoint:
             "best_loss": state.best_loss,
             "best_step": state.best_step,
             "history": state.history,
-            "optimizer": [{k: v for k, v in group.items() if k != "params"} for group in known["param_groups"]],
+            "optimizer": [
+                {k: v for k, v in group.items() if k != "params"} for group in known["param_groups"]
+            ],
             "cosine": cosine.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
         }
         tensors = {f"network/{k}": v for k, v in network.state_dict().items()}
-        tensors |= {f"averaged/{i:05}": v for i, v in enumerate(averaged.state_dict()["shadow_params"])}
+        tensors |= {
+            f"averaged/{i:05}": v for i, v in enumerate(averaged.state_dict()["shadow_params"])
+        }
         tensors |= {f"best/{i:05}": v for i, v in enumerate(state.best)}
         for index, moments in known["state"].items():
             tensors |= {f"optimizer/{index}/{k}": torch.as_tensor(v) for k, v in moments.items()}
         tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
         write_atomically(self.path, save(tensors, {"about": json.dumps(about)}))
-        rows = ["step,training_loss,validation_loss", *(",".join(map(str, row)) for row in state.history)]
+        rows = [
+            "step,training_loss,validation_loss",
+            *(",".join(map(str, row)) for row in state.history),
+        ]
         write_atomically(self.folder / "loss.csv", ("\n".join(rows) + "\n").encode())
 
 
 def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    return {k.partition("/")[2]: v for k, v in sorted(tensors.items()) if k.partition("/")[0] == name}
+    return {
+        k.partition("/")[2]: v for k, v in sorted(tensors.items()) if k.partition("/")[0] == name
+    }
 
 
 def _nested(moments: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:

@@ -1,4 +1,6 @@
-"""The frozen diffusion model: a ``diffusers`` network and noise schedule that nothing here ever trains."""
+"""The frozen diffusion model: a ``diffusers`` network and noise schedule that nothing here ever
+trains.
+"""
 
 import hashlib
 import inspect
@@ -26,7 +28,9 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
             reason = str(error).splitlines()[0]
             raise UserError(f"device {str(device)!r} cannot be used: {reason}") from None
         return found
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    accelerator = (
+        torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    )
     return accelerator or torch.device("cpu")
 
 
@@ -38,7 +42,11 @@ def _unfit(pipeline: Any) -> str:
     if any(hasattr(pipeline, part) for part in ("vae", "vqvae", "movq")):
         return "works on latents, not on pixels"
     config = network.config
-    needed = [p.name for p in inspect.signature(network.forward).parameters.values() if p.default is p.empty]
+    needed = [
+        p.name
+        for p in inspect.signature(network.forward).parameters.values()
+        if p.default is p.empty
+    ]
     if len(needed) > 2 or config.get("class_embed_type") or config.get("num_class_embeds"):
         return "needs a condition (a prompt or a class) to sample"
     if config.get("sample_size") is None:
@@ -76,7 +84,8 @@ class FrozenDiffusion:
 
     Arguments:
         network: a ``diffusers`` model: ``network(x, timestep).sample``, x of shape (N, C, H, W).
-        scheduler: the ``diffusers`` scheduler it was trained with: betas, prediction type, clipping.
+        scheduler: the ``diffusers`` scheduler it was trained with: betas, prediction type,
+            clipping.
         device: where to run; ``auto`` takes the accelerator if there is one.
         precision: ``fp32``, or ``bf16``/``fp16`` for mixed precision in the network alone.
         compile: run the network through ``torch.compile``.
@@ -102,7 +111,9 @@ class FrozenDiffusion:
         self.config: dict[str, Any] = dict(scheduler.config)
         alpha_bar = scheduler.alphas_cumprod.clone()
         if self.config.get("rescale_betas_zero_snr") and alpha_bar[-1] == SMALLEST_ALPHA_BAR:
-            alpha_bar[-1] = 0  # which some schedulers lift for their own use, even to more than the one before it
+            alpha_bar[-1] = (
+                0  # which some schedulers lift for their own use, even to more than the one before it
+            )
         self.process = ForwardProcess(alpha_bar)
         self.precision = precision
         self.compiled = compile
@@ -120,7 +131,9 @@ class FrozenDiffusion:
         precision: str = "fp32",
         compile: bool = False,
     ) -> "FrozenDiffusion":
-        """From the folder or hub name of a ``diffusers`` unconditional pipeline (safetensors weights only)."""
+        """From the folder or hub name of a ``diffusers`` unconditional pipeline (safetensors
+        weights only).
+        """
         from diffusers import DiffusionPipeline
         from diffusers.utils import logging
 
@@ -141,11 +154,15 @@ class FrozenDiffusion:
         reason = _unfit(pipeline)
         if reason:
             raise UserError(f"backbone {str(name)!r} is a {type(pipeline).__name__} that {reason}")
-        return cls(pipeline.unet, pipeline.scheduler, device=device, precision=precision, compile=compile)
+        return cls(
+            pipeline.unet, pipeline.scheduler, device=device, precision=precision, compile=compile
+        )
 
     @property
     def evaluations(self) -> int:
-        """Network evaluations so far: one for each call on a batch, whatever the batch's size and whoever calls."""
+        """Network evaluations so far: one for each call on a batch, whatever the batch's size and
+        whoever calls.
+        """
         return self._counted.calls
 
     @property
@@ -171,14 +188,18 @@ class FrozenDiffusion:
         sha.update(self.process.alpha_bar.numpy().tobytes())
         for name, tensor in sorted(self.network.state_dict().items()):
             sha.update(name.encode())
-            sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+            sha.update(
+                tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+            )
         return sha.hexdigest()
 
     def refreeze(self) -> list[str]:
-        """Undo what code that was handed the model can have done to it; its weights are :meth:`digest`'s matter.
+        """Undo what code that was handed the model can have done to it; its weights are
+        :meth:`digest`'s matter.
 
         Returns:
-            What was undone, in words: training mode, gradients of parameters, hooks, attributes of this object.
+            What was undone, in words: training mode, gradients of parameters, hooks, attributes of
+                this object.
         """
         undone = []
         if vars(self).keys() - {"_attributes"} != self._attributes.keys() or any(
@@ -204,7 +225,10 @@ class FrozenDiffusion:
     @property
     def warning(self) -> str:
         """What is wrong with the model itself, in a sentence; mostly empty."""
-        if self.config.get("prediction_type", "epsilon") != "epsilon" or self.process.alpha_bar[-1] > 0:
+        if (
+            self.config.get("prediction_type", "epsilon") != "epsilon"
+            or self.process.alpha_bar[-1] > 0
+        ):
             return ""
         return (
             f"alpha_bar_T is 0 and the model predicts epsilon: at t = T = {self.T} its prediction says nothing of x_0, "
@@ -258,22 +282,32 @@ class FrozenDiffusion:
         """x_{t_trunc} -> x_0, both (N, C, H, W).
 
         Arguments:
-            solver: a key of :data:`priorbench.diffusion.solvers.SOLVERS` or the class name of a ``diffusers``
-            scheduler.
-            steps: how many; None takes every timestep, x_{t_trunc} -> x_{t_trunc - 1} -> ... -> x_0.
-            generator: the noise of stochastic solvers; seed 0 if left out.
+            solver: a key of :data:`priorbench.diffusion.solvers.SOLVERS` or the class name of a
+                ``diffusers``
+            scheduler. steps: how many; None takes every timestep, x_{t_trunc} -> x_{t_trunc - 1} ->
+            ... -> x_0. generator: the noise of stochastic solvers; seed 0 if left out.
         """
         times = respace(self.process.check(t_trunc, "t_trunc"), steps)
         generator = generator or torch.Generator().manual_seed(0)
-        return Chain(solver, self.process, times, self.config).run(self.predict, x_t.to(self.device), generator)
+        return Chain(solver, self.process, times, self.config).run(
+            self.predict, x_t.to(self.device), generator
+        )
 
     @torch.no_grad()
     def trajectory(
-        self, x_t: Tensor, t_trunc: int, solver: str, steps: int | None, generator: torch.Generator, between: int = 3
+        self,
+        x_t: Tensor,
+        t_trunc: int,
+        solver: str,
+        steps: int | None,
+        generator: torch.Generator,
+        between: int = 3,
     ) -> dict[int, Tensor]:
-        """The same as :meth:`denoise`, seen on its way: t -> x_t at t_trunc, at ``between`` times or fewer, and at 0.
+        """The same as :meth:`denoise`, seen on its way: t -> x_t at t_trunc, at ``between`` times
+        or fewer, and at 0.
 
-        What is seen is what the network is shown: x_t itself, whatever units the solver keeps it in.
+        What is seen is what the network is shown: x_t itself, whatever units the solver keeps it
+        in.
         """
         times = respace(self.process.check(t_trunc, "t_trunc"), steps)
         wanted = {times[round(i * len(times) / (between + 1)) - 1] for i in range(1, between + 1)}
@@ -289,15 +323,22 @@ class FrozenDiffusion:
         return seen | {0: x_0}
 
     def features(self, x_t: Tensor, t: int) -> list[Tensor]:
-        """What each down block and the middle block make of ``x_t`` at ``t``: a list of (N, C_i, H_i, W_i).
+        """What each down block and the middle block make of ``x_t`` at ``t``: a list of (N, C_i,
+        H_i, W_i).
 
-        Differentiable in ``x_t``; the up blocks are not run. It counts as an evaluation all the same.
+        Differentiable in ``x_t``; the up blocks are not run. It counts as an evaluation all the
+        same.
         """
         self.process.check(t)
-        blocks = [*getattr(self.network, "down_blocks", []), getattr(self.network, "mid_block", None)]
+        blocks = [
+            *getattr(self.network, "down_blocks", []),
+            getattr(self.network, "mid_block", None),
+        ]
         blocks = [b for b in blocks if b is not None]
         if not blocks:
-            raise UserError(f"{type(self.network).__name__} has no down or middle blocks to read features from")
+            raise UserError(
+                f"{type(self.network).__name__} has no down or middle blocks to read features from"
+            )
         found: list[Tensor] = []
 
         def read(module: nn.Module, _: Any, output: Any) -> None:

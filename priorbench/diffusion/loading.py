@@ -9,8 +9,12 @@ from ..plugin_manager import load_plugins
 from .frozen import FrozenDiffusion
 
 
-def load_backbone(name: str, device: str = "auto", precision: str = "fp32", compile: bool = False) -> FrozenDiffusion:
-    """Load ``name``; a folder goes before a registered name of the same spelling only if it is written as a path."""
+def load_backbone(
+    name: str, device: str = "auto", precision: str = "fp32", compile: bool = False
+) -> FrozenDiffusion:
+    """Load ``name``; a folder goes before a registered name of the same spelling only if it is
+    written as a path.
+    """
     registered = load_plugins().of_kind("backbone")
     path = Path(name).expanduser()
     if name in registered:
@@ -23,14 +27,20 @@ def load_backbone(name: str, device: str = "auto", precision: str = "fp32", comp
         raise UserError(f"backbone {name!r}: there is no such folder")
     else:
         raise unknown("backbone", name, [*registered, "FOLDER", "OWNER/NAME on the hub"])
-    return FrozenDiffusion.from_pretrained(source, device=device, precision=precision, compile=compile)
+    return FrozenDiffusion.from_pretrained(
+        source, device=device, precision=precision, compile=compile
+    )
 
 
 def digits() -> Path:
-    """A U-Net trained on the training split of digits, T = 1000, linear schedule, epsilon prediction."""
+    """A U-Net trained on the training split of digits, T = 1000, linear schedule, epsilon
+    prediction.
+    """
     return folder("digits/backbone")
 
 
 def mnist() -> Path:
-    """A U-Net trained on the training split of mnist, T = 1000, linear schedule, epsilon prediction."""
+    """A U-Net trained on the training split of mnist, T = 1000, linear schedule, epsilon
+    prediction.
+    """
     return folder("mnist/backbone")

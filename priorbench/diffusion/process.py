@@ -5,11 +5,12 @@ r"""The forward process, and the one place where the meaning of ``t`` is fixed.
 .. math:: q(x_t \mid x_{t-1}) = \mathcal{N}(\sqrt{1 - \beta_t} \, x_{t-1}, \beta_t I), \qquad
           q(x_t \mid x_0) = \mathcal{N}(\sqrt{\bar\alpha_t} \, x_0, (1 - \bar\alpha_t) I)
 
-with :math:`\bar\alpha_t = \prod_{s \le t} (1 - \beta_s)` and :math:`\bar\alpha_0 = 1`. A ``diffusers`` scheduler
-(and the network's time embedding) count from 0, so **the scheduler's index of t is t - 1**; nothing outside this
-module and :mod:`priorbench.diffusion.solvers` has to know.
+with :math:`\bar\alpha_t = \prod_{s \le t} (1 - \beta_s)` and :math:`\bar\alpha_0 = 1`. A
+``diffusers`` scheduler (and the network's time embedding) count from 0, so **the scheduler's index
+of t is t - 1**; nothing outside this module and :mod:`priorbench.diffusion.solvers` has to know.
 
-Reference: Denoising Diffusion Probabilistic Models (Ho et al., 2020), https://arxiv.org/abs/2006.11239
+Reference: Denoising Diffusion Probabilistic Models (Ho et al., 2020),
+https://arxiv.org/abs/2006.11239
 """
 
 import hashlib
@@ -30,24 +31,32 @@ def scheduler_index(t: Time) -> Time:
     return t - 1
 
 
-def randn(shape: Sequence[int], generator: torch.Generator, device: torch.device | str | None = None) -> Tensor:
-    """Standard normal draws (float32) of ``shape``, made where ``generator`` lives and moved to ``device``.
+def randn(
+    shape: Sequence[int], generator: torch.Generator, device: torch.device | str | None = None
+) -> Tensor:
+    """Standard normal draws (float32) of ``shape``, made where ``generator`` lives and moved to
+    ``device``.
 
     A generator on the CPU so gives the same numbers whatever the device.
     """
-    draws = torch.randn(tuple(shape), generator=generator, device=generator.device, dtype=torch.float32)
+    draws = torch.randn(
+        tuple(shape), generator=generator, device=generator.device, dtype=torch.float32
+    )
     return draws.to(device or generator.device)
 
 
 def generator_for(seed: int, purpose: str) -> torch.Generator:
-    """An independent stream for each purpose; the same for whoever asks, so that differences are theirs."""
+    """An independent stream for each purpose; the same for whoever asks, so that differences are
+    theirs.
+    """
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
 @contextmanager
 def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Inside, the global generators of the CPU and of ``device`` start from ``seed``; after, they are as they were.
+    """Inside, the global generators of the CPU and of ``device`` start from ``seed``; after, they
+    are as they were.
 
     Layers initialise, and drop out, by the global generator: so those draws are explicit too.
     """
@@ -76,7 +85,9 @@ class ForwardProcess:
         #: alpha_bar[t] for t = 0..T, shape (T + 1,), float64, with alpha_bar[0] = 1.
         self.alpha_bar = torch.cat([torch.ones(1, dtype=torch.float64), values])
         if values.ndim != 1 or len(values) == 0 or not bool((self.alpha_bar.diff() < 0).all()):
-            raise UserError("the noise schedule must have alpha_bar fall at every step from 1 towards 0")
+            raise UserError(
+                "the noise schedule must have alpha_bar fall at every step from 1 towards 0"
+            )
 
     @classmethod
     def from_betas(cls, betas: Tensor) -> "ForwardProcess":
@@ -99,7 +110,9 @@ class ForwardProcess:
         return float(a.sqrt()), float((1 - a).sqrt())
 
     def diffuse(self, x_0: Tensor, t: int, generator: torch.Generator) -> Tensor:
-        """A draw of q(x_t | x_0) in closed form; shapes (N, C, H, W) in and out, differentiable in ``x_0``."""
+        """A draw of q(x_t | x_0) in closed form; shapes (N, C, H, W) in and out, differentiable in
+        ``x_0``.
+        """
         signal, noise = self.coefficients(t)
         return signal * x_0 + noise * randn(x_0.shape, generator, x_0.device)
 

@@ -1,26 +1,26 @@
-r"""From x_{t_trunc} to x_0 in any number of steps, by any ``diffusers`` scheduler of the variance-preserving kind.
+r"""From x_{t_trunc} to x_0 in any number of steps, by any ``diffusers`` scheduler of the
+variance-preserving kind.
 
-The truncated and respaced chain t_trunc = t_K > ... > t_1 > t_0 = 0 is a diffusion of its own, with K steps and
+The truncated and respaced chain t_trunc = t_K > ... > t_1 > t_0 = 0 is a diffusion of its own, with
+K steps and
 
 .. math:: \bar\alpha'_k = \bar\alpha_{t_k}, \qquad \beta'_k = 1 - \bar\alpha_{t_k} / \bar\alpha_{t_{k-1}}
 
-(Nichol and Dhariwal, 2021, https://arxiv.org/abs/2102.09672, section 4). So a scheduler's class is rebuilt over these
-K betas and runs its *full* chain; only the network is told the original times. Every scheduler then works
-unchanged from
-any t_trunc, whether or not it takes timesteps of one's own, and none is exposed to its own timestep arithmetic:
-DDIM and
-PNDM, for one, step by ``T // steps`` and so miss their own grid (and can stop short of x_0) wherever steps does not
-divide T. With K = t_trunc this is the scheduler over ``betas[:t_trunc]``; where K divides t_trunc the times are
-those of
-diffusers' "trailing" spacing (Lin et al., 2024, https://arxiv.org/abs/2305.08891).
+(Nichol and Dhariwal, 2021, https://arxiv.org/abs/2102.09672, section 4). So a scheduler's class is
+rebuilt over these K betas and runs its *full* chain; only the network is told the original times.
+Every scheduler then works unchanged from any t_trunc, whether or not it takes timesteps of one's
+own, and none is exposed to its own timestep arithmetic: DDIM and PNDM, for one, step by ``T //
+steps`` and so miss their own grid (and can stop short of x_0) wherever steps does not divide T.
+With K = t_trunc this is the scheduler over ``betas[:t_trunc]``; where K divides t_trunc the times
+are those of diffusers' "trailing" spacing (Lin et al., 2024, https://arxiv.org/abs/2305.08891).
 
 Whatever the network predicts is turned into
 
 .. math:: \hat x_0 = (x_t - \sqrt{1 - \bar\alpha_t} \, \hat\epsilon) / \sqrt{\bar\alpha_t}
                    = \sqrt{\bar\alpha_t} \, x_t - \sqrt{1 - \bar\alpha_t} \, \hat v
 
-here, clipped or thresholded as the model's folder says, and handed to the scheduler as that. So all solvers know the
-same limits, those included whose classes know none.
+here, clipped or thresholded as the model's folder says, and handed to the scheduler as that. So all
+solvers know the same limits, those included whose classes know none.
 """
 
 import inspect
@@ -41,12 +41,16 @@ SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddpm": ("DDPMScheduler", {}),
     "ddim": ("DDIMScheduler", {}),
     "dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
-    "dpm++sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}),
+    "dpm++sde": (
+        "DPMSolverMultistepScheduler",
+        {"algorithm_type": "sde-dpmsolver++", "solver_order": 2},
+    ),
     "unipc": ("UniPCMultistepScheduler", {}),
 }
 
-# What the schedulers are handed that cannot be handed x_0. PNDM extrapolates epsilon over the steps. The others work on
-# x / sqrt(alpha_bar), where x_0 from epsilon is the difference of two large numbers, and from v is not.
+# What the schedulers are handed that cannot be handed x_0. PNDM extrapolates epsilon over the
+# steps. The others work on x / sqrt(alpha_bar), where x_0 from epsilon is the difference of two
+# large numbers, and from v is not.
 HANDED = {
     "PNDMScheduler": "epsilon",
     "EulerAncestralDiscreteScheduler": "v_prediction",
@@ -54,9 +58,16 @@ HANDED = {
     "KDPM2AncestralDiscreteScheduler": "v_prediction",
 }
 
-# What of the model's settings a scheduler sees to by itself. DDIM steps by the limited x_0 and the epsilon of the
-# unlimited one, and no prediction stands for both: it gets x_0 as it is, and the limits.
-LIMITS = ("clip_sample", "clip_sample_range", "thresholding", "dynamic_thresholding_ratio", "sample_max_value")
+# What of the model's settings a scheduler sees to by itself. DDIM steps by the limited x_0 and the
+# epsilon of the unlimited one, and no prediction stands for both: it gets x_0 as it is, and the
+# limits.
+LIMITS = (
+    "clip_sample",
+    "clip_sample_range",
+    "thresholding",
+    "dynamic_thresholding_ratio",
+    "sample_max_value",
+)
 OBEYED = {
     "DDIMScheduler": LIMITS,
     "DDIMParallelScheduler": LIMITS,
@@ -82,12 +93,15 @@ SMALLEST_SIGMA = 1e-4
 # What diffusers lifts alpha_bar_T = 0 to, the logarithm of which schedulers take.
 SMALLEST_ALPHA_BAR = 2.0**-24
 
-# The float32 below 1: a beta of 1 would leave a scheduler with alpha_bar = 0 before it is given the true ones.
+# The float32 below 1: a beta of 1 would leave a scheduler with alpha_bar = 0 before it is given the
+# true ones.
 LARGEST_BETA = 1 - 2.0**-24
 
 
 def respace(t_trunc: int, steps: int | None) -> list[int]:
-    """The times t_1 < ... < t_K = t_trunc of a chain of ``steps`` steps (None: every time 1..t_trunc)."""
+    """The times t_1 < ... < t_K = t_trunc of a chain of ``steps`` steps (None: every time
+    1..t_trunc).
+    """
     if steps is None:
         return list(range(1, t_trunc + 1))
     if isinstance(steps, bool) or int(steps) != steps or not 1 <= steps <= t_trunc:
@@ -96,7 +110,9 @@ def respace(t_trunc: int, steps: int | None) -> list[int]:
 
 
 def solver_class(name: str) -> tuple[type, dict[str, Any]]:
-    """The scheduler class and settings that ``name`` (a key of ``SOLVERS`` or a ``diffusers`` class) stands for."""
+    """The scheduler class and settings that ``name`` (a key of ``SOLVERS`` or a ``diffusers``
+    class) stands for.
+    """
     import diffusers
 
     class_name, settings = SOLVERS.get(name, (name, {}))
@@ -108,7 +124,9 @@ def solver_class(name: str) -> tuple[type, dict[str, Any]]:
     try:
         step = getattr(cls, "step", None) or (lambda: None)
     except ImportError as error:  # diffusers' stand-in for a class whose dependency is missing
-        raise UserError(f"solver {name!r} needs a package that is not installed: {error}") from error
+        raise UserError(
+            f"solver {name!r} needs a package that is not installed: {error}"
+        ) from error
     needed = [p for p in inspect.signature(step).parameters.values() if p.default is p.empty]
     if "trained_betas" not in inspect.signature(cls).parameters:
         reason = "does not run over a given noise schedule (it takes no trained_betas)"
@@ -128,7 +146,8 @@ def solver_class(name: str) -> tuple[type, dict[str, Any]]:
 def respaced_alpha_bar(process: ForwardProcess, times: Sequence[int]) -> Tensor:
     """alpha_bar at 0 and at ``times``, shape (K + 1,), float64, positive and falling.
 
-    A last 0 (zero terminal SNR) is lifted as diffusers does, but stays below the alpha_bar before it.
+    A last 0 (zero terminal SNR) is lifted as diffusers does, but stays below the alpha_bar before
+    it.
     """
     alpha_bar = process.alpha_bar[[0, *times]]
     if alpha_bar[-1] <= 0:
@@ -136,10 +155,14 @@ def respaced_alpha_bar(process: ForwardProcess, times: Sequence[int]) -> Tensor:
     return alpha_bar
 
 
-def truncated_scheduler(solver: str, process: ForwardProcess, times: list[int], config: dict[str, Any]) -> Any:
-    """The scheduler of ``solver`` rebuilt over the chain ``times`` (from :func:`respace`), ready to step.
+def truncated_scheduler(
+    solver: str, process: ForwardProcess, times: list[int], config: dict[str, Any]
+) -> Any:
+    """The scheduler of ``solver`` rebuilt over the chain ``times`` (from :func:`respace`), ready to
+    step.
 
-    It takes predictions of the type that its own config names. ``config`` is the pretrained scheduler's.
+    It takes predictions of the type that its own config names. ``config`` is the pretrained
+    scheduler's.
     """
     cls, settings = solver_class(solver)
     alpha_bar = respaced_alpha_bar(process, times)
@@ -155,7 +178,9 @@ def truncated_scheduler(solver: str, process: ForwardProcess, times: list[int], 
     scheduler = cls(**{k: v for k, v in wanted.items() if k in accepted})
     scheduler.alphas_cumprod = alpha_bar[1:].to(torch.float32)  # undoes the rounding of 1 - beta
     _set_timesteps(scheduler, len(times))
-    if not bool(scheduler.timesteps.isfinite().all()):  # KDPM2Ancestral subtracts squares of sigmas in float32
+    if not bool(
+        scheduler.timesteps.isfinite().all()
+    ):  # KDPM2Ancestral subtracts squares of sigmas in float32
         raise UserError(
             f"solver {solver!r} is not precise enough to start from alpha_bar = {float(alpha_bar[-1]):.2g} "
             f"with {len(times)} steps: take more steps, or another solver"
@@ -167,14 +192,22 @@ def _set_timesteps(scheduler: Any, steps: int) -> None:
     """Make ``scheduler`` step through the whole of its chain of ``steps`` steps, to x_0."""
     scheduler.set_timesteps(steps)
     every = list(range(steps))[::-1]
-    if not set(every) <= set(scheduler.timesteps.tolist()):  # DPMSolverSinglestep has a spacing of its own
+    if not set(every) <= set(
+        scheduler.timesteps.tolist()
+    ):  # DPMSolverSinglestep has a spacing of its own
         scheduler.set_timesteps(timesteps=every)
     if not hasattr(scheduler, "sigmas"):
         return
-    if type(scheduler).__name__ != "UniPCMultistepScheduler":  # it moves them to the device: no float64 on every one
-        scheduler.sigmas = scheduler.sigmas.to(torch.float64)  # float32 loses sight of 1 after a sigma of 20,000
+    if (
+        type(scheduler).__name__ != "UniPCMultistepScheduler"
+    ):  # it moves them to the device: no float64 on every one
+        scheduler.sigmas = scheduler.sigmas.to(
+            torch.float64
+        )  # float32 loses sight of 1 after a sigma of 20,000
     if len(scheduler.sigmas) == steps + 1 and scheduler.sigmas[-1] > 0:
-        scheduler.sigmas[-1] = SMALLEST_SIGMA  # DEIS and SASolver repeat the last one: they would stop at x_{t_1}
+        scheduler.sigmas[-1] = (
+            SMALLEST_SIGMA  # DEIS and SASolver repeat the last one: they would stop at x_{t_1}
+        )
 
 
 def to_x_0(output: Tensor, kind: str, x_t: Tensor, alpha_bar: float) -> Tensor:
@@ -194,7 +227,8 @@ def from_x_0(x_0: Tensor, kind: str, x_t: Tensor, alpha_bar: float) -> Tensor:
 
 
 def limited(x_0: Tensor, config: dict[str, Any]) -> Tensor:
-    """A predicted x_0 (N, C, H, W) as ``config`` wants it: dynamically thresholded, else clipped, else as it is.
+    """A predicted x_0 (N, C, H, W) as ``config`` wants it: dynamically thresholded, else clipped,
+    else as it is.
 
     Dynamic thresholding: Saharia et al. (2022), section 2.3, https://arxiv.org/abs/2205.11487.
     """
@@ -228,20 +262,26 @@ class Chain:
         return respaced_alpha_bar(self.process, self.times)
 
     def at(self, timestep: Tensor | float | int) -> tuple[float, float]:
-        """(index, alpha_bar): the scheduler's ``timestep`` as the network knows it, and how much signal it has there.
+        """(index, alpha_bar): the scheduler's ``timestep`` as the network knows it, and how much
+        signal it has there.
 
-        Exact on the chain's own times. Between them (KDPM2 and its like evaluate at half steps) it is the time of
-        equal log sigma on the original schedule, which is how those schedulers place the half step themselves.
+        Exact on the chain's own times. Between them (KDPM2 and its like evaluate at half steps) it
+        is the time of equal log sigma on the original schedule, which is how those schedulers place
+        the half step themselves.
         """
         step = float(timestep)
         if step == round(step):
-            return float(scheduler_index(self.times[int(step)])), float(self.alpha_bar[int(step) + 1])
+            return float(scheduler_index(self.times[int(step)])), float(
+                self.alpha_bar[int(step) + 1]
+            )
         log_sigma = np.interp(step, range(len(self.times)), _log_sigma(self.alpha_bar))
         every = respaced_alpha_bar(self.process, range(1, self.process.T + 1))
         index = np.interp(log_sigma, _log_sigma(every), range(self.process.T))
         return float(index), float(1 / (1 + np.exp(2 * log_sigma)))
 
-    def run(self, network: Callable[[Tensor, float], Tensor], x: Tensor, generator: torch.Generator) -> Tensor:
+    def run(
+        self, network: Callable[[Tensor, float], Tensor], x: Tensor, generator: torch.Generator
+    ) -> Tensor:
         """x_{t_trunc} -> x_0, shape (N, C, H, W).
 
         Arguments:
@@ -252,8 +292,12 @@ class Chain:
         random = {"generator": generator} if "generator" in accepted else {}
         learned = str(getattr(scheduler.config, "variance_type", "")).startswith("learned")
         limits = {} if OBEYED.get(type(scheduler).__name__) is LIMITS else self.config
-        kind, handed = self.config.get("prediction_type", "epsilon"), scheduler.config.prediction_type
-        # Schedulers of the Euler kind work on x / sqrt(alpha_bar); this is the factor by which they undo it.
+        kind, handed = (
+            self.config.get("prediction_type", "epsilon"),
+            scheduler.config.prediction_type,
+        )
+        # Schedulers of the Euler kind work on x / sqrt(alpha_bar); this is the factor by which they
+        # undo it.
         one = torch.ones(1, dtype=x.dtype, device=x.device)
         x = x / scheduler.scale_model_input(one, scheduler.timesteps[0])
         for timestep in scheduler.timesteps:

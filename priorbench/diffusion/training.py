@@ -1,12 +1,15 @@
-r"""Training a denoiser: the simple loss of Ho et al. (2020, https://arxiv.org/abs/2006.11239, equation 14),
+r"""Training a denoiser: the simple loss of Ho et al. (2020, https://arxiv.org/abs/2006.11239,
+equation 14),
 
 .. math:: L = \mathbb{E}_{t \sim U\{1..T\}, x_0, \epsilon} \, \lVert \epsilon - \epsilon_\theta(x_t, t) \rVert^2
 
-with AdamW, a cosine learning rate and an exponential moving average of the weights. On small data a denoiser ends up
-reciting its training images, so the average is judged on validation images as it goes, and the best one is kept.
+with AdamW, a cosine learning rate and an exponential moving average of the weights. On small data a
+denoiser ends up reciting its training images, so the average is judged on validation images as it
+goes, and the best one is kept.
 
-The draws of a step follow from the seed and its number alone. So a training that was killed goes on from its last
-checkpoint as if nothing had happened, and several processes share the batch that one would have had.
+The draws of a step follow from the seed and its number alone. So a training that was killed goes on
+from its last checkpoint as if nothing had happened, and several processes share the batch that one
+would have had.
 """
 
 import json
@@ -39,11 +42,12 @@ class TrainingSettings:
         channels: of each level; each has half the resolution of the one before it.
         heads: of the attention in the middle block.
         T: noising steps, their variances by ``beta_schedule``.
-        evaluate_every: steps between two looks at the validation images, each followed by a checkpoint.
+        evaluate_every: steps between two looks at the validation images, each followed by a
+            checkpoint.
         validation_draws: noisy images that the average is judged on, at the least.
         mixed_precision: ``no``, ``bf16`` or ``fp16``.
-        start_from: the sha256 of the model whose weights were the start (see :func:`train`); its architecture and
-            schedule are kept, and the settings of these count for nothing.
+        start_from: the sha256 of the model whose weights were the start (see :func:`train`); its
+            architecture and schedule are kept, and the settings of these count for nothing.
     """
 
     steps: int = 14_000
@@ -65,7 +69,9 @@ class TrainingSettings:
 
 
 def unet(shape: tuple[int, int, int], settings: TrainingSettings) -> nn.Module:
-    """A ``UNet2DModel`` for (C, H, W) images: one layer a block, attention in the middle block alone."""
+    """A ``UNet2DModel`` for (C, H, W) images: one layer a block, attention in the middle block
+    alone.
+    """
     from diffusers import UNet2DModel
 
     channels, height, width = shape
@@ -86,7 +92,9 @@ def unet(shape: tuple[int, int, int], settings: TrainingSettings) -> nn.Module:
     )
 
 
-def target(process: ForwardProcess, kind: str, x_0: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+def target(
+    process: ForwardProcess, kind: str, x_0: Tensor, noise: Tensor, t: Tensor
+) -> tuple[Tensor, Tensor]:
     """(x_t, what the network should say of it) for times ``t`` (N,), by prediction type."""
     alpha_bar = process.alpha_bar.to(t.device)[t].to(x_0.device, x_0.dtype).view(-1, 1, 1, 1)
     signal, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
@@ -103,11 +111,11 @@ def train(
     fresh: bool = False,
     start: FrozenDiffusion | None = None,
 ) -> dict[str, Any]:
-    """Train on ``dataset.train``; returns what ``training.json`` says. ``start`` gives architecture, schedule and first
-    weights, in place of fresh ones.
+    """Train on ``dataset.train``; returns what ``training.json`` says. ``start`` gives
+    architecture, schedule and first weights, in place of fresh ones.
 
-    Writes a ``diffusers`` pipeline folder, ``loss.csv`` and ``training.json`` to ``output``; on the way there
-    ``checkpoint.safetensors``, from which the same call goes on. ``fresh`` starts over.
+    Writes a ``diffusers`` pipeline folder, ``loss.csv`` and ``training.json`` to ``output``; on the
+    way there ``checkpoint.safetensors``, from which the same call goes on. ``fresh`` starts over.
 
     Raises:
         UserError: if ``output`` holds a training with other settings or another model.
@@ -119,19 +127,31 @@ def train(
     accelerator = Accelerator(mixed_precision=settings.mixed_precision)
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
     if settings.batch_size % world:
-        raise UserError(f"batch size {settings.batch_size} cannot be shared evenly by {world} processes")
+        raise UserError(
+            f"batch size {settings.batch_size} cannot be shared evenly by {world} processes"
+        )
     if start is not None:
         settings = replace(settings, start_from=start.digest())
-    identity = {**asdict(settings), "channels": list(settings.channels), "dataset_sha256": dataset.digest()}
+    identity = {
+        **asdict(settings),
+        "channels": list(settings.channels),
+        "dataset_sha256": dataset.digest(),
+    }
     checkpoint = Checkpoint(output, identity)
     finished = checkpoint.finished(fresh)
     if finished is not None:
         return finished
 
     with seeded(settings.seed, device):
-        network = unet(dataset.shape, settings) if start is None else deepcopy(start.network).requires_grad_(True)
+        network = (
+            unet(dataset.shape, settings)
+            if start is None
+            else deepcopy(start.network).requires_grad_(True)
+        )
     network = network.to(memory_format=torch.channels_last)  # training is twice as fast
-    averaged = EMAModel(network.parameters(), decay=settings.ema_decay, use_ema_warmup=True, power=0.75)
+    averaged = EMAModel(
+        network.parameters(), decay=settings.ema_decay, use_ema_warmup=True, power=0.75
+    )
     scheduler = (
         DDPMScheduler(
             num_train_timesteps=settings.T,
@@ -143,7 +163,9 @@ def train(
     )
     prediction_type = scheduler.config.prediction_type
     process = ForwardProcess(scheduler.alphas_cumprod)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=settings.learning_rate, weight_decay=1e-4
+    )
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     model, optimizer = accelerator.prepare(network, optimizer)
     if settings.compile:
@@ -154,7 +176,9 @@ def train(
 
     def loss_of(predict: nn.Module, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         x_t, wanted = target(process, prediction_type, x_0, noise, t)
-        return nn.functional.mse_loss(predict(x_t, scheduler_index(t).to(device)).sample.float(), wanted)
+        return nn.functional.mse_loss(
+            predict(x_t, scheduler_index(t).to(device)).sample.float(), wanted
+        )
 
     def step_loss(step: int) -> Tensor:
         """The loss of this process's share of the batch of ``step``."""
@@ -177,7 +201,9 @@ def train(
         for images in held_out.split(256) * -(-settings.validation_draws // len(held_out)):
             t = torch.randint(1, process.T + 1, (len(images),), generator=draws)
             noise = randn((len(images), *dataset.shape), draws, device)
-            losses.append(loss_of(network, to_float(images).to(device), t, noise).item() * len(images))
+            losses.append(
+                loss_of(network, to_float(images).to(device), t, noise).item() * len(images)
+            )
             counts.append(len(images))
         network.train()
         return sum(losses) / sum(counts)

@@ -47,7 +47,9 @@ def train_extractor(
     """Train on ``dataset.train``, save the folder, return what ``extractor.json`` says."""
     make_folder(output)
     if not dataset.labels:
-        raise UserError(f"data set {dataset.name!r} has no labels, and an extractor is trained as a classifier")
+        raise UserError(
+            f"data set {dataset.name!r} has no labels, and an extractor is trained as a classifier"
+        )
     started = time.monotonic()
     generator = torch.Generator().manual_seed(seed)
     classes = int(dataset.labels["train"].max()) + 1

@@ -1,10 +1,10 @@
-"""Feature extractors: small classifiers kept in a folder, registered with ``torch-fidelity`` like its own Inception.
+"""Feature extractors: small classifiers kept in a folder, registered with ``torch-fidelity`` like
+its own Inception.
 
-A folder holds ``extractor.json`` (architecture, sha256 of the weights, accuracy) and ``model.safetensors``. The
-features are the
-activations before the last layer, as in the Fréchet LeNet distance of the literature. FID values of different
-extractors are
-different quantities: the table names the extractor in a column.
+A folder holds ``extractor.json`` (architecture, sha256 of the weights, accuracy) and
+``model.safetensors``. The features are the activations before the last layer, as in the Fréchet
+LeNet distance of the literature. FID values of different extractors are different quantities: the
+table names the extractor in a column.
 """
 
 import hashlib
@@ -27,9 +27,13 @@ LAYER = "penultimate"
 
 
 class Classifier(nn.Module):
-    """A LeNet-like classifier of (C, H, W) images with ``features`` activations before its last layer."""
+    """A LeNet-like classifier of (C, H, W) images with ``features`` activations before its last
+    layer.
+    """
 
-    def __init__(self, shape: tuple[int, int, int], classes: int, features: int = 64, width: int = 32) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int], classes: int, features: int = 64, width: int = 32
+    ) -> None:
         super().__init__()
         channels, height, size = shape
         flat = 2 * width * math.ceil(height / 4) * math.ceil(size / 4)
@@ -62,7 +66,9 @@ class FolderExtractor(FeatureExtractorBase):
         self.digest = about["sha256"]
         self.channels, *self.size = about["shape"]
         with torch.random.fork_rng(devices=[]):  # layers initialise by the global generator
-            self.classifier = Classifier(tuple(about["shape"]), about["classes"], about["features"], about["width"])
+            self.classifier = Classifier(
+                tuple(about["shape"]), about["classes"], about["features"], about["width"]
+            )
         try:
             self.classifier.load_state_dict(weights)
         except RuntimeError as error:
@@ -84,7 +90,9 @@ class FolderExtractor(FeatureExtractorBase):
         return False
 
     def forward(self, input: Tensor) -> tuple[Tensor, ...]:
-        """(N, 3 or C, H, W) bytes to ((N, features),). Grey images may come as three equal channels."""
+        """(N, 3 or C, H, W) bytes to ((N, features),). Grey images may come as three equal
+        channels.
+        """
         if input.dtype != torch.uint8 or list(input.shape[2:]) != self.size:
             raise UserError(
                 f"extractor {self.name!r} takes bytes of {self.size[0]}x{self.size[1]} pixels, "
@@ -101,7 +109,9 @@ class FolderExtractor(FeatureExtractorBase):
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(what ``extractor.json`` says, the weights), once their sha256 has been found to be the one stated there."""
+    """(what ``extractor.json`` says, the weights), once their sha256 has been found to be the one
+    stated there.
+    """
     try:
         about = json.loads((folder / "extractor.json").read_text())
         blob = (folder / "model.safetensors").read_bytes()
@@ -113,7 +123,9 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if missing:
         raise UserError(f"{folder / 'extractor.json'} does not state {', '.join(sorted(missing))}")
     if hashlib.sha256(blob).hexdigest() != about["sha256"]:
-        raise UserError(f"{folder / 'model.safetensors'} is not the file whose sha256 extractor.json states")
+        raise UserError(
+            f"{folder / 'model.safetensors'} is not the file whose sha256 extractor.json states"
+        )
     try:
         return about, load(blob)
     except SafetensorError as error:
@@ -121,10 +133,12 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def from_folder(folder: Path, shipped: bool = True) -> FolderExtractor:
-    """The extractor of ``folder``, registered with torch-fidelity under the name that its ``extractor.json`` gives.
+    """The extractor of ``folder``, registered with torch-fidelity under the name that its
+    ``extractor.json`` gives.
 
-    One that was not ``shipped`` has the beginning of its weights' sha256 in its name: another training of the same
-    classifier gives other features, and FID values that must not be taken for these.
+    One that was not ``shipped`` has the beginning of its weights' sha256 in its name: another
+    training of the same classifier gives other features, and FID values that must not be taken for
+    these.
     """
     about, _ = read_folder(folder)
     name = about["name"] if shipped else f"{about['name']}@{about['sha256'][:8]}"
@@ -137,7 +151,9 @@ def from_folder(folder: Path, shipped: bool = True) -> FolderExtractor:
 
     known = FEATURE_EXTRACTORS_REGISTRY.get(name)
     if known is not None and getattr(known, "sha256", None) != about["sha256"]:
-        raise UserError(f"another extractor is already known as {name!r}; give the one in {folder} another name")
+        raise UserError(
+            f"another extractor is already known as {name!r}; give the one in {folder} another name"
+        )
     if known is None:
         register_feature_extractor(name, Registered)
     return FolderExtractor(name, [LAYER], folder=folder)

@@ -1,29 +1,31 @@
 r"""FID with infinitely many images, and how far off the estimate may be.
 
-FID is biased upward by the finite number of images, by a / n + b / m to first order (Chong and Forsyth, CVPR 2020,
-https://arxiv.org/abs/1911.07023). Halving both sets doubles that, so the line through the FIDs of the whole sets and of
-their halves meets infinity at
+FID is biased upward by the finite number of images, by a / n + b / m to first order (Chong and
+Forsyth, CVPR 2020, https://arxiv.org/abs/1911.07023). Halving both sets doubles that, so the line
+through the FIDs of the whole sets and of their halves meets infinity at
 
 .. math:: \mathrm{FID}_\infty = 2 \, \mathrm{FID}(x, y) - \overline{\mathrm{FID}(\text{half of } x, \text{half of } y)},
 
-the mean taken over several ways of halving, each half used. It is unbiased up to second order, so that for perfect
-samples it falls below 0 as often as above.
+the mean taken over several ways of halving, each half used. It is unbiased up to second order, so
+that for perfect samples it falls below 0 as often as above.
 
-**Spread.** With T the optimal transport map between the Gaussians of the two sets, FID moves with one feature vector
-x by its influence function (the gradient of the squared Bures distance is :math:`I - T`; Bhatia et al., 2019,
-https://arxiv.org/abs/1712.01504)
+**Spread.** With T the optimal transport map between the Gaussians of the two sets, FID moves with
+one feature vector x by its influence function (the gradient of the squared Bures distance is
+:math:`I - T`; Bhatia et al., 2019, https://arxiv.org/abs/1712.01504)
 
 .. math:: \psi(x) = 2 (\mu_x - \mu_y)^\top (x - \mu_x) + (x - \mu_x)^\top (I - T) (x - \mu_x),
 
-so that its variance is v = var psi(x) / n + var psi(y) / m, what a bootstrap of the influence values converges to.
-Between near laws that is too much: FID is then a quadratic form z'Az of nearly centred z with covariance V, and v has
-b = 4 tr(AVAV) on average where the variance of FID_inf over H halvings has (1 + 1 / H) b / 2. What b is, the two halves
-of one set tell, whose laws are the same: v between halves of x is 16 times b with V of x alone, and the roots of both
-sets' add up. So v less (1 - 1 / H) b / 2, and never less than (1 + 1 / H) b / 2, is the variance here.
+so that its variance is v = var psi(x) / n + var psi(y) / m, what a bootstrap of the influence
+values converges to. Between near laws that is too much: FID is then a quadratic form z'Az of nearly
+centred z with covariance V, and v has b = 4 tr(AVAV) on average where the variance of FID_inf over
+H halvings has (1 + 1 / H) b / 2. What b is, the two halves of one set tell, whose laws are the
+same: v between halves of x is 16 times b with V of x alone, and the roots of both sets' add up. So
+v less (1 - 1 / H) b / 2, and never less than (1 + 1 / H) b / 2, is the variance here.
 
-Drawing whole images anew with replacement instead doubles the bias, since every duplicate is a missing image;
-``benchmarks/coverage.py`` counts how often either interval is right. All of this takes images for independent draws:
-a test set with equally many of each class has less bias than its halves suggest, and FID_inf falls below the truth.
+Drawing whole images anew with replacement instead doubles the bias, since every duplicate is a
+missing image; ``benchmarks/coverage.py`` counts how often either interval is right. All of this
+takes images for independent draws: a test set with equally many of each class has less bias than
+its halves suggest, and FID_inf falls below the truth.
 """
 
 import torch
@@ -39,7 +41,9 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def root(matrix: Tensor, power: float = 0.5) -> Tensor:
-    """A power of a symmetric positive semi-definite matrix, on the span of the directions that have variance."""
+    """A power of a symmetric positive semi-definite matrix, on the span of the directions that have
+    variance.
+    """
     values, vectors = torch.linalg.eigh(matrix)
     least = values[-1] * 1e-12
     powers = torch.where(values > least, values.clamp(min=least) ** power, 0.0)
@@ -55,27 +59,36 @@ def frechet(x: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor]) -> float:
 
 
 def influence(x: Tensor, of: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
-    """psi(x) of features (N, F) with the moments ``of``, for the distance to ``other``: (N,), up to a constant."""
+    """psi(x) of features (N, F) with the moments ``of``, for the distance to ``other``: (N,), up to
+    a constant.
+    """
     (mean, cov), (mean_other, cov_other) = of, other
     half, inverse = root(cov), root(cov, -0.5)
     transport = inverse @ root(half @ cov_other @ half) @ inverse
     centred = x.double() - mean
-    return 2 * centred @ (mean - mean_other) + centred.square().sum(1) - ((centred @ transport) * centred).sum(1)
+    return (
+        2 * centred @ (mean - mean_other)
+        + centred.square().sum(1)
+        - ((centred @ transport) * centred).sum(1)
+    )
 
 
 def fid_at_infinity(x: Tensor, y: Tensor, generator: torch.Generator) -> dict[str, float]:
     """FID between features (N, F) of samples and (M, F) of real images, freed of its bias.
 
     Returns:
-        ``fid_inf``; its standard error over new samples and new real images, ``fid_inf_se``; and that over new samples
-        alone, ``fid_se``, which is the plain FID's on one set of real images. All NaN where half of a set has no more
-        images than features, since nothing can be extrapolated from singular covariances.
+        ``fid_inf``; its standard error over new samples and new real images, ``fid_inf_se``; and
+        that over new samples alone, ``fid_se``, which is the plain FID's on one set of real images.
+        All NaN where half of a set has no more images than features, since nothing can be
+        extrapolated from singular covariances.
     """
     if min(len(x), len(y)) // 2 <= x.shape[1]:
         return dict.fromkeys(("fid_inf", "fid_inf_se", "fid_se"), float("nan"))
     whole, by_samples, by_reference = _with_variance(x, y)
     halvings = [(_halves(x, generator), _halves(y, generator)) for _ in range(HALVINGS)]
-    halved = [frechet(moments(a), moments(b)) for pair in halvings for a, b in zip(*pair, strict=True)]
+    halved = [
+        frechet(moments(a), moments(b)) for pair in halvings for a, b in zip(*pair, strict=True)
+    ]
     variance = by_samples + by_reference
     quadratic = sum((sum(_with_variance(*halves)[1:]) / 16) ** 0.5 for halves in halvings[0]) ** 2
     share = (1 - 1 / HALVINGS) / 2

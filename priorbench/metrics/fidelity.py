@@ -1,8 +1,8 @@
 """FID, KID, precision and recall by ``torch-fidelity``: bytes -> features -> statistic -> metric.
 
-Everything is computed from the bytes that are saved, so a direct call of ``torch_fidelity.calculate_metrics``
-on the saved
-images gives the same numbers. Its lower-level functions are used to compute the features of each image set once.
+Everything is computed from the bytes that are saved, so a direct call of
+``torch_fidelity.calculate_metrics`` on the saved images gives the same numbers. Its lower-level
+functions are used to compute the features of each image set once.
 """
 
 import torch
@@ -49,9 +49,10 @@ def features_of(images: Tensor, extractor: FeatureExtractorBase, batch_size: int
 def fid_floor(train: Tensor, test: Tensor, n_samples: int) -> tuple[float, float]:
     """What ``n_samples`` perfect samples would score: the FID of as many training images.
 
-    The mean over ``FLOOR_DRAWS`` draws without replacement, the same each time, and its standard error. Where there are
-    no more than ``n_samples`` training images there is one draw, all of them, and the error is NaN. FID falls with the
-    number of samples, so a floor is one only for as many.
+    The mean over ``FLOOR_DRAWS`` draws without replacement, the same each time, and its standard
+    error. Where there are no more than ``n_samples`` training images there is one draw, all of
+    them, and the error is NaN. FID falls with the number of samples, so a floor is one only for as
+    many.
     """
     draws = FLOOR_DRAWS if n_samples < len(train) else 1
     generator = generator_for(0, "floor")
@@ -61,20 +62,26 @@ def fid_floor(train: Tensor, test: Tensor, n_samples: int) -> tuple[float, float
 
 
 def fid(generated: Tensor, reference: Tensor) -> float:
-    """FID (Heusel et al., 2017) of features (N, F) against (M, F), in squared units of the features."""
+    """FID (Heusel et al., 2017) of features (N, F) against (M, F), in squared units of the
+    features.
+    """
     statistics = [metric_fid.fid_features_to_statistics(f) for f in (generated, reference)]
-    return float(metric_fid.fid_statistics_to_metric(*statistics, verbose=False)[metric_fid.KEY_METRIC_FID])
+    return float(
+        metric_fid.fid_statistics_to_metric(*statistics, verbose=False)[metric_fid.KEY_METRIC_FID]
+    )
 
 
 def fidelity(generated: Tensor, reference: Tensor) -> dict[str, float]:
     """fid, kid, precision and recall of features (N, F) against reference features (M, F).
 
-    FID (Heusel et al., 2017) and KID (Bińkowski et al., 2018; the mean over 100 subsets, of at most 1,000 each)
-    are squared
-    distances in units of the features; precision and recall (Kynkäänniemi et al., 2019; k = 3) are shares.
+    FID (Heusel et al., 2017) and KID (Bińkowski et al., 2018; the mean over 100 subsets, of at most
+    1,000 each) are squared distances in units of the features; precision and recall (Kynkäänniemi
+    et al., 2019; k = 3) are shares.
     """
     size = min(KID_SUBSET, len(generated), len(reference))
-    kid = metric_kid.kid_features_to_metric(generated, reference, kid_subset_size=size, verbose=False)
+    kid = metric_kid.kid_features_to_metric(
+        generated, reference, kid_subset_size=size, verbose=False
+    )
     prc = metric_prc.prc_features_to_metric(generated, reference, verbose=False)
     return {
         "fid": fid(generated, reference),

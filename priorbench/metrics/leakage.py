@@ -1,21 +1,24 @@
 r"""What a prior supplies, looked at where it supplies it, before the frozen model has had its say.
 
-**Stored images.** With r_s(x) the squared distance from x to the nearest image of split s, scaled as x is,
+**Stored images.** With r_s(x) the squared distance from x to the nearest image of split s, scaled
+as x is,
 
 .. math:: D_s(x) = r_s(x) - r_o(x), \qquad
           \mathrm{stored}_s = \frac{E[D_s(\text{unseen})] - E[D_s(\text{samples})]}{E[D_s(\text{unseen})] - E[D_s(s)]}
 
-where o is another split, "unseen" is the third, which is in neither, and the last term is of split s itself; each as
-the prior would emit it, x_{t_trunc} or clean. So 0 is what images have that were never seen, and 1 what those of split
-s have: a prior that stores the training set has stored_train = 1, one that hands out the images it is measured against
-stored_test = 1. Blurred or typical images are near to both splits, which cancels. It works where x_0 no longer tells
-anything, because the chain has forgotten where it came from.
+where o is another split, "unseen" is the third, which is in neither, and the last term is of split
+s itself; each as the prior would emit it, x_{t_trunc} or clean. So 0 is what images have that were
+never seen, and 1 what those of split s have: a prior that stores the training set has stored_train
+= 1, one that hands out the images it is measured against stored_test = 1. Blurred or typical images
+are near to both splits, which cancels. It works where x_0 no longer tells anything, because the
+chain has forgotten where it came from.
 
-**Repetition.** ``distinct`` is the share of emitted samples that are further from every other than a tenth of the least
-distance between two images of the test split, emitted alike.
+**Repetition.** ``distinct`` is the share of emitted samples that are further from every other than
+a tenth of the least distance between two images of the test split, emitted alike.
 
-**Noise level.** In the directions in which clean images hardly vary, x_t is noise of variance 1 - alpha_bar. noise_xt
-is the samples' variance there over that of held-out draws: below 1, the prior supplies an x_t of some smaller t.
+**Noise level.** In the directions in which clean images hardly vary, x_t is noise of variance 1 -
+alpha_bar. noise_xt is the samples' variance there over that of held-out draws: below 1, the prior
+supplies an x_t of some smaller t.
 """
 
 from collections.abc import Mapping
@@ -25,7 +28,11 @@ from torch import Tensor
 
 from .neighbours import nearest_distances, neighbour_distances
 
-OTHERS = {"train": ("test", "validation"), "validation": ("test", "train"), "test": ("validation", "train")}
+OTHERS = {
+    "train": ("test", "validation"),
+    "validation": ("test", "train"),
+    "test": ("validation", "train"),
+}
 QUIET = 0.25  # of the directions, those with the least variance
 PIXELS = 1024  # more than so many need not be looked at
 REPEATED = 0.1  # of the least distance between two real images: nearer samples are one sample twice
@@ -36,8 +43,10 @@ class Stored:
     """Tells which split a prior's samples come from.
 
     Arguments:
-        images: of each split (N_s, C, H, W), scaled as the samples are: by 1, or by sqrt(alpha_bar).
-        draws: what each split looks like when it is emitted, (n_s, C, H, W): the images, or fresh draws of x_{t_trunc}.
+        images: of each split (N_s, C, H, W), scaled as the samples are: by 1, or by
+            sqrt(alpha_bar).
+        draws: what each split looks like when it is emitted, (n_s, C, H, W): the images, or fresh
+            draws of x_{t_trunc}.
     """
 
     def __init__(self, images: Mapping[str, Tensor], draws: Mapping[str, Tensor]) -> None:
@@ -49,14 +58,16 @@ class Stored:
 
     def _differences(self, x: Tensor) -> dict[str, Tensor]:
         """D_s of each split s, (N,)."""
-        square = {s: nearest_distances(x, images).double().square() for s, images in self.images.items()}
+        square = {
+            s: nearest_distances(x, images).double().square() for s, images in self.images.items()
+        }
         return {s: square[s] - square[other] for s, (other, _) in OTHERS.items()}
 
     def judge(self, x: Tensor) -> dict[str, float]:
         """stored_train, stored_validation, stored_test and distinct of (N, C, H, W), and stored_se.
 
-        An index is NaN where too little of the images is left to tell its split from unseen ones, as near T.
-        ``stored_se`` is the greatest of the three indices' standard errors.
+        An index is NaN where too little of the images is left to tell its split from unseen ones,
+        as near T. ``stored_se`` is the greatest of the three indices' standard errors.
         """
         found, errors = {}, [float("nan")]
         for split, made in self._differences(x).items():
@@ -75,7 +86,9 @@ class Stored:
 
 
 def quiet_directions(clean: Tensor) -> Tensor:
-    """The directions (d, q) in which images x_0 (N, C, H, W) vary least: a quarter of all, of 1,024 pixels at most."""
+    """The directions (d, q) in which images x_0 (N, C, H, W) vary least: a quarter of all, of 1,024
+    pixels at most.
+    """
     x = clean.flatten(1)
     chosen = torch.linspace(0, x.shape[1] - 1, min(x.shape[1], PIXELS)).round().long()
     _, vectors = torch.linalg.eigh(torch.cov(x[:, chosen].T))
@@ -85,7 +98,9 @@ def quiet_directions(clean: Tensor) -> Tensor:
 
 
 class NoiseLevel:
-    """Compares the noise in samples of x_{t_trunc} with that in held-out draws (n, C, H, W), along quiet directions."""
+    """Compares the noise in samples of x_{t_trunc} with that in held-out draws (n, C, H, W), along
+    quiet directions.
+    """
 
     def __init__(self, quiet: Tensor, draws: Tensor) -> None:
         self.quiet = quiet

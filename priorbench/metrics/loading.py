@@ -1,6 +1,7 @@
 """The extractor that a name stands for: a registered one, one of torch-fidelity's own, or a folder.
 
-Weights are never taken from elsewhere in silence: what is not the file that its authors published is named by its hash.
+Weights are never taken from elsewhere in silence: what is not the file that its authors published
+is named by its hash.
 """
 
 import hashlib
@@ -24,17 +25,24 @@ from .extractors import FolderExtractor, from_folder
 
 INCEPTION = "inception-v3-compat"
 INCEPTION_SHA256 = "6726825d"  # how the published file's hash begins: its name says so
-OWN = ("inception-v3", "clip-", "dinov2-")  # of torch-fidelity's extractors, those that FID is computed in
+OWN = (
+    "inception-v3",
+    "clip-",
+    "dinov2-",
+)  # of torch-fidelity's extractors, those that FID is computed in
 
 
 def load_extractor(name: str, options: dict[str, Any] | None = None) -> FeatureExtractorBase:
-    """The feature extractor ``name``: registered, of torch-fidelity, or the path of a trained one's folder.
+    """The feature extractor ``name``: registered, of torch-fidelity, or the path of a trained one's
+    folder.
 
     Arguments:
-        options: ``weights``, the path of the weights of one of torch-fidelity's; without it they are downloaded.
+        options: ``weights``, the path of the weights of one of torch-fidelity's; without it they
+            are downloaded.
 
     Raises:
-        UserError: if it does not exist, or its weights cannot be had. Nothing is ever used in its place.
+        UserError: if it does not exist, or its weights cannot be had. Nothing is ever used in its
+            place.
     """
     options = dict(options or {})
     registered = load_plugins().of_kind("extractor")
@@ -79,13 +87,21 @@ def _of_torch_fidelity(name: str, weights: str | None) -> FeatureExtractorBase:
             extractor: FeatureExtractorBase = cls(
                 name,
                 [layer],
-                feature_extractor_weights_path=str(path) if path is not None and name.startswith("clip") else None,
+                feature_extractor_weights_path=str(path)
+                if path is not None and name.startswith("clip")
+                else None,
             )
     except UserError:
         raise
-    except Exception as error:  # a download fails in many ways, and so does a file of something else
+    except (
+        Exception
+    ) as error:  # a download fails in many ways, and so does a file of something else
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        hint = "" if weights is not None or name.startswith("dinov2") else "; weights=PATH takes a file of one's own"
+        hint = (
+            ""
+            if weights is not None or name.startswith("dinov2")
+            else "; weights=PATH takes a file of one's own"
+        )
         raise UserError(f"extractor {name!r}: its weights cannot be had: {reason}{hint}") from error
     if path is not None and not hashlib.sha256(path.read_bytes()).hexdigest().startswith(published):
         extractor.name = f"{name}@{weights_digest(extractor)[:8]}"
@@ -93,14 +109,18 @@ def _of_torch_fidelity(name: str, weights: str | None) -> FeatureExtractorBase:
 
 
 def _published(name: str) -> str:
-    """How the sha256 of the published weights begins; what no hash begins with, where it is not known."""
+    """How the sha256 of the published weights begins; what no hash begins with, where it is not
+    known.
+    """
     clip = feature_extractor_clip.MODEL_METADATA.get(name, {}).get("hash", "unknown")
     return INCEPTION_SHA256 if name == INCEPTION else clip
 
 
 @contextmanager
 def _read_safely(name: str, path: Path | None) -> Iterator[None]:
-    """Inside, torch-fidelity's Inception is given its weights: by itself it would unpickle them, and unchecked."""
+    """Inside, torch-fidelity's Inception is given its weights: by itself it would unpickle them,
+    and unchecked.
+    """
     if name != INCEPTION:
         yield
         return
@@ -109,7 +129,8 @@ def _read_safely(name: str, path: Path | None) -> Iterator[None]:
         file = path or _downloaded(url)
         if file.suffix == ".safetensors":
             return load_file(file)
-        # The published file is a .pth: torch's weights-only reader takes tensors from it and calls nothing.
+        # The published file is a .pth: torch's weights-only reader takes tensors from it and calls
+        # nothing.
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         return state
 
@@ -119,7 +140,9 @@ def _read_safely(name: str, path: Path | None) -> Iterator[None]:
 
 
 def _downloaded(url: str) -> Path:
-    """Where torch-hub keeps the file of ``url``, fetched and checked against its hash if it is not there yet."""
+    """Where torch-hub keeps the file of ``url``, fetched and checked against its hash if it is not
+    there yet.
+    """
     file = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)

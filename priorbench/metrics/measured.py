@@ -10,8 +10,9 @@ from torch import Tensor
 class Measured:
     """One set of samples, and what it is measured against.
 
-    Images are bytes (N, C, H, W), as saved; features are (N, F), of the run's extractor; ``x_t`` and ``x_t_test`` are
-    what the prior supplied and as many fresh draws of the held-out marginal; ``generator`` is for metrics that draw.
+    Images are bytes (N, C, H, W), as saved; features are (N, F), of the run's extractor; ``x_t``
+    and ``x_t_test`` are what the prior supplied and as many fresh draws of the held-out marginal;
+    ``generator`` is for metrics that draw.
     """
 
     images: Tensor

@@ -18,7 +18,9 @@ def neighbour_distances(training: Tensor) -> Tensor:
 
 
 def nearest_distances(points: Tensor, among: Tensor) -> Tensor:
-    """How far each of ``points`` (N, ...) is from the nearest of ``among`` (M, ...): (N,), in their precision."""
+    """How far each of ``points`` (N, ...) is from the nearest of ``among`` (M, ...): (N,), in their
+    precision.
+    """
     points, among = points.flatten(1), among.flatten(1)
     return torch.cat([torch.cdist(chunk, among).amin(1) for chunk in points.split(CHUNK)])
 

@@ -1,8 +1,10 @@
-r"""Wasserstein distances between two clouds of points with equal weights, by POT (Flamary et al., JMLR 2021).
+r"""Wasserstein distances between two clouds of points with equal weights, by POT (Flamary et al.,
+JMLR 2021).
 
-All are roots, in units of a pixel in [-1, 1] times the square root of the number of pixels: W2 between x and x + c is
-:math:`\lVert c \rVert`. The exact one is biased upward for finite samples, the more the higher the dimension, so it is
-to be read against the oracle's row, which carries the same bias.
+All are roots, in units of a pixel in [-1, 1] times the square root of the number of pixels: W2
+between x and x + c is :math:`\lVert c \rVert`. The exact one is biased upward for finite samples,
+the more the higher the dimension, so it is to be read against the oracle's row, which carries the
+same bias.
 """
 
 import ot
@@ -14,10 +16,14 @@ from ..diffusion.process import randn
 PROJECTIONS = 512
 
 
-def sliced_w2(x: Tensor, y: Tensor, generator: torch.Generator, projections: int = PROJECTIONS) -> float:
+def sliced_w2(
+    x: Tensor, y: Tensor, generator: torch.Generator, projections: int = PROJECTIONS
+) -> float:
     """Sliced W2 of (N, ...) and (M, ...) along ``projections`` random directions."""
     x, y = _points(x), _points(y)
-    directions = torch.nn.functional.normalize(randn((x.shape[1], projections), generator).double(), dim=0)
+    directions = torch.nn.functional.normalize(
+        randn((x.shape[1], projections), generator).double(), dim=0
+    )
     return float(ot.sliced_wasserstein_distance(x, y, projections=directions, p=2))
 
 
@@ -30,9 +36,13 @@ def exact_w2(x: Tensor, y: Tensor) -> float:
 
 
 def gaussian_w2(x: Tensor, y: Tensor) -> float:
-    """W2 of the Gaussians with the moments of the two clouds: a lower bound of W2, exact for Gaussian laws."""
+    """W2 of the Gaussians with the moments of the two clouds: a lower bound of W2, exact for
+    Gaussian laws.
+    """
     x, y = _points(x), _points(y)
-    if len(x) + len(y) < x.shape[1]:  # fewer points than dimensions: the same distance in the space that they span
+    if (
+        len(x) + len(y) < x.shape[1]
+    ):  # fewer points than dimensions: the same distance in the space that they span
         basis = torch.linalg.qr(torch.cat([x, y]).T).Q
         x, y = x @ basis, y @ basis
     moments = [(p.mean(0), torch.cov(p.T).reshape(p.shape[1], -1)) for p in (x, y)]
@@ -40,8 +50,12 @@ def gaussian_w2(x: Tensor, y: Tensor) -> float:
     return float(ot.gaussian.bures_wasserstein_distance(mean_x, mean_y, cov_x, cov_y))
 
 
-def distances(x: Tensor, y: Tensor, generator: torch.Generator, exact_points: int) -> dict[str, float]:
-    """sw2, w2 and w2_gaussian between two image sets; the exact one on the first ``exact_points`` of each side."""
+def distances(
+    x: Tensor, y: Tensor, generator: torch.Generator, exact_points: int
+) -> dict[str, float]:
+    """sw2, w2 and w2_gaussian between two image sets; the exact one on the first ``exact_points``
+    of each side.
+    """
     n = min(exact_points, len(x), len(y))
     return {
         "sw2": sliced_w2(x, y, generator),

@@ -13,7 +13,9 @@ _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 class _Loader(yaml.SafeLoader):
-    """Counts the values that the text stands for as they are read, an alias (*name) as all those of its anchor."""
+    """Counts the values that the text stands for as they are read, an alias (*name) as all those of
+    its anchor.
+    """
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -41,7 +43,10 @@ def read_yaml(text: str) -> Any:
         raise ValueError("nested too deeply") from None
     except (ArithmeticError, AttributeError, LookupError) as error:  # what PyYAML makes of !!int ""
         raise ValueError("a value that its type cannot be made of") from error
-    except (ValueError, yaml.YAMLError) as error:  # a date that does not exist is a plain ValueError
+    except (
+        ValueError,
+        yaml.YAMLError,
+    ) as error:  # a date that does not exist is a plain ValueError
         raise ValueError(" ".join(str(error).split())) from error
 
 
@@ -51,7 +56,9 @@ def as_number(value: Any) -> Any:
 
 
 class Choice(BaseModel, extra="forbid", frozen=True):
-    """A prior, data set or extractor by name, with the hyperparameters or options that differ from its defaults."""
+    """A prior, data set or extractor by name, with the hyperparameters or options that differ from
+    its defaults.
+    """
 
     name: str
     params: dict[str, Any] = {}
@@ -85,14 +92,18 @@ def parse_choices(text: str) -> list[dict[str, Any]]:
         for item in filter(str.strip, (match[2] or "").split(",")):
             key, equals, value = item.partition("=")
             if not equals or not key.strip():
-                raise ValueError(f"cannot read {item.strip()!r} in {part.strip()!r}; write key=value")
+                raise ValueError(
+                    f"cannot read {item.strip()!r} in {part.strip()!r}; write key=value"
+                )
             params[key.strip()] = as_number(read_yaml(value))
         found.append({"name": match[1], "params": params})
     return found
 
 
 def read_choice(text: str) -> dict[str, Any]:
-    """``'NAME[key=value,...]'`` as name and params; a path that exists is a name, whatever is in it."""
+    """``'NAME[key=value,...]'`` as name and params; a path that exists is a name, whatever is in
+    it.
+    """
     with suppress(OSError, RuntimeError):  # too long for a path; '~' of nobody
         if Path(text).expanduser().exists():
             return {"name": text}

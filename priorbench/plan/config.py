@@ -19,7 +19,11 @@ def read_budget(text: str | None) -> tuple[float | None, int | None]:
     number = float(match[1]) if match else 0.0
     if match is None or number <= 0 or (match[2] == "steps" and number % 1):
         raise ValueError("must be seconds (60s, 2min, 1h) or steps (500steps), more than 0")
-    return (None, int(number)) if match[2] == "steps" else (number * {"s": 1, "min": 60, "h": 3600}[match[2]], None)
+    return (
+        (None, int(number))
+        if match[2] == "steps"
+        else (number * {"s": 1, "min": 60, "h": 3600}[match[2]], None)
+    )
 
 
 class FullChain(BaseModel, extra="forbid", frozen=True):
@@ -89,7 +93,9 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
     @classmethod
     def _have_an_executor(cls, value: int, others: ValidationInfo) -> int:
         if value > 1 and others.data.get("executor") == "serial":
-            raise ValueError("must be 1 with the executor 'serial' (--executor process runs several at once)")
+            raise ValueError(
+                "must be 1 with the executor 'serial' (--executor process runs several at once)"
+            )
         return value
 
     @field_validator("dataset", "extractor", mode="before")
@@ -109,7 +115,9 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
     @field_validator("metrics", "rivals", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
-        return [v.strip() for v in value.split(",") if v.strip()] if isinstance(value, str) else value
+        return (
+            [v.strip() for v in value.split(",") if v.strip()] if isinstance(value, str) else value
+        )
 
     @field_validator("n_validation")
     @classmethod
@@ -139,6 +147,10 @@ def _as_budget(value: Any) -> str | None:
     """A budget as it is written, or a number of seconds, in the one form that it is kept in."""
     if value is None or (isinstance(value, str) and value.strip() == "none"):
         return None
-    text = f"{value:.15g}s" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    text = (
+        f"{value:.15g}s"
+        if isinstance(value, int | float) and not isinstance(value, bool)
+        else str(value)
+    )
     seconds, steps = read_budget(text)
     return f"{seconds:.15g}s" if seconds is not None else f"{steps} steps"

@@ -1,4 +1,6 @@
-"""The plan: a list of cells, each a fit with all the (solver, steps) settings that its samples go through."""
+"""The plan: a list of cells, each a fit with all the (solver, steps) settings that its samples go
+through.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -18,10 +20,12 @@ from .mistakes import problems_of
 from .reading import ConfigError, make_config
 from .spec import CellSpec, Setting
 
-# What computes the figures: another version may give another number, so it is part of a cell's name.
+# What computes the figures: another version may give another number, so it is part of a cell's
+# name.
 MEASURED_BY = ("torch", "diffusers", "torch-fidelity", "POT", "scikit-learn")
 
-# Raised whenever our own code would give the same cell other figures: results of earlier code are not reused then.
+# Raised whenever our own code would give the same cell other figures: results of earlier code are
+# not reused then.
 MEASUREMENT = "2"
 
 
@@ -38,10 +42,11 @@ class Plan:
         return sum(len(c.solvers) * len(c.splits) for c in self.cells)
 
     def matched(self, evaluations: Iterable[int]) -> "Plan":
-        """The plan with rivals from pure noise, and oracles, in as many steps as ``evaluations`` names besides.
+        """The plan with rivals from pure noise, and oracles, in as many steps as ``evaluations``
+        names besides.
 
-        How often a prior evaluates the frozen model in ``sample`` is known once it has been fitted and sampled; what it
-        is compared with at equal NFE can be planned only then.
+        How often a prior evaluates the frozen model in ``sample`` is known once it has been fitted
+        and sampled; what it is compared with at equal NFE can be planned only then.
         """
         counts = sorted(set(evaluations))
         cells = [replace(spec, solvers=self._with_steps(spec, counts)) for spec in self.cells]
@@ -52,14 +57,20 @@ class Plan:
         if not rival and spec.prior != "oracle":
             return spec.solvers
         solvers = [*self.config.solver, *(self.config.rivals if rival else ())]
-        new = [(solver, k) for k in counts if k <= spec.t_trunc for solver in dict.fromkeys(solvers)]
+        new = [
+            (solver, k) for k in counts if k <= spec.t_trunc for solver in dict.fromkeys(solvers)
+        ]
         return tuple(dict.fromkeys([*spec.solvers, *new]))
 
 
 def read_plan(
-    source: str | Path | Mapping[str, Any] | None, overrides: dict[str, Any], sets: Iterable[str] = ()
+    source: str | Path | Mapping[str, Any] | None,
+    overrides: dict[str, Any],
+    sets: Iterable[str] = (),
 ) -> Plan:
-    """The plan of a config file, preset or mapping with what is set on top; every mistake in all of it in one error."""
+    """The plan of a config file, preset or mapping with what is set on top; every mistake in all of
+    it in one error.
+    """
     try:
         config = make_config(source, overrides, sets)
     except ConfigError as error:
@@ -78,11 +89,20 @@ def make_plan(config: RunConfig) -> Plan:
         for given in [*config.priors, *config.controls]:
             if all(given.label != p.label for p, _ in priors):
                 priors.append((given, plugins.find("prior", given.name)))
-        metrics = {r.distribution: r.version for r in (plugins.find("metric", name) for name in config.metrics)}
+        metrics = {
+            r.distribution: r.version
+            for r in (plugins.find("metric", name) for name in config.metrics)
+        }
     task = None
     try:
-        forget_changed(config.dataset.name, config.backbone or "", config.extractor.name if config.extractor else "")
-        load_data(_source(config.dataset))  # a name that does not exist has no backbone either: say the first
+        forget_changed(
+            config.dataset.name,
+            config.backbone or "",
+            config.extractor.name if config.extractor else "",
+        )
+        load_data(
+            _source(config.dataset)
+        )  # a name that does not exist has no backbone either: say the first
         backbone = config.backbone or default_for("backbone", config.dataset.name)
         extractor = config.extractor or Choice(name=default_for("extractor", config.dataset.name))
         config = config.model_copy(update={"backbone": backbone, "extractor": extractor})
@@ -91,8 +111,15 @@ def make_plan(config: RunConfig) -> Plan:
             "backbone": backbone,
             "extractor": _source(extractor),
         }
-        task = load_task(**sources, **{k: getattr(config, k) for k in ("device", "precision", "compile")})
-    except (UserError, OSError, RuntimeError, TypeError) as error:  # '~nobody', a name too long, an option unhashable
+        task = load_task(
+            **sources, **{k: getattr(config, k) for k in ("device", "precision", "compile")}
+        )
+    except (
+        UserError,
+        OSError,
+        RuntimeError,
+        TypeError,
+    ) as error:  # '~nobody', a name too long, an option unhashable
         problems.append(str(error))
     if task is not None:
         process = task.diffusion.process
@@ -112,7 +139,9 @@ def make_plan(config: RunConfig) -> Plan:
 
     T = task.diffusion.T
 
-    def settings(t: int, solvers: list[str], first: tuple[Setting, ...] = ()) -> tuple[Setting, ...]:
+    def settings(
+        t: int, solvers: list[str], first: tuple[Setting, ...] = ()
+    ) -> tuple[Setting, ...]:
         """Each (solver, steps) once; ``all`` and t_trunc steps are the same chain."""
         chains: dict[tuple[str, int], Setting] = {}
         for solver, steps in (*first, *((s, k) for s in solvers for k in config.steps)):
@@ -123,7 +152,11 @@ def make_plan(config: RunConfig) -> Plan:
     versions = {name: metadata.version(name) for name in MEASURED_BY}
     versions |= {"priorbench": __version__, "measurement": MEASUREMENT}
     readers = plugins.of_kind("extractor")
-    reader = {r.distribution: r.version for r in [readers[extractor.name]]} if extractor.name in readers else {}
+    reader = (
+        {r.distribution: r.version for r in [readers[extractor.name]]}
+        if extractor.name in readers
+        else {}
+    )
     digests = {
         "dataset": task.dataset_digest,
         "backbone": task.backbone_digest,
@@ -131,7 +164,9 @@ def make_plan(config: RunConfig) -> Plan:
         "extractor": task.extractor_digest,
     }
 
-    def cell(given: Choice, found: Registration, t: int, seed: int, solvers: tuple[Any, ...]) -> CellSpec:
+    def cell(
+        given: Choice, found: Registration, t: int, seed: int, solvers: tuple[Any, ...]
+    ) -> CellSpec:
         defaults = parameter_defaults(found.load())
         return CellSpec(
             prior=given.name,
@@ -145,14 +180,23 @@ def make_plan(config: RunConfig) -> Plan:
             digests=digests,
             versions=versions | metrics | reader | {found.distribution: found.version},
             metrics=tuple(config.metrics),
-            # Equally many for every cell: FID falls with their number, and what had more of them would be chosen.
-            splits=(("test", config.n_samples), *(((found.load().chosen_on, choosing),) if choosing else ())),
+            # Equally many for every cell: FID falls with their number, and what had more of them
+            # would be chosen.
+            splits=(
+                ("test", config.n_samples),
+                *(((found.load().chosen_on, choosing),) if choosing else ()),
+            ),
             **sources,
             **{name: getattr(config, name) for name in _COPIED},
         )
 
-    # As many as are reported by default: few choose a rival that is not the best, which flatters every prior.
-    choosing = config.n_samples if config.n_validation is None else min(config.n_validation, config.n_samples)
+    # As many as are reported by default: few choose a rival that is not the best, which flatters
+    # every prior.
+    choosing = (
+        config.n_samples
+        if config.n_validation is None
+        else min(config.n_validation, config.n_samples)
+    )
     noise = (Choice(name="noise"), plugins.find("prior", "noise"))
     cells = []
     for seed in range(config.seed, config.seed + config.seeds):
@@ -171,7 +215,9 @@ def make_plan(config: RunConfig) -> Plan:
 def _source(choice: Choice) -> Source:
     for key, value in choice.params.items():
         if isinstance(value, dict):
-            raise UserError(f"option {key!r} of {choice.name!r} must be a value or a list of values, got {value!r}")
+            raise UserError(
+                f"option {key!r} of {choice.name!r} must be a value or a list of values, got {value!r}"
+            )
     frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in choice.params.items()}
     return Source(choice.name, tuple(sorted(frozen.items())))
 

@@ -28,7 +28,11 @@ def problems_of(config: RunConfig) -> list[str]:
             plugins.find(kind, name).load()
         except UserError as error:
             found.append(f"{where}: {error}")
-    solvers = [(f"{axis}[{i}]", s) for axis in ("solver", "rivals") for i, s in enumerate(getattr(config, axis))]
+    solvers = [
+        (f"{axis}[{i}]", s)
+        for axis in ("solver", "rivals")
+        for i, s in enumerate(getattr(config, axis))
+    ]
     for where, solver in [*solvers, ("full_chain.solver", config.full_chain.solver)]:
         try:
             solver_class(solver)
@@ -48,13 +52,17 @@ def check_params(given: Choice, registration: Registration) -> None:
 
 
 def param_problems(given: Choice, registration: Registration) -> list[str]:
-    """What is wrong with the hyperparameters: ``params.projections: must be at least 1, got 0``, and so on."""
+    """What is wrong with the hyperparameters: ``params.projections: must be at least 1, got 0``,
+    and so on.
+    """
     cls = registration.load()
     known = parameter_defaults(cls)
     found = []
     for name, value in given.params.items():
         if name not in known:
-            found.append(f"params.{name}: {unknown('parameter', name, known, of=f'prior {given.name!r}')}")
+            found.append(
+                f"params.{name}: {unknown('parameter', name, known, of=f'prior {given.name!r}')}"
+            )
             continue
         kind = type(known[name])
         fits = isinstance(value, (int, float) if kind is float else kind)

@@ -1,4 +1,6 @@
-"""Reading a config: a YAML file or preset, command-line options on top, every mistake named in words."""
+"""Reading a config: a YAML file or preset, command-line options on top, every mistake named in
+words.
+"""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +20,9 @@ from .config import FullChain, RunConfig
 def presets() -> dict[str, Path]:
     """The shipped configs by name; in the wheel they lie in the package, in a clone beside it."""
     package = Path(__file__).parents[1]
-    folder = next((f for f in (package / "configs", package.parent / "configs") if f.is_dir()), package)
+    folder = next(
+        (f for f in (package / "configs", package.parent / "configs") if f.is_dir()), package
+    )
     return {p.stem: p for p in sorted(folder.glob("*.yaml"))}
 
 
@@ -41,7 +45,9 @@ def read_config(source: str | Path | None) -> dict[str, Any]:
     if values is None:
         values = {}
     if not isinstance(values, dict):
-        raise UserError(f"config file {name} must hold a mapping of keys to values, got {type(values).__name__}")
+        raise UserError(
+            f"config file {name} must hold a mapping of keys to values, got {type(values).__name__}"
+        )
     return {"name": re.sub(r"[^A-Za-z0-9._-]", "-", path.stem)} | values
 
 
@@ -67,7 +73,9 @@ def make_config(
     overrides: dict[str, Any] | None = None,
     sets: Iterable[str] = (),
 ) -> RunConfig:
-    """Read, override, validate. Every mistake is named, each with its path, in one :class:`UserError`."""
+    """Read, override, validate. Every mistake is named, each with its path, in one
+    :class:`UserError`.
+    """
     values = deepcopy(dict(source)) if isinstance(source, Mapping) else read_config(source)
     values |= deepcopy({k: v for k, v in (overrides or {}).items() if v is not None})
     for assignment in sets:
@@ -75,8 +83,13 @@ def make_config(
     if source is None and "name" not in {*(overrides or {}), *(s.partition("=")[0] for s in sets)}:
         given = values.get("dataset", "digits")
         path = given.get("name", "run") if isinstance(given, dict) else str(given).partition("[")[0]
-        values["name"] = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(str(path)).name).strip("-._") or "run"
-    values, problems = {str(key): value for key, value in values.items()}, list(_unprintable(values))
+        values["name"] = (
+            re.sub(r"[^A-Za-z0-9._-]+", "-", Path(str(path)).name).strip("-._") or "run"
+        )
+    values, problems = (
+        {str(key): value for key, value in values.items()},
+        list(_unprintable(values)),
+    )
     try:
         config = RunConfig.model_validate(values)
     except ValidationError as error:
@@ -88,7 +101,9 @@ def make_config(
 
 
 class ConfigError(UserError):
-    """What is wrong with a config; ``rest`` is the config without it, so that names in it can be looked up too."""
+    """What is wrong with a config; ``rest`` is the config without it, so that names in it can be
+    looked up too.
+    """
 
     def __init__(self, problems: list[str], rest: RunConfig | None) -> None:
         super().__init__("; ".join(problems))
@@ -96,7 +111,9 @@ class ConfigError(UserError):
 
 
 def _without(values: dict[str, Any], errors: Iterable[Any]) -> RunConfig | None:
-    """``values`` with every mistake replaced by what is certainly right, places in lists being kept."""
+    """``values`` with every mistake replaced by what is certainly right, places in lists being
+    kept.
+    """
     values = dict(values)
     for field, *rest in (error["loc"] for error in errors):
         if field in ("priors", "controls") and rest and isinstance(rest[0], int):
@@ -128,11 +145,17 @@ def _unprintable(value: Any, where: str = "") -> Iterator[str]:
 def _explain(error: Any) -> str:
     where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error["loc"]).lstrip(".")
     if error["type"] == "extra_forbidden":
-        model: dict[Any, type[BaseModel]] = dict.fromkeys(("priors", "controls", "dataset", "extractor"), Choice)
+        model: dict[Any, type[BaseModel]] = dict.fromkeys(
+            ("priors", "controls", "dataset", "extractor"), Choice
+        )
         model["full_chain"] = FullChain
         parent = error["loc"][0] if len(error["loc"]) > 1 else ""
-        near = get_close_matches(str(error["loc"][-1]), list(model.get(parent, RunConfig).model_fields), n=1)
-        return f"config key {where!r} does not exist" + (f"; did you mean {near[0]!r}?" if near else "")
+        near = get_close_matches(
+            str(error["loc"][-1]), list(model.get(parent, RunConfig).model_fields), n=1
+        )
+        return f"config key {where!r} does not exist" + (
+            f"; did you mean {near[0]!r}?" if near else ""
+        )
     message = error["msg"].removeprefix("Value error, ")
     return f"{where}: {message[0].lower()}{message[1:]}, got {_short(error['input'])}"
 

@@ -1,4 +1,6 @@
-"""What a cell is, and what it yields: plain data that crosses process boundaries and names results on disk."""
+"""What a cell is, and what it yields: plain data that crosses process boundaries and names results
+on disk.
+"""
 
 import hashlib
 import json
@@ -17,7 +19,9 @@ Setting = tuple[str, int | None]  # a solver and its steps; None: every timestep
 
 @dataclass(frozen=True)
 class CellSpec:
-    """All that determines a cell. Plain data: it crosses process boundaries, and its hash names the result."""
+    """All that determines a cell. Plain data: it crosses process boundaries, and its hash names the
+    result.
+    """
 
     dataset: Source
     backbone: str
@@ -45,21 +49,37 @@ class CellSpec:
 
     @property
     def cell(self) -> str:
-        """The name of the result: a hash of everything above. Of data and extractor it is the content that counts
-        (in ``digests``), not the options, such as a path, by which they were found."""
+        """The name of the result: a hash of everything above. Of data and extractor it is the
+        content that counts (in ``digests``), not the options, such as a path, by which they were
+        found.
+        """
         return name_of(asdict(self))
 
     @property
     def fit(self) -> str:
-        """The name of the fitted prior: a hash of what determines the fit alone. Solvers, steps, samples and metrics
-        do not, so that another of them takes the prior that is there."""
-        names = ("prior", "params", "t_trunc", "seed", "fit_budget", "device", "precision", "compile")
+        """The name of the fitted prior: a hash of what determines the fit alone. Solvers, steps,
+        samples and metrics do not, so that another of them takes the prior that is there.
+        """
+        names = (
+            "prior",
+            "params",
+            "t_trunc",
+            "seed",
+            "fit_budget",
+            "device",
+            "precision",
+            "compile",
+        )
         versions = {name: self.versions.get(name) for name in (*FITTED_BY, self.distribution)}
         known: dict[str, Any] = {name: getattr(self, name) for name in names}
         return _hash(
             known
             | {
-                "digests": [self.digests["dataset"], self.digests["backbone"], self.digests["network"]],
+                "digests": [
+                    self.digests["dataset"],
+                    self.digests["backbone"],
+                    self.digests["network"],
+                ],
                 "versions": versions,
             }
         )
@@ -76,8 +96,12 @@ class CellSpec:
 
 
 def name_of(spec: dict[str, Any]) -> str:
-    """The hash that names the result of a :class:`CellSpec`, given as a dictionary (from JSON, perhaps)."""
-    return _hash(spec | {"dataset": spec["dataset"]["name"], "extractor": spec["extractor"]["name"]})
+    """The hash that names the result of a :class:`CellSpec`, given as a dictionary (from JSON,
+    perhaps).
+    """
+    return _hash(
+        spec | {"dataset": spec["dataset"]["name"], "extractor": spec["extractor"]["name"]}
+    )
 
 
 def _hash(known: dict[str, Any]) -> str:
@@ -86,7 +110,9 @@ def _hash(known: dict[str, Any]) -> str:
 
 @dataclass
 class CellResult:
-    """What a cell yields: rows for the table, images for the grids, the log, and notes that the user should see."""
+    """What a cell yields: rows for the table, images for the grids, the log, and notes that the
+    user should see.
+    """
 
     spec: CellSpec
     rows: list[dict[str, Any]]

@@ -1,4 +1,6 @@
-"""What a report is made of: the tables, grids and circumstances of one or more runs, read from disk."""
+"""What a report is made of: the tables, grids and circumstances of one or more runs, read from
+disk.
+"""
 
 import json
 import os
@@ -31,7 +33,9 @@ _NOISE = re.compile(r"x_\d+$")  # each t_trunc has a name of its own in the flag
 
 @dataclass
 class Run:
-    """One run's circumstances: its run.json (empty where there is none), and the columns that its table lacks."""
+    """One run's circumstances: its run.json (empty where there is none), and the columns that its
+    table lacks.
+    """
 
     name: str
     folder: Path
@@ -42,7 +46,9 @@ class Run:
         """(name, path as seen from ``beside``) of the CSVs that are there."""
         names = [f"{name}.csv" for name in ("comparison", "summary", "best")]
         return [
-            (n, Path(os.path.relpath(self.folder / n, beside)).as_posix()) for n in names if (self.folder / n).is_file()
+            (n, Path(os.path.relpath(self.folder / n, beside)).as_posix())
+            for n in names
+            if (self.folder / n).is_file()
         ]
 
 
@@ -61,7 +67,10 @@ class Report:
 
     @property
     def title(self) -> str:
-        names = [run.about.get("config", {}).get("name") or run.folder.resolve().name for run in self.runs]
+        names = [
+            run.about.get("config", {}).get("name") or run.folder.resolve().name
+            for run in self.runs
+        ]
         return ", ".join(dict.fromkeys(map(str, names)))
 
     @property
@@ -69,13 +78,21 @@ class Report:
         """(prior, t_truncs, reason) of what failed, the seeds named where there are several."""
         rows = self.table[self.table.status != "ok"].fillna({"params": "", "error": ""})
         several = self.table.seed.nunique() > 1
-        return _reasons((r, f"{r.error} (seed {r.seed})" if several else r.error) for r in rows.itertuples())
+        return _reasons(
+            (r, f"{r.error} (seed {r.seed})" if several else r.error) for r in rows.itertuples()
+        )
 
     @property
     def flags(self) -> list[tuple[str, str, str]]:
         """(prior, t_truncs, flag) of the contenders that are flagged; controls are what they are."""
-        rows = self.table[(self.table.flag.fillna("") != "") & ~self.table.control.astype(bool)].fillna({"params": ""})
-        return _reasons((r, _NOISE.sub("x_{t_trunc}", flag)) for r in rows.itertuples() for flag in r.flag.split("; "))
+        rows = self.table[
+            (self.table.flag.fillna("") != "") & ~self.table.control.astype(bool)
+        ].fillna({"params": ""})
+        return _reasons(
+            (r, _NOISE.sub("x_{t_trunc}", flag))
+            for r in rows.itertuples()
+            for flag in r.flag.split("; ")
+        )
 
 
 def _reasons(rows: Iterable[tuple[Any, str]]) -> list[tuple[str, str, str]]:
@@ -105,11 +122,15 @@ def gather(paths: list[str]) -> Report:
     verdict = headline(table, chosen)
     shown = figures(Book(table, means, chosen), verdict)
     folders = {run.name: run.folder for run in runs}
-    return Report(runs, table, means, chosen, verdict, shown, grids(table, folders), in_words(chosen))
+    return Report(
+        runs, table, means, chosen, verdict, shown, grids(table, folders), in_words(chosen)
+    )
 
 
 def _judged(table: pd.DataFrame) -> pd.DataFrame:
-    """One run's rows judged by this version; of a table that was folded what each machine measured stays."""
+    """One run's rows judged by this version; of a table that was folded what each machine measured
+    stays.
+    """
     folded = "run" in table and table.run.nunique() > 1
     kept = ["relative_time", "break_even"] if folded else []
     return judged(table).assign(**{name: table[name] for name in kept})
@@ -122,4 +143,9 @@ def _run(name: str) -> Run:
         about = json.loads((file.parent / "run.json").read_text())
     except (OSError, ValueError):
         about = {}
-    return Run(name, file.parent, about if isinstance(about, dict) else {}, [c for c in COLUMNS if c not in header])
+    return Run(
+        name,
+        file.parent,
+        about if isinstance(about, dict) else {},
+        [c for c in COLUMNS if c not in header],
+    )

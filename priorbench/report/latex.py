@@ -17,7 +17,9 @@ FIGURES = {  # column -> heading; with its interval where there is one
 
 
 def write_latex(report: Report, path: Path) -> Path:
-    """``table.tex``: best.csv, or every setting where nothing could be chosen. Needs ``\\usepackage{booktabs}``."""
+    """``table.tex``: best.csv, or every setting where nothing could be chosen. Needs
+    ``\\usepackage{booktabs}``.
+    """
     chosen = bool((~report.best.control.astype(bool)).any())
     frame = report.best if chosen else report.means
     frame = frame[frame.split == "test"] if len(frame) else frame
@@ -26,7 +28,9 @@ def write_latex(report: Report, path: Path) -> Path:
     found = found.loc[:, [not (found[c] == "").all() for c in found]]
     text = [c for c in TEXT if c in found]
     styled = found.style.hide(axis="index").format(escape="latex", subset=text)
-    body = styled.to_latex(hrules=True, column_format="".join("l" if c in text else "r" for c in found))
+    body = styled.to_latex(
+        hrules=True, column_format="".join("l" if c in text else "r" for c in found)
+    )
     settings = "best settings, chosen on another split" if chosen else "all settings"
     note = f"% {len(found)} rows: {settings}; means with half their 95 % intervals. Needs \\usepackage{{booktabs}}.\n"
     write_atomically(path, (note + body).encode())
@@ -34,16 +38,24 @@ def write_latex(report: Report, path: Path) -> Path:
 
 
 def _row(row: dict[str, Any]) -> dict[str, str]:
-    values = row | {"ms": 1000 * (row.get("prior_seconds", float("nan")) + row.get("denoise_seconds", float("nan")))}
+    values = row | {
+        "ms": 1000
+        * (row.get("prior_seconds", float("nan")) + row.get("denoise_seconds", float("nan")))
+    }
     found = {
         "prior": named(row["prior"], row["params"]), "$t_{\\mathrm{trunc}}$": f"{row['t_trunc']:.0f}",
         "solver": str(row["solver"]), "NFE": f"{row['nfe']:.0f}",
     }  # fmt: skip
     for column, heading in FIGURES.items():
         value = values.get(column, float("nan"))
-        ends = {f"{column}{end}": values.get(f"{column}{end}", float("nan")) for end in ("_low", "_high")}
+        ends = {
+            f"{column}{end}": values.get(f"{column}{end}", float("nan"))
+            for end in ("_low", "_high")
+        }
         known = value == value
-        found[heading] = plus_minus({column: value, **ends}, column).replace("±", "$\\pm$") if known else ""
+        found[heading] = (
+            plus_minus({column: value, **ends}, column).replace("±", "$\\pm$") if known else ""
+        )
     if "break_even" in values:
         found["pays"] = "" if row["control"] else earned(float(values["break_even"]))
     return found

@@ -1,4 +1,6 @@
-"""What the figures of a report show, as data: the page draws them for looking at, :mod:`.static` for papers."""
+"""What the figures of a report show, as data: the page draws them for looking at, :mod:`.static`
+for papers.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,8 +15,9 @@ from .style import Style, styles
 
 @dataclass
 class Series:
-    """Points or a line. ``low`` and ``high`` are the ends of a 95 % interval (NaN where there is none), drawn as a band
-    along a line and as bars at points. ``hidden`` until it is asked for."""
+    """Points or a line. ``low`` and ``high`` are the ends of a 95 % interval (NaN where there is
+    none), drawn as a band along a line and as bars at points. ``hidden`` until it is asked for.
+    """
 
     name: str
     style: Style
@@ -54,7 +57,9 @@ class Figure:
         self.first = self.first if self.first in self.views else next(iter(self.views), "")
         every = [s for view in self.views.values() for s in view] if self.y.log else []
         least = min((y for s in every for y in s.y if y > 0), default=1.0) / 2
-        for series in every:  # an interval that reaches below 0 would have no place on a logarithmic axis
+        for (
+            series
+        ) in every:  # an interval that reaches below 0 would have no place on a logarithmic axis
             series.low = [max(low, least) if low == low else low for low in series.low]
 
     @property
@@ -63,7 +68,9 @@ class Figure:
 
 
 class Book:
-    """The rows that figures are made of: means over seeds on the test split, with labels, styles and times."""
+    """The rows that figures are made of: means over seeds on the test split, with labels, styles
+    and times.
+    """
 
     def __init__(self, table: pd.DataFrame, means: pd.DataFrame, best: pd.DataFrame) -> None:
         means = means[means.split == "test"] if len(means) else means
@@ -75,7 +82,10 @@ class Book:
             self.means["setting"] = [setting(r.solver, r.nfe) for r in self.means.itertuples()]
         self.best = _labelled(best)
         self.floor = floor(table[(table.status == "ok") & (table.split == "test")])
-        order = [(r.label, bool(r.control)) for r in self.means[["label", "control"]].drop_duplicates().itertuples()]
+        order = [
+            (r.label, bool(r.control))
+            for r in self.means[["label", "control"]].drop_duplicates().itertuples()
+        ]
         self.styles = styles(order)
         self.noise = self._of("noise", full=True)
         self.oracle = self._of("oracle")
@@ -95,12 +105,20 @@ class Book:
         return self.noise[(self.noise.speedup - 1).abs() < 1e-9] if len(self.noise) else self.noise
 
     def groups(self, frame: pd.DataFrame) -> Iterator[tuple[str, bool, pd.DataFrame]]:
-        """Label, whether it is a control, rows: contenders first, pure noise over the whole chain left out."""
+        """Label, whether it is a control, rows: contenders first, pure noise over the whole chain
+        left out.
+        """
         if not len(frame):
             return
-        frame = frame[~((frame.prior == "noise") & (frame.t_trunc == frame["T"]))] if "T" in frame else frame
+        frame = (
+            frame[~((frame.prior == "noise") & (frame.t_trunc == frame["T"]))]
+            if "T" in frame
+            else frame
+        )
         for control in (False, True):
-            for label, rows in frame[frame.control.astype(bool) == control].groupby("label", sort=False):
+            for label, rows in frame[frame.control.astype(bool) == control].groupby(
+                "label", sort=False
+            ):
                 yield str(label), control, rows
 
 
@@ -115,16 +133,32 @@ def setting(solver: Any, nfe: float) -> str:
 
 def interval(row: Any, column: str = "fid") -> str:
     """``5.43 (5.15 to 5.71)``."""
-    value, low, high = (getattr(row, f"{column}{end}", float("nan")) for end in ("", "_low", "_high"))
+    value, low, high = (
+        getattr(row, f"{column}{end}", float("nan")) for end in ("", "_low", "_high")
+    )
     return f"{value:.3g}" + (f" ({low:.3g} to {high:.3g})" if low == low else "")
 
 
 def hover(rows: pd.DataFrame, *columns: tuple[str, str]) -> list[str]:
     """What hovering shows of each row, a line a fact."""
     found = []
-    wanted = ["label", "t_trunc", "solver", "nfe", "fid", "fid_low", "fid_high", "flag", *(c for _, c in columns)]
+    wanted = [
+        "label",
+        "t_trunc",
+        "solver",
+        "nfe",
+        "fid",
+        "fid_low",
+        "fid_high",
+        "flag",
+        *(c for _, c in columns),
+    ]
     for row in rows[list(dict.fromkeys(wanted))].itertuples():
-        lines = [row.label, f"t_trunc {row.t_trunc:.0f}, {setting(row.solver, row.nfe)}", f"FID {interval(row)}"]
+        lines = [
+            row.label,
+            f"t_trunc {row.t_trunc:.0f}, {setting(row.solver, row.nfe)}",
+            f"FID {interval(row)}",
+        ]
         lines += [f"{name} {getattr(row, column):.4g}" for name, column in columns]
         found.append("\n".join([*lines, *([f"flagged: {row.flag}"] if row.flag else [])]))
     return found
@@ -137,6 +171,8 @@ def wide(*values: Any) -> bool:
     return bool(every) and min(every) > 0 and max(every) / min(every) > 15
 
 
-def points(label: str, style: Style, rows: pd.DataFrame, x: str, y: str, text: list[str], **more: Any) -> Series:
+def points(
+    label: str, style: Style, rows: pd.DataFrame, x: str, y: str, text: list[str], **more: Any
+) -> Series:
     ends = [rows[f"{y}_{end}"].tolist() if f"{y}_{end}" in rows else [] for end in ("low", "high")]
     return Series(label, style, rows[x].tolist(), rows[y].tolist(), text, *ends, **more)

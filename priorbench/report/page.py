@@ -1,7 +1,9 @@
-"""``report.html``: one self-contained file that loads nothing, behind a content-security policy of its own.
+"""``report.html``: one self-contained file that loads nothing, behind a content-security policy of
+its own.
 
-Whatever users named (priors, parameters, paths, errors) goes through jinja2's escaping, or through JSON whose ``<`` are
-escaped. The only scripts that the policy lets run are the three that are hashed here.
+Whatever users named (priors, parameters, paths, errors) goes through jinja2's escaping, or through
+JSON whose ``<`` are escaped. The only scripts that the policy lets run are the three that are
+hashed here.
 """
 
 import base64
@@ -42,7 +44,9 @@ class Column:
     def css(self) -> str:
         """Classes of the column's cells."""
         given = {"n": self.numeric, "more": not self.first, "long": self.name in LONG}
-        return " ".join([*(css for css, it in given.items() if it), *({self.name} & {"flag", "status"})])
+        return " ".join(
+            [*(css for css, it in given.items() if it), *({self.name} & {"flag", "status"})]
+        )
 
 
 def write_report(paths: list[str], target: Path) -> Report:
@@ -64,11 +68,18 @@ def _part(name: str) -> str:
 @cache
 def _plotly() -> str:
     """The library's script, from its Python package; nothing of that package is imported."""
-    return resources.files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
+    return (
+        resources.files("plotly")
+        .joinpath("package_data", "plotly.min.js")
+        .read_text(encoding="utf-8")
+    )
 
 
 def _policy(scripts: list[str]) -> str:
-    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'"
+        for s in scripts
+    )
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
@@ -118,23 +129,41 @@ def _finite(value: Any) -> Any:
 
 def _table(report: Report) -> tuple[list[Column], list[Any], list[tuple[str, str]]]:
     """Columns, rows, and the columns that are the same all over."""
-    table = report.table.assign(ms_per_image=1000 * (report.table.prior_seconds + report.table.denoise_seconds))
+    table = report.table.assign(
+        ms_per_image=1000 * (report.table.prior_seconds + report.table.denoise_seconds)
+    )
     table = table.drop(columns=["run"] if len(report.runs) == 1 else []).dropna(axis=1, how="all")
     table = table.loc[:, [not (table[c].astype(str) == "").all() for c in table]]
     constant = [c for c in table if c not in FIRST and table[c].nunique(dropna=False) == 1]
     same = [(c, _text(table[c].iloc[0])) for c in constant] if len(table) > 1 else []
-    names = [c for c in FIRST if c in table] + [c for c in table if c not in FIRST and c not in dict(same)]
-    numeric = {c for c in names if pd.api.types.is_numeric_dtype(table[c]) and table[c].dtype != bool}
+    names = [c for c in FIRST if c in table] + [
+        c for c in table if c not in FIRST and c not in dict(same)
+    ]
+    numeric = {
+        c for c in names if pd.api.types.is_numeric_dtype(table[c]) and table[c].dtype != bool
+    }
     columns = [Column(c, c in numeric, c in FIRST) for c in names]
     return columns, [_row(record, columns) for record in table.to_dict("records")], same
 
 
-def _row(record: dict[Any, Any], columns: list[Column]) -> tuple[str, str, list[tuple[str, str, str]]]:
-    """Classes and split of a row, and for each cell its classes, its text, and the number that it is sorted by."""
-    states = {"control": record["control"], "flagged": record.get("flag"), "failed": record["status"] != "ok"}
+def _row(
+    record: dict[Any, Any], columns: list[Column]
+) -> tuple[str, str, list[tuple[str, str, str]]]:
+    """Classes and split of a row, and for each cell its classes, its text, and the number that it
+    is sorted by.
+    """
+    states = {
+        "control": record["control"],
+        "flagged": record.get("flag"),
+        "failed": record["status"] != "ok",
+    }
     values = [(c, record[c.name]) for c in columns]
     cells = [(c.css, _text(v), f"{v:.9g}" if c.numeric and v == v else "") for c, v in values]
-    return " ".join(name for name, it in states.items() if it is not None and it == it and it), record["split"], cells
+    return (
+        " ".join(name for name, it in states.items() if it is not None and it == it and it),
+        record["split"],
+        cells,
+    )
 
 
 def _text(value: Any) -> str:
@@ -161,7 +190,11 @@ def _measured(good: pd.DataFrame) -> str:
     if not len(good):
         return "No row has a figure."
     first, seeds = good.iloc[0], good.seed.nunique()
-    known = f" Floor (as many training images): FID {floor(good)}." if good.fid_floor.notna().any() else ""
+    known = (
+        f" Floor (as many training images): FID {floor(good)}."
+        if good.fid_floor.notna().any()
+        else ""
+    )
     return (
         f"FID in features of {first.extractor}, {first.n_samples} samples of {first.dataset} against the test split, "
         f"{seeds} {'seed' if seeds == 1 else 'seeds'}; less is better.{known}"
@@ -181,14 +214,20 @@ def _about(run: Run) -> list[tuple[str, str]]:
         found.append(
             (
                 "configuration",
-                ", ".join(f"{k}: {_value(v)}" for k, v in about["config"].items() if v not in (None, [], {})),
+                ", ".join(
+                    f"{k}: {_value(v)}"
+                    for k, v in about["config"].items()
+                    if v not in (None, [], {})
+                ),
             )
         )
     return found
 
 
 def _value(value: Any) -> str:
-    """A value of the configuration in short; names with parameters as they are written on the command line."""
+    """A value of the configuration in short; names with parameters as they are written on the
+    command line.
+    """
     if isinstance(value, dict) and "name" in value:
         params = ",".join(f"{k}={v}" for k, v in (value.get("params") or {}).items())
         return f"{value['name']}[{params}]" if params else str(value["name"])

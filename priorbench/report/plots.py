@@ -1,4 +1,6 @@
-"""The figures of a report, each from the means of a run, with a caption that says in words what is to be seen."""
+"""The figures of a report, each from the means of a run, with a caption that says in words what is
+to be seen.
+"""
 
 import math
 
@@ -18,19 +20,35 @@ def figures(book: Book, verdict: Headline) -> list[Figure]:
     """All figures that there is anything to show in."""
     if not len(book.means):
         return []
-    every = [quality_time(book), over_t_trunc(book, verdict), repair(book), cost(book), over_nfe(book)]
+    every = [
+        quality_time(book),
+        over_t_trunc(book, verdict),
+        repair(book),
+        cost(book),
+        over_nfe(book),
+    ]
     return [figure for figure in every if not figure.empty]
 
 
 def shown(label: str, control: bool, rows: pd.DataFrame) -> str:
     """A series' name; what must not be taken for a contender says so."""
-    return f"{label} (control)" if control else f"{label} (flagged)" if rows.flag.map(unfair).any() else label
+    return (
+        f"{label} (control)"
+        if control
+        else f"{label} (flagged)"
+        if rows.flag.map(unfair).any()
+        else label
+    )
 
 
 def _level(name: str, style: Style, value: float, x: list[float], said: str) -> list[Series]:
     """A horizontal line over the range of x, or nothing where its value is not known."""
     ends = [min(x), max(x)] if x else []
-    return [Series(name, style, ends, [value] * 2, [said] * 2, mode="lines")] if value == value and ends else []
+    return (
+        [Series(name, style, ends, [value] * 2, [said] * 2, mode="lines")]
+        if value == value and ends
+        else []
+    )
 
 
 def envelope(rows: pd.DataFrame) -> pd.DataFrame:
@@ -44,26 +62,53 @@ def quality_time(book: Book) -> Figure:
     x = rows.ms.tolist()
     series = [
         points(
-            shown(label, control, g), book.styles[label], g, "ms", "fid", hover(g, ("ms/image", "ms")), hidden=control
+            shown(label, control, g),
+            book.styles[label],
+            g,
+            "ms",
+            "fid",
+            hover(g, ("ms/image", "ms")),
+            hidden=control,
         )
         for label, control, g in book.groups(rows[rows.prior != "oracle"])
     ]
     rivals = rows[rows.index.isin(book.noise.index)]
-    series.append(points("pure noise", NOISE, rivals, "ms", "fid", hover(rivals, ("ms/image", "ms"))))
-    fair = envelope(
-        rows[((~rows.control.astype(bool)) & ~rows.flag.map(unfair).astype(bool)) | rows.index.isin(book.noise.index)]
+    series.append(
+        points("pure noise", NOISE, rivals, "ms", "fid", hover(rivals, ("ms/image", "ms")))
     )
-    front = Series("Pareto front", FRONT, fair.ms.tolist(), fair.fid.tolist(), mode="lines", step=True)
+    fair = envelope(
+        rows[
+            ((~rows.control.astype(bool)) & ~rows.flag.map(unfair).astype(bool))
+            | rows.index.isin(book.noise.index)
+        ]
+    )
+    front = Series(
+        "Pareto front", FRONT, fair.ms.tolist(), fair.fid.tolist(), mode="lines", step=True
+    )
     bound = envelope(rows[rows.prior == "oracle"])
-    oracle = points("oracle's bound", ORACLE, bound, "ms", "fid", hover(bound, ("ms/image", "ms")), step=True)
+    oracle = points(
+        "oracle's bound", ORACLE, bound, "ms", "fid", hover(bound, ("ms/image", "ms")), step=True
+    )
     oracle.mode = "lines+markers"
     chain = rows[rows.index.isin(book.chain.index)]
-    series = [front, *series, oracle, points("full chain", CHAIN, chain, "ms", "fid", hover(chain, ("ms/image", "ms")))]
-    series += _level("floor", FLOOR, book.means.fid_floor.mean(), x, f"FID of as many training images: {book.floor}")
+    series = [
+        front,
+        *series,
+        oracle,
+        points("full chain", CHAIN, chain, "ms", "fid", hover(chain, ("ms/image", "ms"))),
+    ]
+    series += _level(
+        "floor",
+        FLOOR,
+        book.means.fid_floor.mean(),
+        x,
+        f"FID of as many training images: {book.floor}",
+    )
     for line in series:
         line.low, line.high = [], []  # too many to be read here; hovering shows them
     said = [
-        f"{'pure noise' if r.prior == 'noise' else r.label} {r.fid:.3g} in {r.ms:.3g} ms" for r in fair.itertuples()
+        f"{'pure noise' if r.prior == 'noise' else r.label} {r.fid:.3g} in {r.ms:.3g} ms"
+        for r in fair.itertuples()
     ]
     said = said if len(said) <= 6 else [*said[:3], "...", *said[-3:]]
     claim = "Nothing beats these both in time and in FID"
@@ -103,21 +148,37 @@ def over_t_trunc(book: Book, verdict: Headline) -> Figure:
         rival = book.best[(book.best.prior == "noise") & (book.best.nfe == g.nfe.iloc[0])].fid
         value = float(rival.iloc[0]) if len(rival) else float(same.fid.min())
         series += _level(
-            "pure noise, as many evaluations", NOISE, value, x, f"Pure noise, as many evaluations: {value:.3g}"
+            "pure noise, as many evaluations",
+            NOISE,
+            value,
+            x,
+            f"Pure noise, as many evaluations: {value:.3g}",
         )
         full = float(book.chain.fid.mean())
         series += _level("full chain", CHAIN, full, x, f"Full chain: {full:.3g}")
         floor = float(g.fid_floor.mean())
         series += _level("floor", FLOOR, floor, x, f"Floor, as many training images: {book.floor}")
         views[str(name)] = series
-    first = setting(verdict.row["solver"], verdict.row["nfe"]) if verdict.row else list(views)[-1] if views else ""
-    least = starts[(~starts.control.astype(bool)) & (starts.setting == (first if first in views else ""))]
-    caption = f"The least FID of each prior by {first}: " if len(least) else "No contender has a FID"
+    first = (
+        setting(verdict.row["solver"], verdict.row["nfe"])
+        if verdict.row
+        else list(views)[-1]
+        if views
+        else ""
+    )
+    least = starts[
+        (~starts.control.astype(bool)) & (starts.setting == (first if first in views else ""))
+    ]
+    caption = (
+        f"The least FID of each prior by {first}: " if len(least) else "No contender has a FID"
+    )
     for label, part in least.groupby("label", sort=False):
         row = part.loc[part.fid.idxmin()]
         caption += f"{label} {row.fid:.3g} at t_trunc {row.t_trunc}; "
     caption = caption.rstrip("; ") + (
-        ". Bands are 95 % intervals." if least.get("fid_low", least.fid * math.nan).notna().any() else "."
+        ". Bands are 95 % intervals."
+        if least.get("fid_low", least.fid * math.nan).notna().any()
+        else "."
     )
     return Figure(
         "fid-t_trunc", "Quality over t_trunc", caption, Axis("t_trunc, where the chain starts (noising steps)"),
@@ -133,12 +194,16 @@ def repair(book: Book) -> Figure:
     rows = rows.assign(before=rows.sw2_xt / signal if known else rows.sw2_xt)
     names = [("before", "before"), ("after", "sw2_x0")]
     series = [
-        points(shown(label, control, g), book.styles[label], g, "before", "sw2_x0", hover(g, *names))
+        points(
+            shown(label, control, g), book.styles[label], g, "before", "sw2_x0", hover(g, *names)
+        )
         for label, control, g in book.groups(rows)
     ]
     for s in series:
         s.hidden, s.low, s.high = s.name in ("noise (control)", "memoriser (control)"), [], []
-    caption = "Sliced W2 to the real law before and after the chain, both in units of clean images. "
+    caption = (
+        "Sliced W2 to the real law before and after the chain, both in units of clean images. "
+    )
     if known:
         ends = [float(f([*rows.before, *rows.sw2_x0])) for f in (min, max)]
         series.append(Series("no change", FLOOR, ends, ends, mode="lines"))
@@ -162,7 +227,9 @@ def repair(book: Book) -> Figure:
 
 
 def cost(book: Book) -> Figure:
-    """Fit cost and break-even; "never" and "no rival is as good" are places of their own above and below."""
+    """Fit cost and break-even; "never" and "no rival is as good" are places of their own above and
+    below.
+    """
     rows = book.means[~book.means.control.astype(bool)].dropna(subset=["fit_seconds"])
     known = rows.break_even[rows.break_even < 1e12].clip(lower=1)
     low, high = (known.min(), known.max()) if len(known) else (1e3, 1e3)
@@ -175,9 +242,15 @@ def cost(book: Book) -> Figure:
             f"{text}\nfit earned back: {earned(e)}"
             for text, e in zip(hover(g, ("fit s", "fit_seconds")), g.break_even, strict=True)
         ]
-        series.append(points(shown(label, False, g), book.styles[label], g, "fit_seconds", "images", said))
+        series.append(
+            points(shown(label, False, g), book.styles[label], g, "fit_seconds", "images", said)
+        )
     decades = range(round(math.log10(bottom)) + 1, round(math.log10(top)))
-    ticks = [(bottom, "no rival as good"), *((10.0**d, _count(10.0**d)) for d in decades), (top, "never")]
+    ticks = [
+        (bottom, "no rival as good"),
+        *((10.0**d, _count(10.0**d)) for d in decades),
+        (top, "never"),
+    ]
     never, good = int((rows.break_even > 1e12).sum()), int(rows.break_even.isna().sum())
     caption = (
         f"Of {len(rows)} settings {good} reach a FID that no solver from pure noise reaches, so there is nothing to "
@@ -216,7 +289,11 @@ def over_nfe(book: Book) -> Figure:
         views["best settings"] = series
     caption = "Each prior at the setting that did best on the choosing split, with its 95 % interval on the test split."
     firsts = best[best["rank"] == 1] if len(best) else best
-    parts = [f"{', '.join(rows.label)} at {nfe:.0f}" for nfe, rows in firsts.groupby("nfe")] if len(firsts) else []
+    parts = (
+        [f"{', '.join(rows.label)} at {nfe:.0f}" for nfe, rows in firsts.groupby("nfe")]
+        if len(firsts)
+        else []
+    )
     if parts:
         caption += " First by evaluations: " + "; ".join(parts) + "."
     return Figure(

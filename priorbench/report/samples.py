@@ -1,4 +1,6 @@
-"""Sample grids for the page: z, x_{t_trunc}, a few moments of the chain, x_0; a row a moment, a column a sample."""
+"""Sample grids for the page: z, x_{t_trunc}, a few moments of the chain, x_0; a row a moment, a
+column a sample.
+"""
 
 import base64
 import io
@@ -23,8 +25,9 @@ LARGEST = 96  # pixels across a sample
 
 @dataclass
 class Grid:
-    """One picture: its rows' names from above, and the training images nearest to the last row. ``picture`` alone where
-    the run has kept no more than its own PNG."""
+    """One picture: its rows' names from above, and the training images nearest to the last row.
+    ``picture`` alone where the run has kept no more than its own PNG.
+    """
 
     label: str
     t_trunc: int
@@ -41,7 +44,8 @@ def picture_name(label: str, t_trunc: int) -> str:
 
 
 def grids(table: pd.DataFrame, folders: dict[str, Path]) -> list[Grid]:
-    """A grid for each prior and t_trunc of the first seed: from ``images/`` of its run, else from ``grids/``.
+    """A grid for each prior and t_trunc of the first seed: from ``images/`` of its run, else from
+    ``grids/``.
 
     Arguments:
         table: rows with their ``run``, a key of ``folders``.
@@ -73,7 +77,9 @@ def moments(images: dict[str, np.ndarray]) -> tuple[str, dict[str, np.ndarray]]:
         first = next(iter(states))
         if "f(z)" in rows and np.array_equal(rows["f(z)"], states[first]):
             rows.pop("f(z)")
-            states = {(f"f(z) = {name}" if name == first else name): x for name, x in states.items()}
+            states = {
+                (f"f(z) = {name}" if name == first else name): x for name, x in states.items()
+            }
         return f"{solver}, NFE {nfe}", rows | states
     made = [name for name in images if name.startswith("x_0 ")]
     if "x_t" not in images or not made:
@@ -90,7 +96,9 @@ def _scale(every: list[dict[str, np.ndarray]]) -> tuple[int, float]:
     if not pixels:
         return ACROSS, 1.0
     across = int(np.clip(BUDGET // pixels, FEW, ACROSS))
-    return across, min(1.0, (BUDGET / (pixels * across)) ** 0.5, LARGEST / max(max(x.shape[2:]) for x in rows))
+    return across, min(
+        1.0, (BUDGET / (pixels * across)) ** 0.5, LARGEST / max(max(x.shape[2:]) for x in rows)
+    )
 
 
 def _grid(row: Any, images: dict[str, np.ndarray], across: int, scale: float) -> Grid | None:
@@ -103,20 +111,32 @@ def _grid(row: Any, images: dict[str, np.ndarray], across: int, scale: float) ->
     *_, height, width = list(rows.values())[-1].shape
     size = max(1, round(width * scale)), max(1, round(height * scale))
     nearest = sprite([images["nearest"]], across, size) if "nearest" in images else ""
-    return Grid(label, row.t_trunc, by, list(rows), sprite(list(rows.values()), across, size), nearest, control)
+    return Grid(
+        label,
+        row.t_trunc,
+        by,
+        list(rows),
+        sprite(list(rows.values()), across, size),
+        nearest,
+        control,
+    )
 
 
 def sprite(rows: list[np.ndarray], across: int, size: tuple[int, int]) -> str:
     """Rows of images (N, C, H, W) as one PNG, a transparent line of a pixel between, as a data URI."""
     width, height = size
     colour = any(x.shape[1] == 3 for x in rows)
-    canvas = Image.new("RGBA" if colour else "LA", (across * (width + 1) - 1, len(rows) * (height + 1) - 1))
+    canvas = Image.new(
+        "RGBA" if colour else "LA", (across * (width + 1) - 1, len(rows) * (height + 1) - 1)
+    )
     for i, images in enumerate(rows):
         for j, image in enumerate(images[:across]):
             tile = Image.fromarray(image.transpose(1, 2, 0) if len(image) == 3 else image[0])
             if tile.size != size:
                 smaller = tile.width > width
-                tile = tile.resize(size, Image.Resampling.BOX if smaller else Image.Resampling.NEAREST)
+                tile = tile.resize(
+                    size, Image.Resampling.BOX if smaller else Image.Resampling.NEAREST
+                )
             canvas.paste(tile.convert(canvas.mode), (j * (width + 1), i * (height + 1)))
     buffer = io.BytesIO()
     canvas.save(buffer, format="png", optimize=False, compress_level=9)

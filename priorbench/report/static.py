@@ -21,8 +21,17 @@ MARKERS = {
 DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 NEUTRAL = {"ink": "#16181d", "muted": "#7a7f87"}
 # Type 42 fonts and text as text: what journals ask for, and what can be searched and edited.
-SETTINGS: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "priorbench", "text.parse_math": False}
-SAME = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}  # equal runs, equal files
+SETTINGS: Any = {
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "priorbench",
+    "text.parse_math": False,
+}
+SAME = {
+    "pdf": {"CreationDate": None},
+    "svg": {"Date": None},
+    "png": {"Software": None},
+}  # equal runs, equal files
 
 
 def write_figures(figures: list[Figure], folder: Path, formats: list[str]) -> list[Path]:
@@ -82,11 +91,16 @@ def _add(axes: Axes, series: Series) -> None:
         drawstyle="steps-post" if series.step else "default",
     )  # fmt: skip
     known = [i for i, low in enumerate(series.low) if not math.isnan(low)]
-    x, y, low, high = ([values[i] for i in known] for values in (series.x, series.y, series.low, series.high))
+    x, y, low, high = (
+        [values[i] for i in known] for values in (series.x, series.y, series.low, series.high)
+    )
     if known and series.band:
         axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
     elif known:
-        around = [[a - b for a, b in zip(y, low, strict=True)], [b - a for a, b in zip(y, high, strict=True)]]
+        around = [
+            [a - b for a, b in zip(y, low, strict=True)],
+            [b - a for a, b in zip(y, high, strict=True)],
+        ]
         axes.errorbar(x, y, around, color=colour, fmt="none", elinewidth=0.8)
 
 

@@ -16,8 +16,9 @@ from ..tables.words import floor, in_words, named, warnings
 
 @dataclass(frozen=True)
 class Column:
-    """A shown column: its heading, how to print it, whether more (1) or less (-1) of it is better, and from how many
-    characters a line on there is room for it."""
+    """A shown column: its heading, how to print it, whether more (1) or less (-1) of it is better,
+    and from how many characters a line on there is room for it.
+    """
 
     name: str
     heading: str
@@ -45,14 +46,19 @@ ROOM = 60  # settings that a terminal is worth filling with; more are left to th
 
 
 def show(table: pd.DataFrame, means: pd.DataFrame, best: pd.DataFrame, console: Console) -> None:
-    """Print what a run found: its settings, the best of them at every NFE, the verdict, warnings and failures.
+    """Print what a run found: its settings, the best of them at every NFE, the verdict, warnings
+    and failures.
 
     Arguments:
         table, means, best: comparison.csv, summary.csv and best.csv.
     """
-    means = means[means.split == "test"].assign(params=means.params.fillna("")) if len(means) else means
+    means = (
+        means[means.split == "test"].assign(params=means.params.fillna("")) if len(means) else means
+    )
     if len(means) > ROOM:
-        console.print(f"{len(means)} settings, all of them in summary.csv; the best of each prior at every NFE:")
+        console.print(
+            f"{len(means)} settings, all of them in summary.csv; the best of each prior at every NFE:"
+        )
     elif len(means):
         _settings(means, console)
     if len(best):
@@ -65,21 +71,33 @@ def show(table: pd.DataFrame, means: pd.DataFrame, best: pd.DataFrame, console: 
             f"{good.authenticity_test.mean():.2f}. Dim rows are controls, never ranked."
         )
     verdict = headline(table, best)
-    console.print(f"{verdict.sentence} {verdict.remark}".rstrip(), style="bold", highlight=False, markup=False)
+    console.print(
+        f"{verdict.sentence} {verdict.remark}".rstrip(), style="bold", highlight=False, markup=False
+    )
     for sentence in in_words(best):
         console.print(sentence, highlight=False, markup=False)
     flagged = good[good.flag.fillna("") != ""].fillna({"params": ""})
-    for (prior, params, flag, control), rows in flagged.groupby(["prior", "params", "flag", "control"], sort=False):
+    for (prior, params, flag, control), rows in flagged.groupby(
+        ["prior", "params", "flag", "control"], sort=False
+    ):
         where = ", ".join(str(t) for t in rows.t_trunc.unique())
         kind = "dim" if control else "bold yellow"
-        console.print(f"[{kind}]flagged[/] {escape(named(prior, params))} at t_trunc {where}: {escape(flag)}")
+        console.print(
+            f"[{kind}]flagged[/] {escape(named(prior, params))} at t_trunc {where}: {escape(flag)}"
+        )
     for warning in warnings(good):
         console.print(f"[bold yellow]warning[/] {escape(warning)}")
     bad = table[table.status != "ok"].fillna({"params": ""})
     for (prior, params, error), rows in bad.groupby(["prior", "params", "error"], sort=False):
         where = ", ".join(str(t) for t in rows.t_trunc.unique())
-        where += f" (seed {', '.join(str(s) for s in rows.seed.unique())})" if table.seed.nunique() > 1 else ""
-        console.print(f"[bold red]failed[/] {escape(named(prior, params))} at t_trunc {where}: {escape(error)}")
+        where += (
+            f" (seed {', '.join(str(s) for s in rows.seed.unique())})"
+            if table.seed.nunique() > 1
+            else ""
+        )
+        console.print(
+            f"[bold red]failed[/] {escape(named(prior, params))} at t_trunc {where}: {escape(error)}"
+        )
 
 
 def _table(*headings: str) -> Table:
@@ -87,13 +105,17 @@ def _table(*headings: str) -> Table:
     for heading in headings:
         text = heading in ("prior", "solver", "flag")
         drawn.add_column(
-            heading, justify="left" if text else "right", no_wrap=heading not in ("prior", "flag"), overflow="fold"
+            heading,
+            justify="left" if text else "right",
+            no_wrap=heading not in ("prior", "flag"),
+            overflow="fold",
         )
     return drawn
 
 
 def _settings(means: pd.DataFrame, console: Console) -> None:
-    """One line a setting; of the contenders the best value of each column is marked, and every FID that overlaps it.
+    """One line a setting; of the contenders the best value of each column is marked, and every FID
+    that overlaps it.
 
     Of one seed nothing is marked: which fit came out best says nothing of the priors.
     """
@@ -116,8 +138,15 @@ def _settings(means: pd.DataFrame, console: Console) -> None:
             text = column.form.format(value) if value == value else ""
             marked = row.ranked and column.better and value == best[column.name]
             marked = marked or (row.ranked and column.name == "fid" and row.fid_low <= reach)
-            cells.append(Text(text + ("*" if marked else " "), style="bold green" if marked else ""))
-        first = (str(row.t_trunc), str(row.solver), str(int(row.nfe)), Text(named(row.prior, row.params)))
+            cells.append(
+                Text(text + ("*" if marked else " "), style="bold green" if marked else "")
+            )
+        first = (
+            str(row.t_trunc),
+            str(row.solver),
+            str(int(row.nfe)),
+            Text(named(row.prior, row.params)),
+        )
         drawn.add_row(*first, *cells, style="dim" if row.control else "")
     console.print(drawn)
     if len(contenders):
@@ -130,7 +159,17 @@ def _best(best: pd.DataFrame, console: Console) -> None:
     """One line a prior and NFE, by the setting that did best on the validation split."""
     rank = ["rank"] if best["rank"].notna().any() else []
     drawn = _table(
-        "NFE", *rank, "prior", "t_trunc", "solver", "FID", "95 %", "excess", "x noise", "x noise, time", "pays from"
+        "NFE",
+        *rank,
+        "prior",
+        "t_trunc",
+        "solver",
+        "FID",
+        "95 %",
+        "excess",
+        "x noise",
+        "x noise, time",
+        "pays from",
     )
     last = None
     for row in best.fillna({"params": ""}).sort_values(["nfe", "control", "fid"]).itertuples():
@@ -138,7 +177,13 @@ def _best(best: pd.DataFrame, console: Console) -> None:
             drawn.add_section()
         last = row.nfe
         interval = "" if row.fid_low != row.fid_low else f"{row.fid_low:.2f}..{row.fid_high:.2f}"
-        pays = "" if row.break_even != row.break_even else "never" if row.break_even > 1e12 else f"{row.break_even:.0f}"
+        pays = (
+            ""
+            if row.break_even != row.break_even
+            else "never"
+            if row.break_even > 1e12
+            else f"{row.break_even:.0f}"
+        )
         drawn.add_row(
             str(row.nfe), *((f"{row.rank:.0f}" if row.rank == row.rank else "") for _ in rank),
             Text(named(row.prior, row.params)), str(row.t_trunc), str(row.solver), f"{row.fid:.2f}", interval,

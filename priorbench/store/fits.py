@@ -1,4 +1,6 @@
-"""Fitted priors on disk, each named by the hash of what determines the fit alone, and taken from there again."""
+"""Fitted priors on disk, each named by the hash of what determines the fit alone, and taken from
+there again.
+"""
 
 import hashlib
 import json
@@ -21,7 +23,9 @@ COMPARED = 16  # draws by which a prior is known to come back from its weights
 
 @dataclass
 class Kept:
-    """What was found of a fit: ``prior`` is None where there is none, and ``note`` says what was set aside."""
+    """What was found of a fit: ``prior`` is None where there is none, and ``note`` says what was
+    set aside.
+    """
 
     prior: TruncPrior | None = None
     seconds: float = 0.0
@@ -32,7 +36,8 @@ class Kept:
 
 @dataclass(frozen=True)
 class Fits:
-    """The folder ``priors`` of a run: ``<prior>-t<t_trunc>-s<seed>-<hash>/``, for :func:`priorbench.load_prior` too.
+    """The folder ``priors`` of a run: ``<prior>-t<t_trunc>-s<seed>-<hash>/``, for
+    :func:`priorbench.load_prior` too.
 
     ``prior.json`` comes last, so that where it is everything is.
     """
@@ -59,16 +64,23 @@ class Fits:
                 return Kept()
             if about["sha256"] != _digest(folder):
                 raise ValueError("its weights are not those that were written")
-            seconds, steps, log = float(about["fit_seconds"]), int(about["fit_steps"]), [str(v) for v in about["log"]]
+            seconds, steps, log = (
+                float(about["fit_seconds"]),
+                int(about["fit_steps"]),
+                [str(v) for v in about["log"]],
+            )
             return Kept(_rebuilt(spec, folder, shape, device), seconds, steps, log)
         except Exception as error:  # whatever is wrong with it, fitting again mends it
             reason = f"holds no fit that can be used ({type(error).__name__}: {' '.join(str(error).split())})"
             return Kept(note=set_aside(folder, self.folder.parent, reason))
 
-    def keep(self, spec: CellSpec, prior: TruncPrior, shape: tuple[int, int, int], **about: Any) -> bool:
+    def keep(
+        self, spec: CellSpec, prior: TruncPrior, shape: tuple[int, int, int], **about: Any
+    ) -> bool:
         """Write a fitted prior; whether it can be had back from its weights.
 
-        One that remembers anything outside of them cannot: it is kept for the user, but fitted anew when needed.
+        One that remembers anything outside of them cannot: it is kept for the user, but fitted anew
+        when needed.
         """
         folder = self.path(spec)
         weights = save({k: v.contiguous().cpu() for k, v in prior.state_dict().items()})
@@ -79,7 +91,9 @@ class Fits:
             "t_trunc": spec.t_trunc, "seed": spec.seed, "backbone": spec.backbone, "versions": spec.versions,
             "fit": spec.fit, "sha256": _digest(folder), "reusable": reusable,
         }  # fmt: skip
-        write_atomically(folder / "prior.json", json.dumps(known | about, indent=2).encode() + b"\n")
+        write_atomically(
+            folder / "prior.json", json.dumps(known | about, indent=2).encode() + b"\n"
+        )
         return reusable
 
 
@@ -87,7 +101,9 @@ def _digest(folder: Path) -> str:
     return hashlib.sha256((folder / "prior.safetensors").read_bytes()).hexdigest()
 
 
-def _rebuilt(spec: CellSpec, folder: Path, shape: tuple[int, int, int], device: torch.device) -> TruncPrior:
+def _rebuilt(
+    spec: CellSpec, folder: Path, shape: tuple[int, int, int], device: torch.device
+) -> TruncPrior:
     prior = make_prior(load_plugins().find("prior", spec.prior).load(), spec.label, spec.params)
     with seeded(0):
         prior.build(shape)
@@ -95,7 +111,9 @@ def _rebuilt(spec: CellSpec, folder: Path, shape: tuple[int, int, int], device: 
     return prior.to(device).eval()
 
 
-def _comes_back(spec: CellSpec, prior: TruncPrior, folder: Path, shape: tuple[int, int, int]) -> bool:
+def _comes_back(
+    spec: CellSpec, prior: TruncPrior, folder: Path, shape: tuple[int, int, int]
+) -> bool:
     try:
         pair = (prior, _rebuilt(spec, folder, shape, prior.device))
         one, other = (p.sample(COMPARED, generator_for(spec.seed, "kept")) for p in pair)

@@ -16,7 +16,8 @@ from ..files import CannotWrite, write_atomically
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Inside, no other process is: the system holds the lock, and lets it go when this process ends, however it does.
+    """Inside, no other process is: the system holds the lock, and lets it go when this process
+    ends, however it does.
 
     Raises:
         UserError: saying who holds it.
@@ -27,11 +28,19 @@ def locked(folder: Path) -> Iterator[None]:
         lock = FileLock(folder / ".lock")
         lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(f"{folder} is in use by {_who(holder)}; wait for it, or give another --output") from None
+        raise UserError(
+            f"{folder} is in use by {_who(holder)}; wait for it, or give another --output"
+        ) from None
     except (OSError, NotImplementedError) as error:
-        raise CannotWrite(f"cannot write {folder}: {getattr(error, 'strerror', None) or error}") from error
+        raise CannotWrite(
+            f"cannot write {folder}: {getattr(error, 'strerror', None) or error}"
+        ) from error
     try:
-        about = {"pid": os.getpid(), "host": platform.node(), "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}"}
+        about = {
+            "pid": os.getpid(),
+            "host": platform.node(),
+            "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
+        }
         write_atomically(holder, json.dumps(about).encode())
         yield
     finally:

@@ -25,6 +25,11 @@ class RunLog:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a") as file:
-                file.write(printable("\n".join([f"== {datetime.now():%H:%M:%S} {heading}", *map(str, lines)]) + "\n"))
+                file.write(
+                    printable(
+                        "\n".join([f"== {datetime.now():%H:%M:%S} {heading}", *map(str, lines)])
+                        + "\n"
+                    )
+                )
         except OSError as error:
             raise CannotWrite(f"cannot write {self.path}: {error.strerror or error}") from error

@@ -1,4 +1,6 @@
-"""What a run says of itself: ``run.json``, from which it can be done again, and the log of what went wrong."""
+"""What a run says of itself: ``run.json``, from which it can be done again, and the log of what
+went wrong.
+"""
 
 import json
 import os
@@ -28,7 +30,9 @@ def provenance(plan: Plan) -> dict[str, Any]:
         "commit": _commit(),
         "started": f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z}",
         "config": plan.config.model_dump(),
-        "plugins": {name: os.environ[name] for name in (FILES, FOLDERS, LEFT_OUT) if os.environ.get(name)},
+        "plugins": {
+            name: os.environ[name] for name in (FILES, FOLDERS, LEFT_OUT) if os.environ.get(name)
+        },
         "versions": versions | {"python": platform.python_version()},
         "machine": {
             "platform": platform.platform(),
@@ -43,7 +47,9 @@ def provenance(plan: Plan) -> dict[str, Any]:
 
 def _started_as_command() -> bool:
     program = Path(sys.argv[0])
-    return program.stem == "priorbench" or (program.stem == "__main__" and program.parent.name == "priorbench")
+    return program.stem == "priorbench" or (
+        program.stem == "__main__" and program.parent.name == "priorbench"
+    )
 
 
 def command(without: str = "") -> str:
@@ -63,7 +69,10 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
         if not isinstance(about["config"], dict):
             raise ValueError("its 'config' is no mapping")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {' '.join(str(error).split())}"
+        reason = (
+            getattr(error, "strerror", None)
+            or f"{type(error).__name__}: {' '.join(str(error).split())}"
+        )
         raise UserError(f"--from {file}: is no run.json of a run ({reason})") from error
     return dict(about)
 
@@ -84,7 +93,9 @@ def differences(about: dict[str, Any], plan: Plan) -> list[str]:
 def _commit() -> str | None:
     """The git commit of the folder that the run was started in, if it is in a repository."""
     try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return found.stdout.strip()
@@ -94,6 +105,8 @@ def _processor() -> str:
     """The processor's name, where the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        return next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()

@@ -1,5 +1,6 @@
-"""Results on disk: one JSON a cell and solver setting, written atomically, named by the hash of all that determines
-it."""
+"""Results on disk: one JSON a cell and solver setting, written atomically, named by the hash of all
+that determines it.
+"""
 
 import hashlib
 import io
@@ -19,14 +20,28 @@ from .fits import Fits
 
 FOLDERS = ("cells", "images", "priors", "grids", "figures")
 
-ROW = {"prior", "t_trunc", "T", "solver", "steps", "nfe", "seed", "split", "n_samples", "fid", "status", "cell"}
+ROW = {
+    "prior",
+    "t_trunc",
+    "T",
+    "solver",
+    "steps",
+    "nfe",
+    "seed",
+    "split",
+    "n_samples",
+    "fid",
+    "status",
+    "cell",
+}
 
 
 class Store:
     """A results folder.
 
-    ``cells/<hash>.json`` the rows; ``images/<hash>.npz`` what the grids show (and the samples, where they are kept);
-    ``priors/`` the fitted priors (:class:`~priorbench.store.fits.Fits`); ``set-aside/`` what could not be trusted.
+    ``cells/<hash>.json`` the rows; ``images/<hash>.npz`` what the grids show (and the samples,
+    where they are kept); ``priors/`` the fitted priors (:class:`~priorbench.store.fits.Fits`);
+    ``set-aside/`` what could not be trusted.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -51,7 +66,9 @@ class Store:
         return [row for found in kept if found for row in found["rows"]]
 
     def images(self, spec: CellSpec) -> dict[str, np.ndarray]:
-        """The kept images of a cell, each (N, C, H, W) bytes, by ``x_t`` and ``x_0 <solver> <nfe>``."""
+        """The kept images of a cell, each (N, C, H, W) bytes, by ``x_t`` and ``x_0 <solver>
+        <nfe>``.
+        """
         found: dict[str, np.ndarray] = {}
         for path in (self.images_path(one) for one in spec.results):
             with suppress(*UNREADABLE), np.load(path, allow_pickle=False) as kept:
@@ -59,7 +76,9 @@ class Store:
         return found
 
     def failed(self) -> dict[str, list[dict[str, Any]]]:
-        """The rows of what failed in the last run here, by result: to be shown, never to be taken for done."""
+        """The rows of what failed in the last run here, by result: to be shown, never to be taken
+        for done.
+        """
         try:
             found = json.loads((self.folder / "failed.json").read_bytes())
             return {cell: [dict(row) for row in rows] for cell, rows in found.items()}
@@ -74,8 +93,12 @@ class Store:
             remove(path)
 
     def begin(self, spec: CellSpec) -> None:
-        """Remember on disk that a cell is being computed: what crashes with the process can be named later."""
-        self._say_under_way(self.under_way | {spec.cell: f"{spec.label} t_trunc {spec.t_trunc} seed {spec.seed}"})
+        """Remember on disk that a cell is being computed: what crashes with the process can be
+        named later.
+        """
+        self._say_under_way(
+            self.under_way | {spec.cell: f"{spec.label} t_trunc {spec.t_trunc} seed {spec.seed}"}
+        )
 
     def end(self, spec: CellSpec | None = None) -> None:
         """The cell is done; without one, nothing is under way any more."""
@@ -84,12 +107,16 @@ class Store:
     def _say_under_way(self, cells: dict[str, str]) -> None:
         self.under_way = cells
         if cells:
-            write_atomically(self.folder / "under-way.json", json.dumps(list(cells.values())).encode() + b"\n")
+            write_atomically(
+                self.folder / "under-way.json", json.dumps(list(cells.values())).encode() + b"\n"
+            )
         else:
             remove(self.folder / "under-way.json")
 
     def broken_off(self) -> Iterator[str]:
-        """Say which cells were under way when the last run here ended without a word: a crash, or a kill."""
+        """Say which cells were under way when the last run here ended without a word: a crash, or a
+        kill.
+        """
         path = self.folder / "under-way.json"
         with suppress(OSError, ValueError, TypeError):
             cells = ", ".join(map(str, json.loads(path.read_bytes())))
@@ -97,7 +124,9 @@ class Store:
         remove(path)
 
     def write(self, result: CellResult) -> None:
-        """Keep the result of each setting that did not fail; the JSON comes last, so that where it is everything is."""
+        """Keep the result of each setting that did not fail; the JSON comes last, so that where it
+        is everything is.
+        """
         good = [row for row in result.rows if row["status"] == "ok"]
         settings = tuple(f" {row['solver']} {row['nfe']}" for row in result.rows if "nfe" in row)
         for one in result.spec.results:
@@ -105,7 +134,11 @@ class Store:
             if len(rows) < len(one.splits):
                 continue
             mine = f" {rows[0]['solver']} {rows[0]['nfe']}"
-            images = {k: v for k, v in result.images.items() if k.endswith(mine) or not k.endswith(settings)}
+            images = {
+                k: v
+                for k, v in result.images.items()
+                if k.endswith(mine) or not k.endswith(settings)
+            }
             buffer = io.BytesIO()
             np.savez_compressed(buffer, **images)  # type: ignore[arg-type]
             write_atomically(self.images_path(one), buffer.getvalue())
@@ -118,8 +151,16 @@ class Store:
             if kept and mine:
                 self._write(one, mine, kept["log"], kept["images_sha256"])
 
-    def _write(self, one: CellSpec, rows: list[dict[str, Any]], log: list[str], images: str) -> None:
-        known = {"cell": one.cell, "spec": asdict(one), "rows": rows, "log": log, "images_sha256": images}
+    def _write(
+        self, one: CellSpec, rows: list[dict[str, Any]], log: list[str], images: str
+    ) -> None:
+        known = {
+            "cell": one.cell,
+            "spec": asdict(one),
+            "rows": rows,
+            "log": log,
+            "images_sha256": images,
+        }
         data = json.dumps(known | {"sha256": _digest(known)}, indent=1).encode() + b"\n"
         write_atomically(self.path(one), data)
 
@@ -130,16 +171,21 @@ class Store:
             remove(self.path(one))
 
     def clean(self) -> Iterator[str]:
-        """Remove unfinished files, and set aside what is no result of a run, or no longer one: a line for each.
+        """Remove unfinished files, and set aside what is no result of a run, or no longer one: a
+        line for each.
 
-        Looks into ``cells``, ``images`` and ``priors`` alone: what else is in the folder is nobody's business.
+        Looks into ``cells``, ``images`` and ``priors`` alone: what else is in the folder is
+        nobody's business.
         """
         sweep(self.folder, FOLDERS)
         for path in sorted((self.folder / "cells").glob("*")):
             try:
                 found = read_result(path)
                 images = self.folder / "images" / f"{found['cell']}.npz"
-                if images.is_file() and hashlib.sha256(images.read_bytes()).hexdigest() != found["images_sha256"]:
+                if (
+                    images.is_file()
+                    and hashlib.sha256(images.read_bytes()).hexdigest() != found["images_sha256"]
+                ):
                     yield set_aside(images, self.folder, "holds other images than were written")
             except (OSError, ValueError) as error:
                 yield set_aside(path, self.folder, str(error))
@@ -177,7 +223,11 @@ def read_result(path: Path) -> dict[str, Any]:
         if any(not row.keys() >= ROW or row["cell"] != name for row in rows):
             raise ValueError("its rows lack columns")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = str(error) if type(error) is ValueError else f"{type(error).__name__}: {' '.join(str(error).split())}"
+        reason = (
+            str(error)
+            if type(error) is ValueError
+            else f"{type(error).__name__}: {' '.join(str(error).split())}"
+        )
         raise ValueError(f"holds no result of a run ({reason})") from error
     return dict(found)
 

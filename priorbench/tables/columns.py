@@ -46,14 +46,19 @@ SETTING = [
 ]  # fmt: skip
 # Seconds that were taken under unlike conditions have no mean.
 SECONDS = ["fit_seconds", "prior_seconds", "denoise_seconds", "images_per_second", "peak_memory_mb"]
-# Those of a chain are the run's, not a seed's (see .seconds), so that seeds say nothing of their spread.
+# Those of a chain are the run's, not a seed's (see .seconds), so that seeds say nothing of their
+# spread.
 OF_THE_RUN = ["denoise_seconds", "images_per_second", "speedup"]
 SEVERAL = "several"
 
 LABEL = ["prior", "params"]
 WHERE = ["t_trunc", "solver", "steps"]
 PLACE = [*LABEL, *WHERE]
-CLOCK = ["device", "threads", "concurrency"]  # under what seconds were taken: unlike ones are not compared
+CLOCK = [
+    "device",
+    "threads",
+    "concurrency",
+]  # under what seconds were taken: unlike ones are not compared
 ADDED = ["excess", "relative_nfe", "relative_time", "break_even", "flag"]
 
 

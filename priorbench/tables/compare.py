@@ -27,8 +27,9 @@ _ROW = [*PLACE, "seed", "split"]
 
 
 def read_run(path: str | Path, needed: Sequence[str] = _NEEDED) -> pd.DataFrame:
-    """The comparison.csv of a results folder, or the file itself; columns that are not needed may be missing, and are
-    empty then."""
+    """The comparison.csv of a results folder, or the file itself; columns that are not needed may
+    be missing, and are empty then.
+    """
     file = Path(path)
     file = file / "comparison.csv" if file.is_dir() else file
     try:
@@ -36,7 +37,9 @@ def read_run(path: str | Path, needed: Sequence[str] = _NEEDED) -> pd.DataFrame:
             file, dtype=dict.fromkeys([*TEXT, *DIGESTS], str)
         )  # else 12345678 is a number, 123e4567 too
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} holds no comparison.csv that can be read: {' '.join(str(error).split())}") from error
+        raise UserError(
+            f"{path} holds no comparison.csv that can be read: {' '.join(str(error).split())}"
+        ) from error
     missing = [name for name in needed if name not in table]
     if missing:
         raise UserError(
@@ -47,34 +50,50 @@ def read_run(path: str | Path, needed: Sequence[str] = _NEEDED) -> pd.DataFrame:
 
 
 def differences(tables: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:
-    """What keeps the runs from being ranked in one table, a sentence a column; empty if nothing does."""
+    """What keeps the runs from being ranked in one table, a sentence a column; empty if nothing
+    does.
+    """
     found = []
     for column in SAME:
-        chosen = [(name, t[t.split == "test"] if column == "n_samples" else t) for name, t in tables]
+        chosen = [
+            (name, t[t.split == "test"] if column == "n_samples" else t) for name, t in tables
+        ]
         found += _unlike(column, chosen)
     for full in (False, True):  # earlier versions scored t_trunc = T by more samples than the rest
-        choosing = [(name, t[(t.split != "test") & ((t.t_trunc == t["T"]) == full)]) for name, t in tables]
-        found += _unlike("n_samples", [(f"{name} (choosing split)", t) for name, t in choosing if len(t)])
+        choosing = [
+            (name, t[(t.split != "test") & ((t.t_trunc == t["T"]) == full)]) for name, t in tables
+        ]
+        found += _unlike(
+            "n_samples", [(f"{name} (choosing split)", t) for name, t in choosing if len(t)]
+        )
     splits = {name: ", ".join(sorted(t.split.unique())) for name, t in tables}
     if any("test" not in t.split.unique() for _, t in tables):
-        found.append("column 'split' differs: " + "; ".join(f"{v} in {name}" for name, v in splits.items()))
+        found.append(
+            "column 'split' differs: " + "; ".join(f"{v} in {name}" for name, v in splits.items())
+        )
     return list(dict.fromkeys(found))
 
 
 def _unlike(column: str, tables: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:
     if len({v for _, t in tables for v in t[column].unique()}) < 2:
         return []
-    values = {name: ", ".join(str(v) for v in sorted(t[column].unique(), key=str)) for name, t in tables}
-    return [f"column {column!r} differs: " + "; ".join(f"{v} in {name}" for name, v in values.items())]
+    values = {
+        name: ", ".join(str(v) for v in sorted(t[column].unique(), key=str)) for name, t in tables
+    }
+    return [
+        f"column {column!r} differs: " + "; ".join(f"{v} in {name}" for name, v in values.items())
+    ]
 
 
-def fold(tables: Sequence[tuple[str, pd.DataFrame]]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def fold(
+    tables: Sequence[tuple[str, pd.DataFrame]],
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """One comparison of all rows, its summary and its best settings.
 
-    A setting and seed that several runs have count once, as they stand in the first run in which they did not fail.
-    speedup, relative_time and break_even stay what each run measured by its own rivals on its own machine; excess and
-    relative_nfe, which know no clock, are taken over all rows. Seconds of unlike devices have no mean: they are left
-    out of the summary then.
+    A setting and seed that several runs have count once, as they stand in the first run in which
+    they did not fail. speedup, relative_time and break_even stay what each run measured by its own
+    rivals on its own machine; excess and relative_nfe, which know no clock, are taken over all
+    rows. Seconds of unlike devices have no mean: they are left out of the summary then.
     """
     table = pd.concat([t.assign(run=name) for name, t in tables], ignore_index=True)
     good = table[table.status == "ok"]
@@ -84,6 +103,8 @@ def fold(tables: Sequence[tuple[str, pd.DataFrame]]) -> tuple[pd.DataFrame, pd.D
     table[["relative_time", "break_even"]] = timed
     averaged = table.drop(columns="run")
     if len(table[MACHINE].drop_duplicates()) > 1:
-        averaged = averaged.assign(**dict.fromkeys(MACHINE, SEVERAL), **dict.fromkeys(SECONDS, float("nan")))
+        averaged = averaged.assign(
+            **dict.fromkeys(MACHINE, SEVERAL), **dict.fromkeys(SECONDS, float("nan"))
+        )
     means = summary(averaged)
     return table, means, best(table, means)

@@ -1,8 +1,10 @@
-"""The verdict of a run in one sentence: does any prior pay, which, at which t_trunc and how many steps, how surely.
+"""The verdict of a run in one sentence: does any prior pay, which, at which t_trunc and how many
+steps, how surely.
 
-A setting pays where it beats the best solver from pure noise at equal NFE beyond the intervals (``beats_noise``), is
-not shown to lose in equal time, and no flag is unfair. Of those that pay, the one with the least FID on the choosing
-split is named. Of one seed the sentence is about that fit, and says so: what another fit would score nobody knows.
+A setting pays where it beats the best solver from pure noise at equal NFE beyond the intervals
+(``beats_noise``), is not shown to lose in equal time, and no flag is unfair. Of those that pay, the
+one with the least FID on the choosing split is named. Of one seed the sentence is about that fit,
+and says so: what another fit would score nobody knows.
 """
 
 from dataclasses import dataclass, field
@@ -35,9 +37,14 @@ def headline(table: pd.DataFrame, best: pd.DataFrame) -> Headline:
         return Headline("No verdict: there is no contender in this run.")
     if not (contenders.status == "ok").any():
         return Headline("No verdict: every contender failed.")
-    rows: list[Row] = best[~best.control.astype(bool)].fillna({"params": "", "flag": ""}).to_dict("records")
+    rows: list[Row] = (
+        best[~best.control.astype(bool)].fillna({"params": "", "flag": ""}).to_dict("records")
+    )
     if not rows:
-        return Headline("No verdict: settings were not chosen on a split of their own.", remark=_peeked(contenders))
+        return Headline(
+            "No verdict: settings were not chosen on a split of their own.",
+            remark=_peeked(contenders),
+        )
     fair = [row for row in rows if not unfair(row["flag"])]
     if not fair:
         return Headline("No prior pays: every contender that did not fail is flagged.")
@@ -57,19 +64,24 @@ def headline(table: pd.DataFrame, best: pd.DataFrame) -> Headline:
 
 
 def _holds_in_time(row: Row) -> bool:
-    """Not shown to lose in equal time, nor (where one seed has no interval) behind by the figure itself."""
+    """Not shown to lose in equal time, nor (where one seed has no interval) behind by the figure
+    itself.
+    """
     return row["beats_noise_in_time"] != "no" and not row["relative_time"] >= 1
 
 
 def _first(rows: list[Row], known: Chosen) -> Row:
-    """The least FID on the choosing split; on the test split where not every row was scored, there being no choice."""
+    """The least FID on the choosing split; on the test split where not every row was scored, there
+    being no choice.
+    """
     scores = [known.score.get(_place(row)) for row in rows]
     return _least(rows, scores, "fid")
 
 
 def _nearest(rows: list[Row], known: Chosen) -> Row:
-    """The least FID over that of the best rival at equal NFE, both on the choosing split; on the test split where not
-    every row and rival was scored, there being no choice."""
+    """The least FID over that of the best rival at equal NFE, both on the choosing split; on the
+    test split where not every row and rival was scored, there being no choice.
+    """
     scores = []
     for row in rows:
         mine, rival = (known.score.get(p) for p in (_place(row), known.rival(_place(row))))
@@ -103,14 +115,22 @@ def _pays(row: Row) -> str:
 
 
 def _pays_not(row: Row, noise: Row | None, fair: list[Row]) -> str:
-    against = f" against {plus_minus(noise)} of the best solver from pure noise at equal NFE" if noise else ""
+    against = (
+        f" against {plus_minus(noise)} of the best solver from pure noise at equal NFE"
+        if noise
+        else ""
+    )
     nearest = f"{where(row)}: FID {plus_minus(row)}{against}"
     if row["beats_noise"] == "yes":
         lost = "is lost" if row["beats_noise_in_time"] == "no" else "is not shown to last"
         return f"No prior pays. The nearest is {nearest}; what is gained at equal NFE {lost} in equal time."
     if any(r["beats_noise"] == "undecided" for r in fair):
         known = row["fid_low"] == row["fid_low"]
-        why = "their intervals do not decide it" if known else "there are no intervals to decide it by"
+        why = (
+            "their intervals do not decide it"
+            if known
+            else "there are no intervals to decide it by"
+        )
         return f"No prior is shown to pay. The nearest is {nearest}; {why}."
     return f"No prior pays. The nearest is {nearest}."
 
@@ -123,7 +143,9 @@ def _one_seed(row: Row) -> str:
 
 def _peeked(contenders: pd.DataFrame) -> str:
     """What can be said all the same, with what is wrong with it."""
-    good = contenders[(contenders.status == "ok") & ~contenders.flag.map(unfair)].dropna(subset="fid")
+    good = contenders[(contenders.status == "ok") & ~contenders.flag.map(unfair)].dropna(
+        subset="fid"
+    )
     if not len(good):
         return "Every contender is flagged."
     row = good.loc[good.fid.idxmin()].to_dict()
@@ -139,6 +161,10 @@ def _facts(row: Row, noise: Row | None) -> list[tuple[str, str]]:
         for column, cost in (("relative_nfe", "equal NFE"), ("relative_time", "equal time"))
         if row[column] == row[column]
     ]
-    found += [("above the oracle", plus_minus(row, "excess"))] if row["excess"] == row["excess"] else []
-    found += [("fit", f"{row['fit_seconds']:.3g} s")] if row["fit_seconds"] == row["fit_seconds"] else []
+    found += (
+        [("above the oracle", plus_minus(row, "excess"))] if row["excess"] == row["excess"] else []
+    )
+    found += (
+        [("fit", f"{row['fit_seconds']:.3g} s")] if row["fit_seconds"] == row["fit_seconds"] else []
+    )
     return [*found, ("fit earned back", earned(row["break_even"]))]

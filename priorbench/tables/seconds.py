@@ -1,8 +1,9 @@
 """What the cells of a run have measured of time, taken together.
 
-A chain costs the same whatever prior, t_trunc or seed came before it: what all cells measured of it is one measurement,
-taken often, and its median is everybody's. What it varied by remains as an interval, since on a busy machine the same
-chain takes many times longer in one cell than in the next.
+A chain costs the same whatever prior, t_trunc or seed came before it: what all cells measured of it
+is one measurement, taken often, and its median is everybody's. What it varied by remains as an
+interval, since on a busy machine the same chain takes many times longer in one cell than in the
+next.
 """
 
 from collections import defaultdict
@@ -16,7 +17,10 @@ from .columns import CLOCK, Row
 
 Interval = tuple[float, float]
 
-BATCHES = ("prior_batches", "denoise_batches")  # of a row: seconds an image of each timed batch. No columns of a table
+BATCHES = (
+    "prior_batches",
+    "denoise_batches",
+)  # of a row: seconds an image of each timed batch. No columns of a table
 ENDS = (0.1, 0.9)  # the quantiles over batches that an interval lies between
 UNSTEADY = 1.5  # the ratio of its ends from which on a reader is warned
 
@@ -24,16 +28,20 @@ UNSTEADY = 1.5  # the ratio of its ends from which on a reader is warned
 def shared(rows: list[Row]) -> list[Row]:
     """``rows`` of cells with the seconds of each chain shared, without their batches.
 
-    ``denoise_seconds`` becomes the median over all batches of all reported rows with the same chain under the same
-    conditions; a row without batches counts by its own ``denoise_seconds``. Reported rows get ``images_per_second`` and
-    the interval ``seconds_low`` to ``seconds_high`` of an image's seconds; unsteady ones get a warning.
+    ``denoise_seconds`` becomes the median over all batches of all reported rows with the same chain
+    under the same conditions; a row without batches counts by its own ``denoise_seconds``. Reported
+    rows get ``images_per_second`` and the interval ``seconds_low`` to ``seconds_high`` of an
+    image's seconds; unsteady ones get a warning.
     """
     chains: dict[Any, list[float]] = defaultdict(list)
     for row in rows:
         if _timed(row) and row["split"] == "test":
             chains[_chain(row)] += row.get("denoise_batches") or [row["denoise_seconds"]]
     known = [_seconds(row, chains.get(_chain(row), [])) if _timed(row) else {} for row in rows]
-    found = [{k: v for k, v in row.items() if k not in BATCHES} | new for row, new in zip(rows, known, strict=True)]
+    found = [
+        {k: v for k, v in row.items() if k not in BATCHES} | new
+        for row, new in zip(rows, known, strict=True)
+    ]
     return _warned(found, [_unsteadiness(row, chains) for row in rows])
 
 
@@ -60,7 +68,9 @@ def _seconds(row: Row, chain: list[float]) -> Row:
 
 
 def _interval(row: Row, chain: list[float]) -> Interval:
-    """Seconds an image, from and to. What the prior took over the whole draw is always within its own part."""
+    """Seconds an image, from and to. What the prior took over the whole draw is always within its
+    own part.
+    """
     whole = row["prior_seconds"]
     low, high = _ends(row.get("prior_batches") or [whole])
     quick, slow = _ends(chain)
@@ -73,12 +83,17 @@ def _ends(values: list[float]) -> Interval:
 
 
 def _unsteadiness(row: Row, chains: dict[Any, list[float]]) -> float:
-    """The ratio of the interval's ends: of the chain, or of all that an image takes if the prior varied more.
+    """The ratio of the interval's ends: of the chain, or of all that an image takes if the prior
+    varied more.
 
     A prior that takes a small part of the time may vary as it likes: it decides nothing.
     """
     chain = chains.get(_chain(row), []) if _timed(row) and row["split"] == "test" else []
-    ratios = [high / low for low, high in (_ends(chain), _interval(row, chain)) if low > 0] if chain else []
+    ratios = (
+        [high / low for low, high in (_ends(chain), _interval(row, chain)) if low > 0]
+        if chain
+        else []
+    )
     return max(ratios, default=1.0)
 
 
@@ -90,6 +105,8 @@ def _warned(rows: list[Row], unsteadiness: list[float]) -> list[Row]:
         "--exclusive-timing where cells ran at once"
     )
     return [
-        row | {"warning": "; ".join(filter(None, (row.get("warning"), said)))} if ratio > UNSTEADY else row
+        row | {"warning": "; ".join(filter(None, (row.get("warning"), said)))}
+        if ratio > UNSTEADY
+        else row
         for row, ratio in zip(rows, unsteadiness, strict=True)
     ]

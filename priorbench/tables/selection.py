@@ -1,7 +1,8 @@
-"""What needs other rows: rivals at equal cost, the distance to the oracle, flags, best settings, the verdict in words.
+"""What needs other rows: rivals at equal cost, the distance to the oracle, flags, best settings,
+the verdict in words.
 
-Whatever is chosen (the rival's solver, the oracle's t_trunc, a prior's best setting) is chosen by the mean FID of the
-rows of another split than the test split, and reported by its test rows.
+Whatever is chosen (the rival's solver, the oracle's t_trunc, a prior's best setting) is chosen by
+the mean FID of the rows of another split than the test split, and reported by its test rows.
 """
 
 from collections.abc import Iterable
@@ -17,15 +18,19 @@ LEAST_TIME = 0.5  # and where none takes so many, the next slower one is a rival
 
 
 class Chosen:
-    """The settings of a table with their means over seeds: FID on the choosing split, seconds an image, NFE.
+    """The settings of a table with their means over seeds: FID on the choosing split, seconds an
+    image, NFE.
 
-    Seconds have an interval besides (see :mod:`priorbench.tables.seconds`); in tables of earlier versions, which have
-    none, it is a point. Where a prior's own evaluations differ between seeds, the most of them count.
+    Seconds have an interval besides (see :mod:`priorbench.tables.seconds`); in tables of earlier
+    versions, which have none, it is a point. Where a prior's own evaluations differ between seeds,
+    the most of them count.
     """
 
     def __init__(self, table: pd.DataFrame) -> None:
         table = table.assign(params=table.params.fillna(""))
-        self.failed: dict[Any, int] = table[table.status != "ok"].groupby(PLACE).seed.nunique().to_dict()
+        self.failed: dict[Any, int] = (
+            table[table.status != "ok"].groupby(PLACE).seed.nunique().to_dict()
+        )
         table = table[table.status == "ok"]
         clocks = [c for c in (*CLOCK, "run") if c in table]
         self.one_clock = len(table[clocks].drop_duplicates()) <= 1
@@ -37,13 +42,17 @@ class Chosen:
         )
         self.settings = test.groupby(PLACE, sort=False).agg({"nfe": "max", "T": "first"})
         self.settings["control"] = test.groupby(PLACE, sort=False).control.first().astype(bool)
-        self.score: dict[Any, float] = table[table.split != "test"].groupby(PLACE).fid.mean().to_dict()
+        self.score: dict[Any, float] = (
+            table[table.split != "test"].groupby(PLACE).fid.mean().to_dict()
+        )
         self.reported: dict[Any, float] = test.groupby(PLACE).fid.mean().to_dict()
         self._fid = test.groupby([*PLACE, "seed"]).fid.mean().to_dict()
         self._nfe: dict[Any, int] = self.settings.nfe.astype(int).to_dict()
         noise = self.settings[self.settings.index.get_level_values("prior") == "noise"]
         self.rivals = list(noise[noise.index.get_level_values("t_trunc") == noise["T"]].index)
-        self.oracles = list(self.settings[self.settings.index.get_level_values("prior") == "oracle"].index)
+        self.oracles = list(
+            self.settings[self.settings.index.get_level_values("prior") == "oracle"].index
+        )
 
     def nfe(self, place: Any) -> int:
         return self._nfe[place]
@@ -57,12 +66,14 @@ class Chosen:
         return self.best(p for p in self.rivals if self.nfe(p) == self.nfe(place))
 
     def in_time(self, place: Any) -> Any:
-        """The best rival that cannot be shown to take more time than ``place``; where all can, the quickest.
+        """The best rival that cannot be shown to take more time than ``place``; where all can, the
+        quickest.
 
-        The ends of the seconds' intervals are compared that are in the rivals' favour: seconds that vary make more of
-        them count. Rivals have the steps of the grid. A prior that takes far longer than any of these would meet none
-        that uses its time, and so the next slower one stands for those that were not run: never in the prior's favour.
-        None where seconds were taken under unlike conditions.
+        The ends of the seconds' intervals are compared that are in the rivals' favour: seconds that
+        vary make more of them count. Rivals have the steps of the grid. A prior that takes far
+        longer than any of these would meet none that uses its time, and so the next slower one
+        stands for those that were not run: never in the prior's favour. None where seconds were
+        taken under unlike conditions.
         """
         if not self.one_clock:
             return None
@@ -75,11 +86,19 @@ class Chosen:
         return self.best(quick)
 
     def saved(self, place: Any, rival: Any) -> float:
-        """Seconds an image by which ``place`` is quicker than ``rival``; 0 where it cannot be shown to be."""
-        return self.seconds[rival] - self.seconds[place] if self._most[place] < self._least[rival] else 0.0
+        """Seconds an image by which ``place`` is quicker than ``rival``; 0 where it cannot be shown
+        to be.
+        """
+        return (
+            self.seconds[rival] - self.seconds[place]
+            if self._most[place] < self._least[rival]
+            else 0.0
+        )
 
     def best(self, places: Iterable[Any]) -> Any:
-        """The place with the least FID on the choosing split, None where that is not known; one alone is no choice."""
+        """The place with the least FID on the choosing split, None where that is not known; one
+        alone is no choice.
+        """
         candidates = list(places)
         if len(candidates) < 2:
             return candidates[0] if candidates else None
@@ -95,8 +114,12 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
         oracle[place] = known.best(p for p in known.oracles if known.nfe(p) == known.nfe(place))
         rival[place] = known.rival(place)
         in_time[place] = known.in_time(place)
-        as_good = [p for p in known.rivals if known.reported[p] <= known.reported[place]]  # of as many samples
-        price[place] = min((known.saved(place, p) for p in as_good), default=None) if known.one_clock else None
+        as_good = [
+            p for p in known.rivals if known.reported[p] <= known.reported[place]
+        ]  # of as many samples
+        price[place] = (
+            min((known.saved(place, p) for p in as_good), default=None) if known.one_clock else None
+        )
 
     table = table.copy()
     unseen = of_oracles(table)
@@ -120,21 +143,25 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _break_even(row: Any, saved: float | None) -> float:
-    """Samples after which fitting has paid, by the seconds saved an image; inf: never; NaN: no rival is as good."""
+    """Samples after which fitting has paid, by the seconds saved an image; inf: never; NaN: no
+    rival is as good.
+    """
     if row.control or saved is None:
         return float("nan")
     return float(row.fit_seconds / saved) if saved > 0 else float("inf")
 
 
 def best(table: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
-    """For every NFE and prior, the setting that did best on the choosing split, with its test figures.
+    """For every NFE and prior, the setting that did best on the choosing split, with its test
+    figures.
 
-    ``rank`` counts, among contenders, those whose interval lies wholly below, so that overlapping ones share a rank;
-    those with an :func:`unfair` flag or without an interval have none, nor those of one seed, whose interval knows
-    nothing of how fits differ. A prior that was caught at storing or repeating in any setting is flagged in all.
-    ``beats_noise`` is yes or no where the intervals of the prior and of the best solver from pure noise at the same NFE
-    are apart, else undecided; ``beats_noise_in_time`` is by the interval of ``relative_time`` over seeds, and of one
-    seed by those of the prior and of the best rival in its time.
+    ``rank`` counts, among contenders, those whose interval lies wholly below, so that overlapping
+    ones share a rank; those with an :func:`unfair` flag or without an interval have none, nor those
+    of one seed, whose interval knows nothing of how fits differ. A prior that was caught at storing
+    or repeating in any setting is flagged in all. ``beats_noise`` is yes or no where the intervals
+    of the prior and of the best solver from pure noise at the same NFE are apart, else undecided;
+    ``beats_noise_in_time`` is by the interval of ``relative_time`` over seeds, and of one seed by
+    those of the prior and of the best rival in its time.
     """
     known = Chosen(table)
     means = summary.assign(params=summary.params.fillna(""))
@@ -143,7 +170,11 @@ def best(table: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     caught = cheats(table)
     found = []
     for nfe in sorted(set(known.settings.nfe.astype(int))):
-        here = [p for p in known.settings.index if known.nfe(p) == nfe and (p[0] != "noise" or p in known.rivals)]
+        here = [
+            p
+            for p in known.settings.index
+            if known.nfe(p) == nfe and (p[0] != "noise" or p in known.rivals)
+        ]
         for label in dict.fromkeys(p[:2] for p in here):
             mine = [p for p in here if p[:2] == label]
             place = known.best([p for p in mine if p not in known.failed] or mine)
@@ -165,11 +196,15 @@ def best(table: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
         if not row["control"]:
             if _ranked(row):
                 row["rank"] = 1 + sum(r["fid_high"] < row["fid_low"] for r in here if _ranked(r))
-            row["beats_noise"] = _answer(row, "fid", noise and noise["fid_low"], noise and noise["fid_high"])
+            row["beats_noise"] = _answer(
+                row, "fid", noise and noise["fid_low"], noise and noise["fid_high"]
+            )
             row["beats_noise_in_time"] = _answer(row, "relative_time", 1.0, 1.0)
             rival = known.in_time(tuple(row[c] for c in PLACE)) if row["seeds"] == 1 else None
             if rival is not None:
-                row["beats_noise_in_time"] = _answer(row, "fid", *means.loc[rival, ["fid_low", "fid_high"]])
+                row["beats_noise_in_time"] = _answer(
+                    row, "fid", *means.loc[rival, ["fid_low", "fid_high"]]
+                )
     return pd.DataFrame(found).reindex(columns=BEST)
 
 
@@ -179,7 +214,15 @@ def _ranked(row: dict[str, Any]) -> bool:
 
 
 def _answer(row: dict[str, Any], column: str, low: float | None, high: float | None) -> str:
-    """Whether the row's interval lies below ``low``, above ``high`` or cannot be told from what lies between."""
+    """Whether the row's interval lies below ``low``, above ``high`` or cannot be told from what
+    lies between.
+    """
     if low is None or high is None:
         return ""
-    return "yes" if row[f"{column}_high"] < low else "no" if row[f"{column}_low"] > high else "undecided"
+    return (
+        "yes"
+        if row[f"{column}_high"] < low
+        else "no"
+        if row[f"{column}_low"] > high
+        else "undecided"
+    )

@@ -8,7 +8,9 @@ from .columns import LABEL, Row
 
 
 def where(row: Row) -> str:
-    """``ot at t_trunc = 200, 5 steps of dpm++``; with the NFE where it is another, and of one seed ``, this fit``."""
+    """``ot at t_trunc = 200, 5 steps of dpm++``; with the NFE where it is another, and of one seed
+    ``, this fit``.
+    """
     steps, nfe = int(row["steps"]), int(row["nfe"])
     return (
         f"{named(*(row[c] for c in LABEL))} at t_trunc = {int(row['t_trunc'])}, "
@@ -27,14 +29,22 @@ def plus_minus(row: Row, column: str = "fid") -> str:
 
 
 def floor(rows: pd.DataFrame) -> str:
-    """``1.03 ± 0.06``: FID of as many training images, and half its 95 % interval where rows have its error."""
+    """``1.03 ± 0.06``: FID of as many training images, and half its 95 % interval where rows have
+    its error.
+    """
     value, half = rows.fid_floor.mean(), 1.96 * rows.fid_floor_se.mean()
-    return plus_minus({"floor": value, "floor_low": value - half, "floor_high": value + half}, "floor")
+    return plus_minus(
+        {"floor": value, "floor_low": value - half, "floor_high": value + half}, "floor"
+    )
 
 
 def warnings(rows: pd.DataFrame) -> list[str]:
     """What rows warn of, each thing once."""
-    return list(dict.fromkeys(said for every in rows.warning.fillna("") for said in every.split("; ") if said))
+    return list(
+        dict.fromkeys(
+            said for every in rows.warning.fillna("") for said in every.split("; ") if said
+        )
+    )
 
 
 def times(factor: float) -> str:
@@ -46,7 +56,11 @@ def earned(samples: float) -> str:
     """A break-even in words."""
     if samples != samples:
         return "no rival is as good"
-    return "never" if samples > 1e12 else f"after {max(samples, 1):,.0f} image{'s' if samples >= 1.5 else ''}"
+    return (
+        "never"
+        if samples > 1e12
+        else f"after {max(samples, 1):,.0f} image{'s' if samples >= 1.5 else ''}"
+    )
 
 
 def named(prior: Any, params: Any) -> str:
@@ -55,7 +69,8 @@ def named(prior: Any, params: Any) -> str:
 
 
 def in_words(best: pd.DataFrame) -> list[str]:
-    """A sentence a contender: where it beats the best fast solver from pure noise, and where it does not.
+    """A sentence a contender: where it beats the best fast solver from pure noise, and where it
+    does not.
 
     Of one seed it is about this fit alone.
     """
@@ -65,7 +80,10 @@ def in_words(best: pd.DataFrame) -> list[str]:
         name = named(prior, params) + (" (this fit)" if (rows.seeds == 1).any() else "")
         name += " (flagged)" if (rows.flag.fillna("") != "").any() else ""
         parts = []
-        for column, cost in (("beats_noise", "at equal NFE"), ("beats_noise_in_time", "in equal time")):
+        for column, cost in (
+            ("beats_noise", "at equal NFE"),
+            ("beats_noise_in_time", "in equal time"),
+        ):
             said = [
                 f"{word} at NFE {', '.join(str(n) for n in rows[rows[column] == answer].nfe)}"
                 for answer, word in (("yes", "wins"), ("no", "loses"), ("undecided", "undecided"))

@@ -43,7 +43,12 @@ def test_priors_that_play_fair_are_not_flagged(found):
     for name in ("gaussian", "ot"):
         assert found.loc[name, "status"] == "ok"
         assert found.loc[name, "flag"] == ""
-        assert abs(found.loc[name, ["stored_train", "stored_validation", "stored_test"]].astype(float)).max() < 0.3
+        assert (
+            abs(
+                found.loc[name, ["stored_train", "stored_validation", "stored_test"]].astype(float)
+            ).max()
+            < 0.3
+        )
         assert found.loc[name, "noise_xt"] == pytest.approx(1, abs=0.06)
         assert found.loc[name, "distinct"] == 1
 
@@ -54,7 +59,9 @@ def test_stored_training_images(found):
 
 
 def test_a_single_class(found):
-    """Its precision is no worse than anybody's, and one odd sample can widen recall's manifold: FID tells."""
+    """Its precision is no worse than anybody's, and one odd sample can widen recall's manifold: FID
+    tells.
+    """
     row, fair = found.loc["one-class"], found.loc["oracle"]
     assert row.excess > 5 * fair.fid
     assert row.precision > fair.precision - 0.1
@@ -84,7 +91,10 @@ def test_time_in_sample_is_the_priors_own(found):
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("trains-the-model", "changed the frozen model's weights"), ("fewer", "must return a tensor of shape")],
+    [
+        ("trains-the-model", "changed the frozen model's weights"),
+        ("fewer", "must return a tensor of shape"),
+    ],
 )
 def test_what_is_refused_has_a_reason_and_no_number(found, name, reason):
     row = found.loc[name]
@@ -103,13 +113,19 @@ def test_the_controls_are_known_for_what_they_are(found):
     assert "holds validation images" in found.loc["oracle", "flag"]
 
 
-@pytest.mark.parametrize(("name", "evaluations"), [("runs-the-model", 20), ("calls-the-network", 0.5)])
-def test_evaluations_in_sample_count_and_meet_a_rival_of_as_many(everything, found, name, evaluations):
+@pytest.mark.parametrize(
+    ("name", "evaluations"), [("runs-the-model", 20), ("calls-the-network", 0.5)]
+)
+def test_evaluations_in_sample_count_and_meet_a_rival_of_as_many(
+    everything, found, name, evaluations
+):
     row = found.loc[name]
     assert row.nfe_prior == evaluations
     assert row.nfe == 3 + max(1, evaluations)
     assert row.steps == 3
-    rivals = everything[(everything.index == "noise") & (everything.t_trunc == 1000) & (everything.nfe == row.nfe)]
+    rivals = everything[
+        (everything.index == "noise") & (everything.t_trunc == 1000) & (everything.nfe == row.nfe)
+    ]
     assert row.relative_nfe == pytest.approx(row.fid / rivals.fid.iloc[0])
     oracles = everything[(everything.index == "oracle") & (everything.nfe == row.nfe)]
     assert row.excess == pytest.approx(row.fid - oracles.fid.iloc[0])
@@ -156,4 +172,6 @@ def test_what_fails_the_quick_checks_is_flagged(found):
 
 def test_working_ahead_saves_nothing(found):
     """Eight milliseconds for four images, whoever waits for them."""
-    assert found.loc["works-ahead", "prior_seconds"] > 0.0019 * 4 / 2  # 400 measured samples: two of the four batches
+    assert (
+        found.loc["works-ahead", "prior_seconds"] > 0.0019 * 4 / 2
+    )  # 400 measured samples: two of the four batches

@@ -1,4 +1,6 @@
-"""What must not be compared is not: seconds of unlike conditions, failed seeds, sources that changed on the way."""
+"""What must not be compared is not: seconds of unlike conditions, failed seeds, sources that
+changed on the way.
+"""
 
 import json
 import math
@@ -38,7 +40,9 @@ def seeds(prior, values, **changes):
 
 
 def test_between_two_rivals_a_slow_prior_meets_the_slower_one_too():
-    """2 ms for three steps and 40 ms for the full chain: a prior of 15 ms may not be measured by the first alone."""
+    """2 ms for three steps and 40 ms for the full chain: a prior of 15 ms may not be measured by
+    the first alone.
+    """
     rivals = noise(8, 8, ms=2), noise(1, 1, steps=100, ms=40)
     slow = only(folded(*rivals, both("ot", 2, 2, ms=15)), prior="ot", split="test")
     quick = only(folded(*rivals, both("ot", 2, 2, ms=2)), prior="ot", split="test")
@@ -48,12 +52,19 @@ def test_between_two_rivals_a_slow_prior_meets_the_slower_one_too():
 
 def test_equal_cost_names_the_lesser_of_the_two_gains():
     found = chosen(noise(40, 40, ms=4), noise(8, 8, steps=5, ms=6), both("ot", 2, 2, ms=6.1))
-    sentence = headline(folded(noise(40, 40, ms=4), noise(8, 8, steps=5, ms=6), both("ot", 2, 2, ms=6.1)), found)
-    assert "4.0 times better than the best solver from pure noise at equal cost" in sentence.sentence
+    sentence = headline(
+        folded(noise(40, 40, ms=4), noise(8, 8, steps=5, ms=6), both("ot", 2, 2, ms=6.1)), found
+    )
+    assert (
+        "4.0 times better than the best solver from pure noise at equal cost" in sentence.sentence
+    )
 
 
 def test_a_seed_timed_otherwise_is_a_seed_all_the_same_and_its_seconds_are_not_averaged():
-    groups = [seeds("noise", (9, 10, 11), t_trunc=1000), seeds("ot", (1.0, 1.1), solver="unipc", ms=2)]
+    groups = [
+        seeds("noise", (9, 10, 11), t_trunc=1000),
+        seeds("ot", (1.0, 1.1), solver="unipc", ms=2),
+    ]
     odd = both("ot", 1.2, 1.2, solver="unipc", seed=2, concurrency=2, threads=1, ms=20)
     (mine,) = [r for r in chosen(*groups, odd).to_dict("records") if r["prior"] == "ot"]
     assert mine["seeds"] == 3
@@ -70,7 +81,11 @@ def test_a_seed_timed_otherwise_is_a_seed_all_the_same_and_its_seconds_are_not_a
 
 
 def test_two_seeds_of_unlike_conditions_have_a_verdict():
-    groups = [seeds("noise", (9, 10), t_trunc=1000), both("ot", 1, 1), both("ot", 1.1, 1.1, seed=1, threads=1)]
+    groups = [
+        seeds("noise", (9, 10), t_trunc=1000),
+        both("ot", 1, 1),
+        both("ot", 1.1, 1.1, seed=1, threads=1),
+    ]
     (mine,) = [r for r in chosen(*groups).to_dict("records") if r["prior"] == "ot"]
     assert mine["seeds"] == 2
     assert mine["beats_noise_in_time"] == "undecided"
@@ -99,13 +114,23 @@ def test_seeds_that_failed_leave_no_rank_and_no_headline():
 
 
 def test_a_setting_that_failed_nowhere_is_chosen_before_one_that_did():
-    bad = [row("ot", math.nan, seed=1, t_trunc=200, split=s, status="failed") for s in ("test", "validation")]
-    found = chosen(seeds("noise", (9, 10), t_trunc=1000), seeds("ot", (2, 2.1)), both("ot", 1, 1, t_trunc=200), bad)
+    bad = [
+        row("ot", math.nan, seed=1, t_trunc=200, split=s, status="failed")
+        for s in ("test", "validation")
+    ]
+    found = chosen(
+        seeds("noise", (9, 10), t_trunc=1000),
+        seeds("ot", (2, 2.1)),
+        both("ot", 1, 1, t_trunc=200),
+        bad,
+    )
     assert found[found.prior == "ot"].t_trunc.tolist() == [100]
 
 
 def test_without_intervals_there_is_no_rank():
-    found = chosen(noise(9, 9), both("ot", 1, 1, fid_se=math.nan), both("vae", 5, 5, fid_se=math.nan))
+    found = chosen(
+        noise(9, 9), both("ot", 1, 1, fid_se=math.nan), both("vae", 5, 5, fid_se=math.nan)
+    )
     assert found["rank"].isna().all()
 
 
@@ -119,8 +144,9 @@ def test_other_sizes_of_the_choosing_split_are_not_folded():
 
 
 def test_a_rival_chosen_by_another_number_of_samples_is_not_folded():
-    """Earlier versions chose rivals by as many samples as they reported, and the rest by fewer: such runs can be folded
-    with each other, and not with one that chooses all alike."""
+    """Earlier versions chose rivals by as many samples as they reported, and the rest by fewer:
+    such runs can be folded with each other, and not with one that chooses all alike.
+    """
 
     def run(rivals):
         ot = [row("ot", 1), row("ot", 1, split="validation", n_samples=300)]
@@ -158,7 +184,9 @@ def test_a_process_that_loads_something_else_than_was_planned_says_so():
     spec = next(spec for spec in plan.cells if spec.prior == "gaussian")
     assert task_of(spec)
     for name in ("dataset", "backbone", "extractor"):
-        with pytest.raises(UserError, match=f"{name.replace('dataset', 'data set')} .* has changed since"):
+        with pytest.raises(
+            UserError, match=f"{name.replace('dataset', 'data set')} .* has changed since"
+        ):
             task_of(_with(spec, digests=spec.digests | {name: "0" * 64}))
     with pytest.raises(UserError, match="plugin of prior 'gaussian' has changed"):
         task_of(_with(spec, versions=spec.versions | {spec.distribution: "0"}))
@@ -202,7 +230,9 @@ def test_a_model_trained_again_into_its_folder_is_another(tmp_path, pipeline):
     digests = []
     for beta in (0.02, 0.03):
         shutil.copytree(pipeline(beta_end=beta), folder, dirs_exist_ok=True)
-        plan = make_plan(make_config(None, {"priors": "gaussian", "t_trunc": [100], "backbone": str(folder)}))
+        plan = make_plan(
+            make_config(None, {"priors": "gaussian", "t_trunc": [100], "backbone": str(folder)})
+        )
         digests.append(plan.cells[0].digests["backbone"])
     assert digests[0] != digests[1]
 
@@ -213,7 +243,9 @@ def test_the_network_is_more_than_its_weights(tmp_path, pipeline):
     for activation in ("silu", "gelu"):
         config = json.loads((folder / "unet" / "config.json").read_text())
         (folder / "unet" / "config.json").write_text(json.dumps(config | {"act_fn": activation}))
-        plan = make_plan(make_config(None, {"priors": "gaussian", "t_trunc": [100], "backbone": str(folder)}))
+        plan = make_plan(
+            make_config(None, {"priors": "gaussian", "t_trunc": [100], "backbone": str(folder)})
+        )
         found.append(plan.cells[-1])
     assert found[0].digests["backbone"] == found[1].digests["backbone"]
     assert found[0].cell != found[1].cell
@@ -228,7 +260,13 @@ def test_collect_shows_what_failed_and_says_what_is_missing(tmp_path, monkeypatc
 
     monkeypatch.setenv(FILES, str(FAULTY))
     load_plugins.cache_clear()
-    arguments = {"t_trunc": [100], "steps": 2, "n_samples": 24, "output": tmp_path, "settings": SMALL}
+    arguments = {
+        "t_trunc": [100],
+        "steps": 2,
+        "n_samples": 24,
+        "output": tmp_path,
+        "settings": SMALL,
+    }
     first = priorbench.run(priors="gaussian,raises", **arguments)
     watcher = Watcher()
     again = priorbench.run(priors="gaussian,raises", collect=True, observer=watcher, **arguments)

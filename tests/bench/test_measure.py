@@ -1,4 +1,6 @@
-"""What a cell measures, by hand: evaluations counted, seconds charged, floors, medians, what every cell relies on."""
+"""What a cell measures, by hand: evaluations counted, seconds charged, floors, medians, what every
+cell relies on.
+"""
 
 import copy
 import json
@@ -40,7 +42,9 @@ def fresh(**options):
     from diffusers import DDPMScheduler
     from helpers.models import tiny_unet
 
-    return FrozenDiffusion(tiny_unet((1, 8, 8)), DDPMScheduler(num_train_timesteps=100), device="cpu", **options)
+    return FrozenDiffusion(
+        tiny_unet((1, 8, 8)), DDPMScheduler(num_train_timesteps=100), device="cpu", **options
+    )
 
 
 def test_whoever_calls_the_network_is_counted():
@@ -94,7 +98,9 @@ def test_the_whole_draw_is_charged(monkeypatch):
 
 def test_a_chain_is_timed_by_three_batches_at_least(monkeypatch):
     scripted(monkeypatch, [1.0, 2.0, 3.0])
-    x, found = timing.timed(lambda n, g: torch.zeros(n, 1), torch.Generator(), 5, 5, torch.device("cpu"), least=3)
+    x, found = timing.timed(
+        lambda n, g: torch.zeros(n, 1), torch.Generator(), 5, 5, torch.device("cpu"), least=3
+    )
     assert len(x) == 5
     assert found.batches == pytest.approx([0.2, 0.4, 0.6])
     assert found.total == 1.0
@@ -116,7 +122,9 @@ def test_a_prior_is_not_called_before_its_clock_runs(monkeypatch):
         return timing.timed(draw, *rest)
 
     monkeypatch.setattr(measure, "timed", watched)
-    spec = next(s for s in read_plan(None, {"priors": "gaussian"}, SMALL).cells if s.prior == "gaussian")
+    spec = next(
+        s for s in read_plan(None, {"priors": "gaussian"}, SMALL).cells if s.prior == "gaussian"
+    )
     task = load_task(spec.dataset, spec.backbone, spec.extractor, spec.device)
     prior = Eager()
     prior.fitted.fill_(True)
@@ -157,7 +165,11 @@ def test_the_floor_of_all_training_images_is_one_draw():
 
 
 def test_the_neighbour_ratio_is_the_middle_of_the_two_middle_ones():
-    samples, train, test = torch.tensor([[1.0], [2.0]]), torch.tensor([[0.0]]), torch.tensor([[3.0]])
+    samples, train, test = (
+        torch.tensor([[1.0], [2.0]]),
+        torch.tensor([[0.0]]),
+        torch.tensor([[3.0]]),
+    )
     ratio, _ = neighbour_ratio(samples, train, test)  # 1 / 2 and 2 / 1
     assert ratio == pytest.approx(1.25)
 
@@ -182,7 +194,10 @@ def test_a_script_with_another_default_dtype_gets_the_same_figures_and_keeps_it(
         (again,) = serial(Work(), [spec])
         assert torch.get_default_dtype() == torch.float64
         assert not torch.is_grad_enabled()
-    assert (once.rows[0]["fid"], once.rows[0]["w2_xt"]) == (again.rows[0]["fid"], again.rows[0]["w2_xt"])
+    assert (once.rows[0]["fid"], once.rows[0]["w2_xt"]) == (
+        again.rows[0]["fid"],
+        again.rows[0]["w2_xt"],
+    )
 
 
 def test_what_earlier_code_measured_is_not_taken_for_this_codes(monkeypatch):
@@ -219,7 +234,15 @@ def test_a_model_is_put_back_as_it_was_made():
 
 def test_a_crash_of_the_process_is_told_when_the_run_is_taken_up(tmp_path):
     def start(priors):
-        arguments = ["--plugin", str(FAULTY), "--priors", priors, "--output", str(tmp_path), "--no-report"]
+        arguments = [
+            "--plugin",
+            str(FAULTY),
+            "--priors",
+            priors,
+            "--output",
+            str(tmp_path),
+            "--no-report",
+        ]
         sets = [part for setting in SMALL for part in ("--set", setting)]
         return subprocess.run([sys.executable, "-m", "priorbench", "run", *arguments, *sets], capture_output=True,
                               text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip

@@ -1,4 +1,6 @@
-"""No cell depends on the one before: whatever a prior changes, the innocent one after it gets the row it has alone."""
+"""No cell depends on the one before: whatever a prior changes, the innocent one after it gets the
+row it has alone.
+"""
 
 import helpers
 import pytest
@@ -11,7 +13,15 @@ from priorbench.plugin_manager import load_plugins
 from priorbench.tables.columns import MEASURED_IN_TIME
 
 POISON = helpers.FOLDER / "poison.py"
-LABELS = ["prior", "cell", "parameters", "failed_checks", "peak_memory_mb", "prior_batches", "denoise_batches"]
+LABELS = [
+    "prior",
+    "cell",
+    "parameters",
+    "failed_checks",
+    "peak_memory_mb",
+    "prior_batches",
+    "denoise_batches",
+]
 SETTINGS = [
     "n_samples=48", "n_validation=0", "batch_size=24", "w2_points=20", "steps=2", "controls=[]", "rivals=[]",
     "solver=ddpm", "full_chain.steps=2", "t_trunc=200",
@@ -42,7 +52,10 @@ def cells(request):
         innocent, poisons = plan_of([*poison.HARMLESS, *poison.FATAL])
         specs = [innocent, *(spec for bad in poisons for spec in (bad, innocent))]
         alone, *results = request.param(Work(), specs)
-        found = {bad.spec.prior: (bad, good) for bad, good in zip(results[::2], results[1::2], strict=True)}
+        found = {
+            bad.spec.prior: (bad, good)
+            for bad, good in zip(results[::2], results[1::2], strict=True)
+        }
     load_plugins.cache_clear()
     return figures(alone), found
 
@@ -76,6 +89,12 @@ def test_what_cannot_be_put_back_fails_its_own_cell_alone(cells, name):
 
 def test_what_was_put_back_is_told(cells):
     _, found = cells
-    assert any("changed torch's default dtype; it was put back" in line for line in found["default-dtype"][0].log)
-    assert any("left the frozen model's hooks changed" in line for line in found["hook-on-the-model"][0].notes)
+    assert any(
+        "changed torch's default dtype; it was put back" in line
+        for line in found["default-dtype"][0].log
+    )
+    assert any(
+        "left the frozen model's hooks changed" in line
+        for line in found["hook-on-the-model"][0].notes
+    )
     assert found["decimals"][0].notes == []

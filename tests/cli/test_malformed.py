@@ -20,7 +20,9 @@ from priorbench.plan.reading import make_config
 from priorbench.plugin_files import FILES, FOLDERS
 from priorbench.plugin_manager import LEFT_OUT, load_plugins
 
-QUIET = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUIET = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @pytest.fixture
@@ -285,7 +287,9 @@ def test_a_malformed_file(refused, tmp_path, name):
     assert len(refused("run", str(path))) < 20_000
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"\x80", "seeds: é".encode("latin-1"), bytes(range(256))])
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\x00", b"\x80", "seeds: é".encode("latin-1"), bytes(range(256))]
+)
 def test_a_file_that_is_no_text(refused, tmp_path, content):
     path = tmp_path / "bad.yaml"
     path.write_bytes(content)
@@ -303,7 +307,9 @@ FEW_ALIASES = {
 
 @pytest.mark.parametrize("name", FEW_ALIASES)
 @pytest.mark.parametrize("where", ["file", "set"])
-def test_a_short_text_that_stands_for_very_many_values_is_refused_as_it_is_read(tmp_path, name, where):
+def test_a_short_text_that_stands_for_very_many_values_is_refused_as_it_is_read(
+    tmp_path, name, where
+):
     """Eighteen aliases, or forty, in a few kilobytes."""
     flow = f"[{', '.join(FEW_ALIASES[name])}]"
     path = tmp_path / "bomb.yaml"
@@ -317,14 +323,20 @@ def test_a_short_text_that_stands_for_very_many_values_is_refused_as_it_is_read(
 def test_anchors_are_taken_as_they_are_used():
     assert read_yaml("t_trunc: &t [5]\nsteps: *t\n") == {"t_trunc": [5], "steps": [5]}
     assert read_yaml("x: &x 1\nt: [" + ", ".join(["*x"] * 1000) + "]") == {"x": 1, "t": [1] * 1000}
-    merged = read_yaml("one: &a {name: ot, width: 2}\ntwo: &b {<<: *a, width: 3}\nthree: {<<: [*b], depth: 4}")
+    merged = read_yaml(
+        "one: &a {name: ot, width: 2}\ntwo: &b {<<: *a, width: 3}\nthree: {<<: [*b], depth: 4}"
+    )
     assert merged["two"] == {"name": "ot", "width": 3}
     assert merged["three"] == {"name": "ot", "width": 3, "depth": 4}
 
 
-@pytest.mark.parametrize("text", ["&a [*a]", "&a {b: *a}", "&a {? [*a] : 1}", "&a {<<: *a}", "[&a [&b {c: [*b, *a]}]]"])
+@pytest.mark.parametrize(
+    "text", ["&a [*a]", "&a {b: *a}", "&a {? [*a] : 1}", "&a {<<: *a}", "[&a [&b {c: [*b, *a]}]]"]
+)
 def test_what_would_contain_itself_is_refused(text):
-    with pytest.raises(ValueError, match=r"^an alias \(\*name\) inside what it stands for \(&name\)$"):
+    with pytest.raises(
+        ValueError, match=r"^an alias \(\*name\) inside what it stands for \(&name\)$"
+    ):
         read_yaml(text)
 
 
@@ -355,7 +367,9 @@ def test_every_mistake_of_names_and_values_in_one_go_with_its_path(tmp_path):
 
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
@@ -374,7 +388,10 @@ def test_any_value_of_any_key_is_taken_or_refused_in_one_line(key, value):
 
 @QUIET
 @example(key="a\nb", value={"\x1f": None})
-@given(key=st.text(min_size=1, max_size=10).filter(lambda k: k not in RunConfig.model_fields), value=JUNK)
+@given(
+    key=st.text(min_size=1, max_size=10).filter(lambda k: k not in RunConfig.model_fields),
+    value=JUNK,
+)
 def test_any_unknown_key_is_refused(key, value):
     with pytest.raises(UserError) as caught:
         make_config({key: value})
@@ -392,17 +409,23 @@ def test_any_name_of_a_prior_that_there_is_not(text):
 # --- as processes, and other files -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("line", [["run", "--priors", "\x1b[2Jot"], ["run", "--set", "name=../up"], ["runn"]])
+@pytest.mark.parametrize(
+    "line", [["run", "--priors", "\x1b[2Jot"], ["run", "--set", "name=../up"], ["runn"]]
+)
 def test_a_malformed_command_line_as_a_process(tmp_path, line):
     command = [sys.executable, "-m", "priorbench", *line]
-    found = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120)
+    found = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120
+    )
     assert found.returncode == 2
     assert found.stderr.count("\n") == 1
     assert found.stderr.rstrip("\n").isprintable()
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("content", [{}, [], {"config": 3}, {"config": {"seeds": 0}}, {"config": {"name": "../up"}}])
+@pytest.mark.parametrize(
+    "content", [{}, [], {"config": 3}, {"config": {"seeds": 0}}, {"config": {"name": "../up"}}]
+)
 def test_a_run_json_that_is_none(refused, tmp_path, content):
     path = tmp_path / "run.json"
     path.write_text(json.dumps(content))
@@ -415,20 +438,30 @@ def test_an_image_that_is_a_bomb_is_refused(refused, tmp_path, monkeypatch):
     for i in range(3):
         Image.new("L", (40, 40), i).save(folder / f"{i}.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    assert "exceeds limit" in refused("run", "--dataset", str(folder), "--backbone", "digits", "--extractor", "digits")
+    assert "exceeds limit" in refused(
+        "run", "--dataset", str(folder), "--backbone", "digits", "--extractor", "digits"
+    )
 
 
 @pytest.mark.parametrize("what", ["pickle", "cut", "huge", "empty"])
 def test_an_npz_that_is_none_is_refused(refused, tmp_path, what):
     path = tmp_path / "images.npz"
-    np.savez(path, images=np.array([{"a": 1}], dtype=object) if what == "pickle" else np.zeros((9, 8, 8), np.uint8))
+    np.savez(
+        path,
+        images=np.array([{"a": 1}], dtype=object)
+        if what == "pickle"
+        else np.zeros((9, 8, 8), np.uint8),
+    )
     if what == "cut":
         path.write_bytes(path.read_bytes()[:-30])
     elif what == "empty":
         path.write_bytes(b"")
     elif what == "huge":
         path = path.with_suffix(".npy")
-        header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (999999999999, 8, 8), }".ljust(117) + b"\n"
+        header = (
+            b"{'descr': '|u1', 'fortran_order': False, 'shape': (999999999999, 8, 8), }".ljust(117)
+            + b"\n"
+        )
         path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
     said = refused("run", "--dataset", str(path), "--backbone", "digits", "--extractor", "digits")
     assert "images.np" in said

@@ -46,7 +46,9 @@ UNKNOWN = {
 def done(tmp_path_factory):
     """A small run: its folder and table."""
     folder = tmp_path_factory.mktemp("run")
-    return folder, small_run(folder, priors="gaussian,gaussian[covariance=diagonal],vae[iterations=5,width=16]")
+    return folder, small_run(
+        folder, priors="gaussian,gaussian[covariance=diagonal],vae[iterations=5,width=16]"
+    )
 
 
 def test_the_table_has_the_contracts_columns_and_a_row_a_cell_and_setting(done):
@@ -66,7 +68,9 @@ def test_the_table_has_the_contracts_columns_and_a_row_a_cell_and_setting(done):
     assert len(pd.read_csv(folder / "summary.csv")) == len(found)
     full = found.iloc[0]
     assert full.speedup == pytest.approx(1)
-    others = (full.prior_seconds + full.denoise_seconds) / (found.prior_seconds + found.denoise_seconds)
+    others = (full.prior_seconds + full.denoise_seconds) / (
+        found.prior_seconds + found.denoise_seconds
+    )
     assert np.allclose(found.speedup, others)
 
 
@@ -90,7 +94,9 @@ def test_the_saved_samples_have_the_reported_metrics(done, tmp_path):
     assert row.kid == pytest.approx(theirs["kernel_inception_distance_mean"], abs=1e-6)
     assert row.precision == pytest.approx(theirs["precision"], abs=1e-6)
     assert row.recall == pytest.approx(theirs["recall"], abs=1e-6)
-    made, test = (torch.from_numpy(a[:30]).float() / 127.5 - 1 for a in (x_0, task.dataset.test.numpy()))
+    made, test = (
+        torch.from_numpy(a[:30]).float() / 127.5 - 1 for a in (x_0, task.dataset.test.numpy())
+    )
     assert row.w2_x0 == pytest.approx(exact_w2(made, test), rel=1e-6)
 
 
@@ -115,7 +121,9 @@ def test_a_fitted_prior_is_kept_and_loads(done):
 
 def test_the_same_command_gives_the_same_table_and_another_seed_does_not(done, tmp_path):
     _, first = done
-    again = small_run(tmp_path / "a", priors="gaussian,gaussian[covariance=diagonal],vae[iterations=5,width=16]")
+    again = small_run(
+        tmp_path / "a", priors="gaussian,gaussian[covariance=diagonal],vae[iterations=5,width=16]"
+    )
     same = [c for c in table.COLUMNS if c not in table.MEASURED_IN_TIME]
     pd.testing.assert_frame_equal(first[same], again[same])
     other = small_run(tmp_path / "b", seed=1)
@@ -252,7 +260,9 @@ def test_a_prior_that_fails_has_a_row_with_the_reason_and_the_others_go_on(plant
 
 
 def test_the_deadline_is_handed_on(tmp_path):
-    """A fit of hours ends, because the budget became its deadline; one of an instant goes on until then."""
+    """A fit of hours ends, because the budget became its deadline; one of an instant goes on until
+    then.
+    """
     priors = "vae[iterations=10000000],gan[iterations=1,width=16]"
     found = small_run(tmp_path, priors=priors, fit_budget=1.0, settings=SMALL | {"controls": []})
     learned = found[~found.control.astype(bool)]
@@ -264,12 +274,21 @@ def test_the_deadline_is_handed_on(tmp_path):
 
 def test_a_budget_of_steps_is_the_same_for_every_learned_prior(tmp_path):
     priors = "vae[iterations=10000000,width=16],gan[iterations=1,width=16],gaussian"
-    found = small_run(tmp_path, priors=priors, fit_budget="7 steps", settings=SMALL | {"controls": []})
-    assert found.set_index("prior").fit_steps.to_dict() == {"noise": 0, "vae": 7, "gan": 7, "gaussian": 0}
+    found = small_run(
+        tmp_path, priors=priors, fit_budget="7 steps", settings=SMALL | {"controls": []}
+    )
+    assert found.set_index("prior").fit_steps.to_dict() == {
+        "noise": 0,
+        "vae": 7,
+        "gan": 7,
+        "gaussian": 0,
+    }
 
 
 def test_settings_are_chosen_on_other_samples_and_other_images(tmp_path):
-    """Each setting has a row on the choosing split, with its own samples; figures that are no choice are the test's."""
+    """Each setting has a row on the choosing split, with its own samples; figures that are no
+    choice are the test's.
+    """
     settings = SMALL | {"n_validation": 24, "controls": ["oracle"], "rivals": ["unipc"]}
     found = small_run(tmp_path, t_trunc=[100, 300], settings=settings)
     choosing = found[found.split != "test"]
@@ -278,23 +297,35 @@ def test_settings_are_chosen_on_other_samples_and_other_images(tmp_path):
     assert set(choosing[choosing.prior == "oracle"].split) == {"train"}
     assert set(choosing.n_samples) == {24}  # rivals too
     assert choosing.fid.notna().all()
-    assert choosing[["kid", "excess", "relative_nfe", "authenticity", "sw2_xt"]].isna().all(axis=None)
-    assert set(found[(found.prior == "noise") & (found.t_trunc == 1000)].solver) == {"ddim", "dpm++", "unipc"}
+    assert (
+        choosing[["kid", "excess", "relative_nfe", "authenticity", "sw2_xt"]].isna().all(axis=None)
+    )
+    assert set(found[(found.prior == "noise") & (found.t_trunc == 1000)].solver) == {
+        "ddim",
+        "dpm++",
+        "unipc",
+    }
     best = pd.read_csv(tmp_path / "best.csv")
     assert (best.split == "test").all()
     mine = best[best.prior == "gaussian"].iloc[0]
     scores = choosing[(choosing.prior == "gaussian") & (choosing.nfe == 2)].set_index("t_trunc").fid
     assert mine.t_trunc == scores.idxmin()
-    test = found[(found.prior == "gaussian") & (found.t_trunc == mine.t_trunc) & (found.split == "test")]
+    test = found[
+        (found.prior == "gaussian") & (found.t_trunc == mine.t_trunc) & (found.split == "test")
+    ]
     assert mine.fid == pytest.approx(test.fid.iloc[0])
     bare = small_run(tmp_path / "bare", t_trunc=[100, 300], settings=settings | {"n_validation": 0})
     again = found[found.split == "test"].reset_index(drop=True)
-    assert bare.fid.tolist() == again.fid.tolist()  # the choosing samples take nothing from the reported ones
+    assert (
+        bare.fid.tolist() == again.fid.tolist()
+    )  # the choosing samples take nothing from the reported ones
 
 
 @pytest.mark.parametrize(("given", "wanted"), [(None, {40}), (24, {24}), (100, {40}), (0, set())])
 def test_every_cell_is_chosen_by_equally_many_samples(given, wanted):
-    """FID falls with the number of samples: t_trunc = T, or a rival, would be chosen for having more of them."""
+    """FID falls with the number of samples: t_trunc = T, or a rival, would be chosen for having
+    more of them.
+    """
     settings = SMALL | {"controls": ["noise", "oracle"], "rivals": ["unipc"], "n_validation": given}
     plan = make_plan(make_config(overrides={"priors": "gaussian", "t_trunc": [100, 1000], "steps": 2, "n_samples": 40},
                                  sets=[f"{k}={json.dumps(v)}" for k, v in settings.items()]))  # fmt: skip
@@ -305,7 +336,9 @@ def test_every_cell_is_chosen_by_equally_many_samples(given, wanted):
 def test_three_colours_go_through_the_whole_harness(planted, tmp_path, pipeline, monkeypatch):
     """A backbone of one's own by its folder, a registered data set, every learned prior, T = 60."""
     plugins = load_plugins()
-    monkeypatch.setitem(plugins.registrations, ("dataset", "colours"), SimpleNamespace(load=lambda: _colours))
+    monkeypatch.setitem(
+        plugins.registrations, ("dataset", "colours"), SimpleNamespace(load=lambda: _colours)
+    )
     monkeypatch.setitem(
         plugins.registrations,
         ("extractor", "colours"),
@@ -330,7 +363,9 @@ def test_three_colours_go_through_the_whole_harness(planted, tmp_path, pipeline,
 
 def _colours():
     generator = torch.Generator().manual_seed(0)
-    splits = [torch.randint(0, 256, (60, 3, 8, 8), generator=generator).to(torch.uint8) for _ in range(3)]
+    splits = [
+        torch.randint(0, 256, (60, 3, 8, 8), generator=generator).to(torch.uint8) for _ in range(3)
+    ]
     return priorbench.Dataset("colours", *splits)
 
 
@@ -359,13 +394,17 @@ class MeanColour(FeatureExtractorBase):
 def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     path = tmp_path / "kept"
     write_atomically(path, b"old")
-    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        "os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
     with pytest.raises(UserError, match=r"cannot write .*kept: No space left on device"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"cell": "other", "rows": []}', '{"rows": 3}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null", '{"cell": "other", "rows": []}', '{"rows": 3}']
+)
 def test_a_torn_or_foreign_result_is_computed_again(done, content, tmp_path):
     folder, _ = done
     plan = make_plan(make_config(overrides={"priors": "gaussian", "t_trunc": [100], "steps": 2, "n_samples": 40},
@@ -437,7 +476,9 @@ def test_help_and_version_without_torch(tmp_path):
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path):
     sets = ["--set=full_chain.steps=4", "--set=controls=[]", "--set=rivals=[]"]
-    result = command("run", "--dry-run", "--priors", "gaussian", "--n-samples", "40", *sets, cwd=tmp_path)
+    result = command(
+        "run", "--dry-run", "--priors", "gaussian", "--n-samples", "40", *sets, cwd=tmp_path
+    )
     assert result.returncode == 0, result.stderr
     assert "4 cells (0 done), 10 rows" in result.stdout
     assert "on this machine" in result.stdout
@@ -448,10 +489,14 @@ def test_the_estimate_counts_images_times_evaluations(monkeypatch):
     """At a pretended 10 s an evaluation of an image everything else is small change."""
     monkeypatch.setattr("priorbench.bench.estimate._seconds_per_evaluation", lambda *_: 10.0)
     sets = ["full_chain.steps=4", "controls=[]", "batch_size=16", "rivals=[]", "n_validation=24"]
-    config = make_config(overrides={"priors": "gaussian", "t_trunc": [100], "steps": 2, "n_samples": 40}, sets=sets)
+    config = make_config(
+        overrides={"priors": "gaussian", "t_trunc": [100], "steps": 2, "n_samples": 40}, sets=sets
+    )
     plan = make_plan(config)
     assert estimate(plan, []) == 0
-    assert estimate(plan, plan.cells) == pytest.approx((40 + 24 + 16) * (4 + 2 + 2) * 10.0, rel=0.05)
+    assert estimate(plan, plan.cells) == pytest.approx(
+        (40 + 24 + 16) * (4 + 2 + 2) * 10.0, rel=0.05
+    )
 
 
 def test_the_estimate_tells_what_is_done_once_from_the_steps(monkeypatch):
@@ -478,7 +523,16 @@ def test_training_commands_write_what_loads(tmp_path):
     assert trained.returncode == 0, trained.stderr
     diffusion = priorbench.FrozenDiffusion.from_pretrained(tmp_path / "backbone", device="cpu")
     assert (diffusion.T, diffusion.config["prediction_type"]) == (20, "v_prediction")
-    trained = command("extractor", "train", "--epochs", "1", "--features", "8", "--output", str(tmp_path / "extractor"))
+    trained = command(
+        "extractor",
+        "train",
+        "--epochs",
+        "1",
+        "--features",
+        "8",
+        "--output",
+        str(tmp_path / "extractor"),
+    )
     assert trained.returncode == 0, trained.stderr
     about = json.loads((tmp_path / "extractor" / "extractor.json").read_text())
     assert about["features"] == 8
@@ -488,9 +542,15 @@ def test_training_commands_write_what_loads(tmp_path):
 def test_the_plugins_events_are_told(tmp_path):
     heard = []
     listener = Plugin(
-        run_started=hookimpl(lambda plan: heard.append(("started", len(plan.cells))), specname="run_started"),
-        cell_finished=hookimpl(lambda result: heard.append(("cell", result.spec.prior)), specname="cell_finished"),
-        run_finished=hookimpl(lambda comparison: heard.append(("finished", len(comparison))), specname="run_finished"),
+        run_started=hookimpl(
+            lambda plan: heard.append(("started", len(plan.cells))), specname="run_started"
+        ),
+        cell_finished=hookimpl(
+            lambda result: heard.append(("cell", result.spec.prior)), specname="cell_finished"
+        ),
+        run_finished=hookimpl(
+            lambda comparison: heard.append(("finished", len(comparison))), specname="run_finished"
+        ),
     )
     manager = load_plugins().manager
     manager.register(listener, "listener")

@@ -51,7 +51,9 @@ def fits_are_forbidden(monkeypatch):
 # --- what is kept -------------------------------------------------------------------------------------------
 
 
-def test_another_step_count_computes_the_new_rows_alone_from_the_fit_that_is_there(done, monkeypatch, tmp_path):
+def test_another_step_count_computes_the_new_rows_alone_from_the_fit_that_is_there(
+    done, monkeypatch, tmp_path
+):
     folder, first = done
     before = {p: p.stat().st_mtime_ns for p in folder.glob("cells/*")}
     fits_are_forbidden(monkeypatch)
@@ -59,13 +61,17 @@ def test_another_step_count_computes_the_new_rows_alone_from_the_fit_that_is_the
     more = small_run(folder, steps=[2, 3], watcher=watcher)
     assert watcher.cells == [("noise", (("dpm++", 3),)), ("vae", (("dpm++", 3),))]
     assert {p: p.stat().st_mtime_ns for p in before} == before
-    assert (more[more.prior == "vae"].fit_seconds == first[first.prior == "vae"].fit_seconds.iloc[0]).all()
+    assert (
+        more[more.prior == "vae"].fit_seconds == first[first.prior == "vae"].fit_seconds.iloc[0]
+    ).all()
     assert (more[more.prior == "vae"].fit_steps == 6).all()
     monkeypatch.undo()
     assert_same(more, small_run(tmp_path, steps=[2, 3]))
 
 
-@pytest.mark.parametrize("change", [{"n_samples": 25}, {"solver": "ddim"}, {"settings": {"w2_points": 21}}])
+@pytest.mark.parametrize(
+    "change", [{"n_samples": 25}, {"solver": "ddim"}, {"settings": {"w2_points": 21}}]
+)
 def test_what_the_fit_does_not_depend_on_takes_the_fit(done, monkeypatch, change):
     fits_are_forbidden(monkeypatch)
     small_run(done[0], **change)
@@ -95,7 +101,10 @@ def test_a_damaged_fit_is_named_set_aside_and_fitted_again(damage, tmp_path):
     elif damage == "weights":
         weights.write_bytes(weights.read_bytes()[:-5] + b"\0\0\0\0\1")
     elif damage == "other":
-        save_file({k: v + 1 if v.is_floating_point() else v for k, v in load_file(weights).items()}, weights)
+        save_file(
+            {k: v + 1 if v.is_floating_point() else v for k, v in load_file(weights).items()},
+            weights,
+        )
     else:
         (folder / "prior.json").write_text('{"fit": ')
     kept = weights.read_bytes()
@@ -121,7 +130,9 @@ def test_collect_tables_what_is_there_and_computes_nothing(done, monkeypatch, tm
     folder, first = done
     monkeypatch.setattr(cell, "_compute", lambda *_: pytest.fail("computed"))
     about = (folder / "run.json").read_bytes()
-    found = small_run(folder, priors="gaussian,vae[iterations=6,width=8]", steps=[2, 7], collect=True)
+    found = small_run(
+        folder, priors="gaussian,vae[iterations=6,width=8]", steps=[2, 7], collect=True
+    )
     assert_same(found, first)
     assert len(pd.read_csv(folder / "comparison.csv")) == len(first)
     assert (folder / "run.json").read_bytes() == about
@@ -134,7 +145,9 @@ def test_collect_tables_what_is_there_and_computes_nothing(done, monkeypatch, tm
 
 
 def test_processes_come_to_the_serial_results_and_what_dies_in_them_is_a_row(faulty, tmp_path):
-    """One pool for all: two workers, a prior that exits, one that is killed, and the events of the rest."""
+    """One pool for all: two workers, a prior that exits, one that is killed, and the events of the
+    rest.
+    """
     options = {"priors": "dies,killed,vae[iterations=6,width=8],gaussian"}
     watcher = Watcher()
     found = small_run(tmp_path / "a", {"executor": "process", "workers": 2}, watcher, **options)
@@ -193,8 +206,12 @@ def until(condition, patience=120):
 def test_a_folder_in_use_says_by_whom_and_a_stop_says_how_to_go_on(tmp_path):
     first = start("--priors", "hangs", "--output", "out", "--fresh", cwd=tmp_path)
     try:
-        until(lambda: list(tmp_path.glob("out/cells/*.json")))  # the full chain is done, and the fit hangs
-        with pytest.raises(UserError, match=rf"out is in use by another run \(pid {first.pid} on .*, since 2"):
+        until(
+            lambda: list(tmp_path.glob("out/cells/*.json"))
+        )  # the full chain is done, and the fit hangs
+        with pytest.raises(
+            UserError, match=rf"out is in use by another run \(pid {first.pid} on .*, since 2"
+        ):
             small_run(tmp_path / "out")
         second = start("--priors", "gaussian", "--output", "out", cwd=tmp_path)
         _, said = second.communicate(timeout=120)
@@ -215,10 +232,22 @@ def test_a_folder_in_use_says_by_whom_and_a_stop_says_how_to_go_on(tmp_path):
 
 
 def test_sigterm_ends_a_run_and_its_processes(tmp_path):
-    first = start("--priors", "hangs", "--output", "out", "--executor", "process", "--workers", "2", cwd=tmp_path)
+    first = start(
+        "--priors",
+        "hangs",
+        "--output",
+        "out",
+        "--executor",
+        "process",
+        "--workers",
+        "2",
+        cwd=tmp_path,
+    )
     try:
         until(lambda: list(tmp_path.glob("out/cells/*.json")))
-        children = subprocess.run(["pgrep", "-P", str(first.pid)], capture_output=True, text=True, check=False).stdout
+        children = subprocess.run(
+            ["pgrep", "-P", str(first.pid)], capture_output=True, text=True, check=False
+        ).stdout
         first.send_signal(signal.SIGTERM)
         _, said = first.communicate(timeout=60)
         assert first.returncode == 143
@@ -251,7 +280,16 @@ def test_the_lock_of_a_dead_process_is_free(tmp_path):
 def test_a_run_is_done_again_from_its_run_json(done, tmp_path):
     folder, first = done
     about = json.loads((folder / "run.json").read_text())
-    assert set(about) >= {"command", "commit", "config", "versions", "machine", "hashes", "cells", "seconds"}
+    assert set(about) >= {
+        "command",
+        "commit",
+        "config",
+        "versions",
+        "machine",
+        "hashes",
+        "cells",
+        "seconds",
+    }
     assert set(about["hashes"]) == {"dataset", "backbone", "network", "extractor"}
     assert set(about["cells"]) == set(first.cell)
     again = priorbench.run(about["config"], output=tmp_path)

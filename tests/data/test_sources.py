@@ -30,14 +30,19 @@ def save(folder, images, order=None, suffix="png"):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("options", [{}, {"resize": 8}, {"channels": 1}, {"channels": 3, "resize": 16}])
+@pytest.mark.parametrize(
+    "options", [{}, {"resize": 8}, {"channels": 1}, {"channels": 3, "resize": 16}]
+)
 def test_a_folder_and_files_of_the_same_images_are_the_same_data(tmp_path, channels, options):
     images = pixels((COUNT, 12, 10, channels))
     shuffled = np.random.default_rng(1).permutation(COUNT)
     folder = load_dataset(save(tmp_path / "f", images, shuffled), options)
     np.savez(tmp_path / "x.npz", images=images)
     np.save(tmp_path / "x.npy", images.transpose(0, 3, 1, 2))
-    digests = {folder.digest(), *(load_dataset(str(tmp_path / f), options).digest() for f in ("x.npz", "x.npy"))}
+    digests = {
+        folder.digest(),
+        *(load_dataset(str(tmp_path / f), options).digest() for f in ("x.npz", "x.npy")),
+    }
     assert len(digests) == 1
     assert (len(folder.train), len(folder.validation), len(folder.test)) == (70, 10, 20)
     size = (options.get("resize", 12), options.get("resize", 10))
@@ -81,7 +86,12 @@ def test_folders_of_classes_and_of_splits_are_obeyed(tmp_path):
     data = load_dataset(str(tmp_path / "d"))
     assert (len(data.train), len(data.validation), len(data.test)) == (40, 9, 12)
     assert data.labels["train"].bincount().tolist() == [20, 20]
-    np.savez(tmp_path / "d.npz", train=pixels((40, 6, 6)), validation=pixels((9, 6, 6), 1), test=pixels((12, 6, 6), 2))
+    np.savez(
+        tmp_path / "d.npz",
+        train=pixels((40, 6, 6)),
+        validation=pixels((9, 6, 6), 1),
+        test=pixels((12, 6, 6), 2),
+    )
     assert load_dataset(str(tmp_path / "d.npz")).digest() == data.digest()
     own = {x.tobytes() for x in pixels((12, 6, 6, 1), 2)}
     assert {x.numpy().tobytes() for x in data.test.permute(0, 2, 3, 1)} == own
@@ -91,7 +101,13 @@ def test_folders_of_classes_and_of_splits_are_obeyed(tmp_path):
 
 def test_an_npz_of_splits_keeps_them(tmp_path):
     images, labels = pixels((50, 6, 6)), np.arange(50) % 3
-    np.savez(tmp_path / "x.npz", train=images[:40], test=images[40:], train_labels=labels[:40], test_labels=labels[40:])
+    np.savez(
+        tmp_path / "x.npz",
+        train=images[:40],
+        test=images[40:],
+        train_labels=labels[:40],
+        test_labels=labels[40:],
+    )
     data = load_dataset(str(tmp_path / "x.npz"), {"validation": 0.25})
     assert (len(data.train), len(data.validation), len(data.test)) == (30, 10, 10)
     for split in ("train", "validation", "test"):
@@ -147,13 +163,18 @@ def test_large_images_whose_sizes_differ_are_refused_by_their_headers(tmp_path, 
     for i, width in enumerate((9000, 9000, 8999)):
         Image.new("1", (width, 9000)).save(tmp_path / f"{i}.png")
     (tmp_path / "text.png").write_text("no")
-    with pytest.raises(UserError, match=r"^1 images .*text\.png \(none of .*differ in size: 9000x8999, 9000x9000; res"):
+    with pytest.raises(
+        UserError,
+        match=r"^1 images .*text\.png \(none of .*differ in size: 9000x8999, 9000x9000; res",
+    ):
         load_dataset(str(tmp_path))
     assert not decoded
 
 
 def turned(path, size, late=False):
-    """An image that is to be turned by a quarter; ``late``: said after its pixels, as ImageMagick says it."""
+    """An image that is to be turned by a quarter; ``late``: said after its pixels, as ImageMagick
+    says it.
+    """
     image = Image.fromarray(pixels((*size, 3)))
     exif = image.getexif()
     exif[0x0112] = 6
@@ -169,7 +190,9 @@ def turned(path, size, late=False):
 @pytest.mark.parametrize(("suffix", "late", "most"), [
     ("png", False, 3), ("png", True, 3), ("jpg", False, 0), ("webp", False, 0), ("tiff", False, 3),
 ])  # fmt: skip
-def test_sizes_are_those_of_turned_images_by_the_header_or_the_first_to_differ(tmp_path, decoded, suffix, late, most):
+def test_sizes_are_those_of_turned_images_by_the_header_or_the_first_to_differ(
+    tmp_path, decoded, suffix, late, most
+):
     turned(tmp_path / f"a.{suffix}", (7, 9), late)
     Image.fromarray(pixels((9, 7, 3))).save(tmp_path / "b.jpg")
     assert read_images({"": tmp_path}).images[""].shape == (2, 3, 9, 7)
@@ -202,14 +225,18 @@ DISGUISED = ["EPS", "PCX", "TGA", "ICO", "PDF", "SGI", "JPEG2000", "IM"]
 
 
 @pytest.mark.parametrize("kind", DISGUISED)
-def test_a_file_of_another_format_than_its_suffix_says_is_named_and_not_opened(tmp_path, monkeypatch, kind):
+def test_a_file_of_another_format_than_its_suffix_says_is_named_and_not_opened(
+    tmp_path, monkeypatch, kind
+):
     folder = save(tmp_path / "f", pixels((40, 6, 6, 3)))
     Image.fromarray(pixels((6, 6, 3))).save(tmp_path / "f" / "x.png", format=kind)
     Image.fromarray(pixels((6, 6, 3))).save(tmp_path / "f" / "passed-over.tga")
     opened = []
     for name in set(Image.OPEN) - {"PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM"}:
         monkeypatch.setitem(Image.OPEN, name, (lambda *_, name=name: opened.append(name), None))
-    with pytest.raises(UserError, match=r"^1 images cannot be read: .*x\.png \(none of PNG, JPEG, WEBP, BMP, .*\)$"):
+    with pytest.raises(
+        UserError, match=r"^1 images cannot be read: .*x\.png \(none of PNG, JPEG, WEBP, BMP, .*\)$"
+    ):
         load_dataset(folder)
     assert not opened
 
@@ -225,7 +252,9 @@ def test_resizing_keeps_the_middle_square():
     x[..., 4:12] = 200  # the middle square
     small = converted(x, resize=4)
     assert small.shape == (1, 1, 4, 4)
-    assert (small[..., 1:3] > 195).all()  # the outer ones see a little of what is cut off, as after any antialiasing
+    assert (
+        small[..., 1:3] > 195
+    ).all()  # the outer ones see a little of what is cut off, as after any antialiasing
     assert (small > 150).all()
 
 
@@ -248,7 +277,9 @@ def test_a_palette_and_a_rotation_tag_are_obeyed(tmp_path):
     image.quantize(8).save(tmp_path / "palette.png")
     read = read_images({"": tmp_path}, resize=4).images[""]
     assert read.shape == (2, 3, 4, 4)
-    turned = read_images({"": [Image.open(tmp_path / "turned.png").transpose(Image.Transpose.ROTATE_270)]}, resize=4)
+    turned = read_images(
+        {"": [Image.open(tmp_path / "turned.png").transpose(Image.Transpose.ROTATE_270)]}, resize=4
+    )
     assert (read[1] == turned.images[""][0]).all()
 
 
@@ -285,8 +316,14 @@ def test_a_pickled_array_is_refused(tmp_path):
 
 
 def idx(array):
-    """MNIST's own file format: two zero bytes, type 8 (bytes), the number of axes, their lengths, the data."""
-    return bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
+    """MNIST's own file format: two zero bytes, type 8 (bytes), the number of axes, their lengths,
+    the data.
+    """
+    return (
+        bytes([0, 0, 8, array.ndim])
+        + b"".join(n.to_bytes(4, "big") for n in array.shape)
+        + array.tobytes()
+    )
 
 
 def test_torchvisions_mnist_reads_from_its_files(tmp_path):
@@ -295,18 +332,29 @@ def test_torchvisions_mnist_reads_from_its_files(tmp_path):
     train, test = pixels((90, 28, 28)), pixels((20, 28, 28), 1)
     for stem, images in (("train", train), ("t10k", test)):
         (raw / f"{stem}-images-idx3-ubyte").write_bytes(idx(images))
-        (raw / f"{stem}-labels-idx1-ubyte").write_bytes(idx((np.arange(len(images)) % 10).astype(np.uint8)))
+        (raw / f"{stem}-labels-idx1-ubyte").write_bytes(
+            idx((np.arange(len(images)) % 10).astype(np.uint8))
+        )
     data = load_dataset("torchvision:MNIST", {"root": str(tmp_path)})
     assert (len(data.train), len(data.validation), len(data.test)) == (81, 9, 20)
     assert {x.tobytes() for x in test} == {x.numpy().tobytes() for x in data.test}
     assert sorted(data.labels["test"].tolist()) == sorted(i % 10 for i in range(20))
-    resized = load_dataset("torchvision:MNIST", {"root": str(tmp_path), "resize": 32, "channels": 3})
+    resized = load_dataset(
+        "torchvision:MNIST", {"root": str(tmp_path), "resize": 32, "channels": 3}
+    )
     assert resized.shape == (3, 32, 32)
 
 
 def test_a_class_of_torchvision_without_splits_is_split_by_content():
-    data = load_dataset("torchvision:FakeData", {"size": 50, "image_size": (3, 8, 8), "validation": 10, "test": 15})
-    assert (data.shape, len(data.train), len(data.validation), len(data.test)) == ((3, 8, 8), 25, 10, 15)
+    data = load_dataset(
+        "torchvision:FakeData", {"size": 50, "image_size": (3, 8, 8), "validation": 10, "test": 15}
+    )
+    assert (data.shape, len(data.train), len(data.validation), len(data.test)) == (
+        (3, 8, 8),
+        25,
+        10,
+        15,
+    )
 
 
 @pytest.mark.parametrize(("name", "options", "message"), [
@@ -336,7 +384,9 @@ def test_an_empty_folder_says_so(tmp_path):
 def test_the_shipped_mnist_is_split_as_its_card_says():
     data = load_dataset("mnist")
     assert (len(data.train), len(data.validation), len(data.test)) == (7000, 1000, 2000)
-    every = {x.numpy().tobytes() for split in (data.train, data.validation, data.test) for x in split}
+    every = {
+        x.numpy().tobytes() for split in (data.train, data.validation, data.test) for x in split
+    }
     assert len(every) == 10_000
     share = data.labels["train"].bincount() / 7000
     assert (share - data.labels["test"].bincount() / 2000).abs().max() < 1e-3

@@ -84,7 +84,9 @@ def test_features_are_what_the_blocks_make_and_cost_no_up_blocks(tiny):
 
 def test_features_are_read_at_the_networks_index_of_t(tiny):
     seen = []
-    handle = tiny.network.register_forward_pre_hook(lambda module, args: seen.append(args[1].tolist()))
+    handle = tiny.network.register_forward_pre_hook(
+        lambda module, args: seen.append(args[1].tolist())
+    )
     tiny.features(torch.zeros(2, 1, 8, 8), 20)
     handle.remove()
     assert seen == [[19, 19]]
@@ -96,7 +98,9 @@ def test_a_digest_tells_models_apart(tiny):
     with torch.no_grad():
         next(same.network.parameters()).view(-1)[0] += 1e-6
     assert same.digest() != tiny.digest()
-    other = FrozenDiffusion(tiny_unet((1, 8, 8)), DDPMScheduler(num_train_timesteps=101), device="cpu")
+    other = FrozenDiffusion(
+        tiny_unet((1, 8, 8)), DDPMScheduler(num_train_timesteps=101), device="cpu"
+    )
     assert other.digest() != tiny.digest()
 
 
@@ -106,19 +110,29 @@ def tiny_scheduler():
 
 def test_a_learned_variance_is_used_by_ddpm_and_dropped_by_others():
     network = tiny_unet((1, 8, 8), out_channels=2)
-    scheduler = DDPMScheduler(num_train_timesteps=20, variance_type="learned_range", clip_sample=False)
+    scheduler = DDPMScheduler(
+        num_train_timesteps=20, variance_type="learned_range", clip_sample=False
+    )
     diffusion = FrozenDiffusion(network, scheduler, device="cpu")
     x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     for solver in ("ddpm", "ddim", "dpm++", "unipc"):
         assert diffusion.denoise(x, 20, solver, 4).isfinite().all()
-    plain = FrozenDiffusion(SliceOf(network), DDIMScheduler(num_train_timesteps=20, clip_sample=False), device="cpu")
-    assert torch.allclose(diffusion.denoise(x, 20, "ddim", 4), plain.denoise(x, 20, "ddim", 4), atol=1e-5)
+    plain = FrozenDiffusion(
+        SliceOf(network), DDIMScheduler(num_train_timesteps=20, clip_sample=False), device="cpu"
+    )
+    assert torch.allclose(
+        diffusion.denoise(x, 20, "ddim", 4), plain.denoise(x, 20, "ddim", 4), atol=1e-5
+    )
 
 
-@pytest.mark.parametrize("scheduler", [DDPMScheduler, DDIMScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler])
+@pytest.mark.parametrize(
+    "scheduler", [DDPMScheduler, DDIMScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler]
+)
 @pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
 def test_a_model_whose_prediction_at_T_says_nothing_is_warned_of(scheduler, kind):
-    """alpha_bar_T is 0 whatever the scheduler makes of it for its own use (Euler's kind 2^-24, above alpha_bar_999)."""
+    """alpha_bar_T is 0 whatever the scheduler makes of it for its own use (Euler's kind 2^-24,
+    above alpha_bar_999).
+    """
     scheduler = scheduler(prediction_type=kind, rescale_betas_zero_snr=True)
     diffusion = FrozenDiffusion(tiny_unet((1, 8, 8)), scheduler, device="cpu")
     assert diffusion.process.alpha_bar[diffusion.T] == 0
@@ -172,7 +186,11 @@ def test_the_training_target_is_diffusers(kind):
     t = torch.tensor([1, 2, 50, 99, 100])
     x_t, wanted = target(diffusion.process, kind, x_0, noise, t)
     assert torch.allclose(x_t, scheduler.add_noise(x_0, noise, t - 1), atol=1e-5)
-    theirs = {"epsilon": noise, "sample": x_0, "v_prediction": scheduler.get_velocity(x_0, noise, t - 1)}[kind]
+    theirs = {
+        "epsilon": noise,
+        "sample": x_0,
+        "v_prediction": scheduler.get_velocity(x_0, noise, t - 1),
+    }[kind]
     assert torch.allclose(wanted, theirs, atol=1e-5)
 
 
@@ -180,7 +198,9 @@ def test_draws_of_the_marginal_are_its_law(tiny):
     images = torch.tensor([-0.5, 0.5]).view(2, 1, 1, 1).expand(2, 1, 8, 8)
     marginal = TruncatedMarginal(images, tiny, 30)
     x = marginal.draw(4000, torch.Generator().manual_seed(0))
-    assert x.square().mean().item() == pytest.approx(marginal.alpha_bar * 0.25 + 1 - marginal.alpha_bar, rel=0.01)
+    assert x.square().mean().item() == pytest.approx(
+        marginal.alpha_bar * 0.25 + 1 - marginal.alpha_bar, rel=0.01
+    )
     clean = marginal.draw_clean(5, torch.Generator().manual_seed(0))
     assert sorted(clean[:, 0, 0, 0].sign().tolist()).count(1.0) in (2, 3)  # each equally often
     assert marginal.draw_clean(0, torch.Generator()).shape == (0, 1, 8, 8)

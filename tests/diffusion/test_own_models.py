@@ -1,4 +1,6 @@
-"""What users bring: diffusers pipelines of any make, their own images, extractors with weights of their own."""
+"""What users bring: diffusers pipelines of any make, their own images, extractors with weights of
+their own.
+"""
 
 import json
 from unittest.mock import patch
@@ -36,7 +38,8 @@ from priorbench.plan.reading import make_config, presets
 from priorbench.prior import parameter_defaults
 from priorbench.tables.columns import MEASURED_IN_TIME
 
-# config.json and scheduler_config.json of google/ddpm-cifar10-32, but for the keys that say which version wrote them.
+# config.json and scheduler_config.json of google/ddpm-cifar10-32, but for the keys that say which
+# version wrote them.
 CIFAR_UNET = {
     "act_fn": "silu", "attention_head_dim": None, "block_out_channels": (128, 256, 256, 256),
     "center_input_sample": False,
@@ -77,10 +80,14 @@ def test_torch_fidelitys_inception_takes_weights_from_a_path(inception_weights):
         for f in ("weights.pth", "weights.safetensors")
     ]
     assert len({r.get_name() for r in readers}) == 1
-    assert readers[0].get_name().startswith("inception-v3-compat@")  # these are not the published weights
+    assert (
+        readers[0].get_name().startswith("inception-v3-compat@")
+    )  # these are not the published weights
     x = torch.from_numpy(images(3, (3, 32, 32)))
     theirs = FEATURE_EXTRACTORS_REGISTRY["inception-v3-compat"](
-        "inception-v3-compat", ["2048"], feature_extractor_weights_path=str(inception_weights / "weights.pth")
+        "inception-v3-compat",
+        ["2048"],
+        feature_extractor_weights_path=str(inception_weights / "weights.pth"),
     )
     assert torch.equal(features_of(x, readers[0]), theirs(x)[0])
     assert features_of(x, readers[1]).shape == (3, 2048)
@@ -163,7 +170,10 @@ def test_the_cifar10_preset_goes_through_the_whole_harness(tmp_path, inception_w
         settings={
             "dataset": {"name": str(tmp_path / "x.npz")},
             "backbone": str(folder),
-            "extractor": {"name": "inception-v3-compat", "params": {"weights": str(inception_weights / "weights.pth")}},
+            "extractor": {
+                "name": "inception-v3-compat",
+                "params": {"weights": str(inception_weights / "weights.pth")},
+            },
             "controls": [],
             "solver": ["ddpm"],
             "steps": [1],
@@ -199,8 +209,12 @@ def small(name):
 
 
 def test_a_pipeline_of_other_settings_runs_without_a_line_of_code(tmp_path):
-    """Cosine schedule, v prediction, 64x64 in colour, T = 500: saved by diffusers, given as a folder."""
-    scheduler = DDPMScheduler(500, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction")
+    """Cosine schedule, v prediction, 64x64 in colour, T = 500: saved by diffusers, given as a
+    folder.
+    """
+    scheduler = DDPMScheduler(
+        500, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction"
+    )
     DDPMPipeline(tiny_unet((3, 64, 64)), scheduler).save_pretrained(tmp_path / "model")
     np.savez(tmp_path / "x.npz", images=images(100, (64, 64, 3)), labels=np.arange(100) % 2)
     train_extractor(load_dataset(str(tmp_path / "x.npz")), tmp_path / "reader", epochs=1)
@@ -257,7 +271,9 @@ def test_the_default_models_are_those_of_the_data_set(tmp_path):
 def test_sizes_that_differ_are_refused_with_both_named(tmp_path):
     np.save(tmp_path / "x.npy", images(100, (16, 16, 3)))
     settings = {"dataset": str(tmp_path / "x.npy"), "backbone": "digits", "extractor": "digits"}
-    with pytest.raises(UserError, match=r"3x16x16, backbone 'digits' makes 1x8x8.*channels=1,resize=8"):
+    with pytest.raises(
+        UserError, match=r"3x16x16, backbone 'digits' makes 1x8x8.*channels=1,resize=8"
+    ):
         make_plan(make_config(None, settings))
     settings["dataset"] += "[channels=1,resize=8]"
     plan = make_plan(make_config(None, settings | {"priors": "gaussian"}))
@@ -277,14 +293,23 @@ def test_models_of_another_kind_are_refused_with_the_reason(tmp_path, changes, m
 
 @pytest.mark.parametrize(("variance", "channels"), [("fixed_large", 1), ("learned_range", 2)])
 def test_what_a_folder_says_of_variance_and_clipping_is_obeyed(tmp_path, variance, channels):
-    """DDPM by FrozenDiffusion over all steps, against the pipeline's own scheduler with the same draws."""
-    settings = {"clip_sample_range": 0.7, "variance_type": variance, "beta_schedule": "scaled_linear"}
+    """DDPM by FrozenDiffusion over all steps, against the pipeline's own scheduler with the same
+    draws.
+    """
+    settings = {
+        "clip_sample_range": 0.7,
+        "variance_type": variance,
+        "beta_schedule": "scaled_linear",
+    }
     network = tiny_unet((1, 8, 8), out_channels=channels)
     DDPMPipeline(network, DDPMScheduler(20, **settings)).save_pretrained(tmp_path)
     diffusion = FrozenDiffusion.from_pretrained(tmp_path, device="cpu")
     x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     ours = diffusion.denoise(x, 20, "ddpm", None, torch.Generator().manual_seed(1))
-    theirs, generator = DDPMScheduler.from_pretrained(tmp_path / "scheduler"), torch.Generator().manual_seed(1)
+    theirs, generator = (
+        DDPMScheduler.from_pretrained(tmp_path / "scheduler"),
+        torch.Generator().manual_seed(1),
+    )
     theirs.set_timesteps(20)
     for t in theirs.timesteps:
         x = theirs.step(diffusion.network(x, t).sample, t, x, generator=generator).prev_sample
@@ -298,18 +323,26 @@ CLASSES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("said", [{}, {"clip_sample": True, "clip_sample_range": 0.6}, {"clip_sample": False}])
+@pytest.mark.parametrize(
+    "said", [{}, {"clip_sample": True, "clip_sample_range": 0.6}, {"clip_sample": False}]
+)
 @pytest.mark.parametrize("scheduler", CLASSES)
 def test_every_solver_clips_as_the_check_says(tmp_path, scheduler, said):
-    """A folder that does not state clip_sample means what the class that it was saved with takes for granted."""
+    """A folder that does not state clip_sample means what the class that it was saved with takes
+    for granted.
+    """
     pipeline = DDPMPipeline(tiny_unet((1, 8, 8)), DDPMScheduler(20))
     pipeline.register_modules(scheduler=scheduler(num_train_timesteps=20))
     pipeline.save_pretrained(tmp_path)
     file = tmp_path / "scheduler" / "scheduler_config.json"
-    stated = {k: v for k, v in json.loads(file.read_text()).items() if not k.startswith("clip_sample")}
+    stated = {
+        k: v for k, v in json.loads(file.read_text()).items() if not k.startswith("clip_sample")
+    }
     file.write_text(json.dumps(stated | said))
     diffusion = FrozenDiffusion.from_pretrained(tmp_path, device="cpu")
-    words = {True: "clipped to +-0.6", False: "not clipped", None: CLASSES[scheduler]}[said.get("clip_sample")]
+    words = {True: "clipped to +-0.6", False: "not clipped", None: CLASSES[scheduler]}[
+        said.get("clip_sample")
+    ]
     assert diffusion.describe()["x_0"] == words
     limit = np.inf if words == "not clipped" else float(words.removeprefix("clipped to +-"))
     x = 5 * torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -327,8 +360,12 @@ def test_backbone_check_warns_of_a_model_that_knows_nothing_at_T(pipeline):
 
     for kind, warned in (("epsilon", True), ("v_prediction", False)):
         folder = pipeline((1, 8, 8), prediction_type=kind, rescale_betas_zero_snr=True)
-        checked = CliRunner().invoke(cli, ["backbone", "check", str(folder), "--device", "cpu"], standalone_mode=False)
-        assert ("alpha_bar_T is 0 and the model predicts epsilon" in " ".join(checked.output.split())) == warned
+        checked = CliRunner().invoke(
+            cli, ["backbone", "check", str(folder), "--device", "cpu"], standalone_mode=False
+        )
+        assert (
+            "alpha_bar_T is 0 and the model predicts epsilon" in " ".join(checked.output.split())
+        ) == warned
 
 
 def test_backbone_check_says_what_a_model_is(tmp_path, pipeline):
@@ -337,7 +374,17 @@ def test_backbone_check_says_what_a_model_is(tmp_path, pipeline):
     from priorbench.cli import cli
 
     folder = pipeline((1, 8, 8), prediction_type="v_prediction", num_train_timesteps=300)
-    options = ["backbone", "check", str(folder), "--n-samples", "32", "--steps", "2", "--device", "cpu"]
+    options = [
+        "backbone",
+        "check",
+        str(folder),
+        "--n-samples",
+        "32",
+        "--steps",
+        "2",
+        "--device",
+        "cpu",
+    ]
     fits = CliRunner().invoke(cli, [*options, "--dataset", "digits"], standalone_mode=False)
     for said in ("v_prediction", "300", "1x8x8", "yes", "lenet-digits-64", "floor"):
         assert said in fits.output

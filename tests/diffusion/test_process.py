@@ -32,7 +32,9 @@ def test_t_noising_steps_are_the_schedulers_index_t_minus_1(schedule):
 @pytest.mark.parametrize("schedule", SCHEDULES[:2])
 @pytest.mark.parametrize("t", [1, 2, 7, 50])
 def test_closed_form_and_step_by_step_give_the_same_law(schedule, t):
-    process = ForwardProcess(DDPMScheduler(num_train_timesteps=50, beta_schedule=schedule).alphas_cumprod)
+    process = ForwardProcess(
+        DDPMScheduler(num_train_timesteps=50, beta_schedule=schedule).alphas_cumprod
+    )
     generator = torch.Generator().manual_seed(t)
     x_0 = torch.full((20_000, 1, 1, 1), 1.5)
     jumped = process.diffuse(x_0, t, generator)
@@ -43,7 +45,9 @@ def test_closed_form_and_step_by_step_give_the_same_law(schedule, t):
         signal, sigma = process.coefficients(t)
         law = stats.norm(1.5 * signal, sigma)
         assert stats.kstest(x.flatten().numpy(), law.cdf).pvalue > 1e-3
-    one_short = stats.norm(1.5 * process.coefficients(t - 1)[0], process.coefficients(t - 1)[1] + 1e-9)
+    one_short = stats.norm(
+        1.5 * process.coefficients(t - 1)[0], process.coefficients(t - 1)[1] + 1e-9
+    )
     if t < 50:
         assert stats.kstest(walked.flatten().numpy(), one_short.cdf).pvalue < 1e-3 or t > 20
 
@@ -70,7 +74,10 @@ def test_a_schedule_that_does_not_fall_is_refused():
 def test_the_generator_alone_determines_the_draw_and_the_global_state_is_untouched():
     process = ForwardProcess.from_betas(torch.full((10,), 0.1))
     before = torch.get_rng_state()
-    first, second = (process.diffuse(torch.zeros(3, 1, 2, 2), 5, torch.Generator().manual_seed(7)) for _ in range(2))
+    first, second = (
+        process.diffuse(torch.zeros(3, 1, 2, 2), 5, torch.Generator().manual_seed(7))
+        for _ in range(2)
+    )
     assert torch.equal(first, second)
     assert torch.equal(before, torch.get_rng_state())
 

@@ -1,10 +1,10 @@
-"""Starting mid-trajectory: every solver, from every t_trunc, with any number of steps, ends in the data's law.
+"""Starting mid-trajectory: every solver, from every t_trunc, with any number of steps, ends in the
+data's law.
 
-The data are Gaussian, so the optimal denoiser, the law of every x_t and the law that a first-order solver makes
-of it are known.
-A solver maps Gaussians to Gaussians by an affine map, so the law of x_0 is measured without sampling error
-where the solver
-is deterministic, and with that of the noise alone where it is not.
+The data are Gaussian, so the optimal denoiser, the law of every x_t and the law that a first-order
+solver makes of it are known. A solver maps Gaussians to Gaussians by an affine map, so the law of
+x_0 is measured without sampling error where the solver is deterministic, and with that of the noise
+alone where it is not.
 """
 
 import inspect
@@ -23,12 +23,13 @@ from priorbench import FrozenDiffusion, UserError
 from priorbench.diffusion.process import ForwardProcess
 from priorbench.diffusion.solvers import SOLVERS, respace, respaced_alpha_bar, solver_class
 
-# Everything in diffusers that runs over a variance-preserving schedule, by the textbook recursion that it
-# should follow ...
+# Everything in diffusers that runs over a variance-preserving schedule, by the textbook recursion
+# that it should follow ...
 FIRST_ORDER = {"ddim": "ddim", "DDIMParallelScheduler": "ddim", "CogVideoXDDIMScheduler": "ddim",
                "EulerDiscreteScheduler": "ddim", "ddpm": "ddpm", "DDPMParallelScheduler": "ddpm",
                "EulerAncestralDiscreteScheduler": "ddpm", "dpm++": "dpm++", "dpm++sde": "dpm++sde"}  # fmt: skip
-# ... or, of higher order, by how far from the data's law its own error leaves it with every timestep of T = 1000.
+# ... or, of higher order, by how far from the data's law its own error leaves it with every
+# timestep of T = 1000.
 HIGHER_ORDER = {"unipc": 0.005, "HeunDiscreteScheduler": 0.005, "KDPM2DiscreteScheduler": 0.005,
                 "SASolverScheduler": 0.006, "PNDMScheduler": 0.012, "LMSDiscreteScheduler": 0.021,
                 "DPMSolverSinglestepScheduler": 0.006, "DEISMultistepScheduler": 0.006,
@@ -60,9 +61,11 @@ def measured_law(world, solver, t, steps=None):
 
 
 def textbook_law(world, recursion, times):
-    """What a solver should make of an exact x_t: its published recursion, in float64 and in arithmetic of our own.
+    """What a solver should make of an exact x_t: its published recursion, in float64 and in
+    arithmetic of our own.
 
-    x is kept as coefficients over the basis (1, x_t's deviation, noise of step 1, 2, ...), shape (K + 2, 1, 4, 4).
+    x is kept as coefficients over the basis (1, x_t's deviation, noise of step 1, 2, ...), shape (K
+    + 2, 1, 4, 4).
     """
     alpha_bar = world.diffusion.process.alpha_bar.numpy()
     mean, s = world.mean.numpy(), world.deviation.numpy()
@@ -125,7 +128,9 @@ def test_an_exact_draw_goes_to_the_law_of_the_published_recursion(solver, t):
 @pytest.mark.parametrize("solver", FIRST_ORDER)
 @pytest.mark.parametrize(("t", "steps"), [(100, 1), (100, 7), (99, 10), (41, 40), (11, 4), (2, 1)])
 def test_it_does_with_any_number_of_steps(solver, t, steps):
-    """Numbers that do not divide t_trunc among them: where diffusers' own arithmetic misses its grid."""
+    """Numbers that do not divide t_trunc among them: where diffusers' own arithmetic misses its
+    grid.
+    """
     check(GaussianWorld(100, spread=2.0), solver, t, steps)
 
 
@@ -142,7 +147,9 @@ def test_solvers_of_higher_order_go_to_the_datas_law(solver, t):
 def test_the_law_of_samples_is_the_datas(solver, t):
     """Drawn, denoised by every timestep and tested pixel by pixel against N(mu, s^2)."""
     world = GaussianWorld(1000, spread=4.0)
-    x_0 = world.diffusion.denoise(world.draw(2000, t, seed=3), t, solver, None, torch.Generator().manual_seed(4))
+    x_0 = world.diffusion.denoise(
+        world.draw(2000, t, seed=3), t, solver, None, torch.Generator().manual_seed(4)
+    )
     z = ((x_0 - world.mean) / world.deviation).numpy().reshape(2000, 16)
     assert min(stats.kstest(z[:, i], "norm").pvalue for i in range(16)) > 1e-3 / 16
 
@@ -150,7 +157,11 @@ def test_the_law_of_samples_is_the_datas(solver, t):
 @pytest.mark.parametrize("shift", [1, -1])
 @pytest.mark.parametrize("solver", ALL)
 def test_shifting_t_by_one_makes_that_fail(solver, shift):
-    world = GaussianWorld(100, shift=shift, spread=2.0) if solver in FIRST_ORDER else GaussianWorld(shift=shift)
+    world = (
+        GaussianWorld(100, shift=shift, spread=2.0)
+        if solver in FIRST_ORDER
+        else GaussianWorld(shift=shift)
+    )
     with pytest.raises(AssertionError):
         check(world, solver, 10)
 
@@ -178,7 +189,9 @@ def test_evaluations_are_counted(solver, steps):
     network.register_forward_pre_hook(lambda module, args: seen.append(float(args[1][0])))
     world.diffusion.denoise(world.draw(4, 50), 50, solver, steps)
     assert world.diffusion.evaluations == len(seen)
-    extra = {"PNDMScheduler": steps > 1}.get(solver, (steps - 1) * solver.startswith(("Heun", "KDPM2")))
+    extra = {"PNDMScheduler": steps > 1}.get(
+        solver, (steps - 1) * solver.startswith(("Heun", "KDPM2"))
+    )
     assert len(seen) == steps + extra
     assert seen[0] == 49  # the first timestep of a chain from t_trunc is index t_trunc - 1
     assert max(seen) == 49
@@ -206,7 +219,9 @@ def test_where_steps_divide_t_trunc_it_is_diffusers_own_trailing_chain(solver):
     theirs.set_timesteps(8)
     assert theirs.timesteps.tolist() == [t - 1 for t in respace(40, 8)[::-1]]
     if solver == "DEISMultistepScheduler":
-        theirs.sigmas[-1] = 1e-4  # as shipped it repeats the last sigma, and its last step does nothing
+        theirs.sigmas[-1] = (
+            1e-4  # as shipped it repeats the last sigma, and its last step does nothing
+        )
     start = world.draw(8, 40)
     x = start
     for timestep in theirs.timesteps:
@@ -215,7 +230,9 @@ def test_where_steps_divide_t_trunc_it_is_diffusers_own_trailing_chain(solver):
 
 
 def test_no_solver_of_diffusers_is_left_untested():
-    """Every scheduler that is let through is in the lists above; all others are refused with a reason."""
+    """Every scheduler that is let through is in the lists above; all others are refused with a
+    reason.
+    """
     refusals = []
     for name in (n for n in dir(diffusers) if n.endswith("Scheduler") and not n.startswith("Flax")):
         try:
@@ -248,7 +265,8 @@ def test_the_global_random_state_is_untouched_and_the_generator_decides(solver):
     world = GaussianWorld(50)  # SASolver is stochastic too, but only in chains of over 200 steps
     x, before = world.draw(4, 20), torch.get_rng_state()
     first, again, other = (
-        world.diffusion.denoise(x, 20, solver, 5, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+        world.diffusion.denoise(x, 20, solver, 5, torch.Generator().manual_seed(seed))
+        for seed in (1, 1, 2)
     )
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first, again)
@@ -262,18 +280,26 @@ KINDS = ["epsilon", "sample", "v_prediction"]
 @pytest.mark.parametrize("steps", [1, 3, 10])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("solver", FIRST_ORDER)
-def test_from_pure_noise_of_a_cosine_schedule_it_steps_by_the_models_own_alphas(solver, kind, steps):
+def test_from_pure_noise_of_a_cosine_schedule_it_steps_by_the_models_own_alphas(
+    solver, kind, steps
+):
     check(GaussianWorld(1000, kind, COSINE, spread=2.0), solver, 1000, steps)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("solver", ALL)
 def test_one_step_from_pure_noise_of_a_cosine_schedule_is_the_posterior_mean(solver, kind):
-    """Whatever its order: so the exact W2 between the Gaussian that it makes and the data is that of one DDIM step."""
+    """Whatever its order: so the exact W2 between the Gaussian that it makes and the data is that
+    of one DDIM step.
+    """
     world = GaussianWorld(1000, kind, COSINE)
     mean, deviation = measured_law(world, solver, 1000, 1)
-    w2 = np.sqrt(((mean - world.mean.numpy()) ** 2 + (deviation - world.deviation.numpy()) ** 2).sum())
-    allowed = 3e-3 if solver == "PNDMScheduler" else 5e-4  # it divides by sqrt(alpha_bar) in float32
+    w2 = np.sqrt(
+        ((mean - world.mean.numpy()) ** 2 + (deviation - world.deviation.numpy()) ** 2).sum()
+    )
+    allowed = (
+        3e-3 if solver == "PNDMScheduler" else 5e-4
+    )  # it divides by sqrt(alpha_bar) in float32
     assert w2 == pytest.approx(1.2312, abs=allowed)
     assert np.abs(mean - textbook_law(world, "ddim", [1000])[0]).max() < allowed
 
@@ -285,7 +311,9 @@ def test_one_step_from_pure_noise_of_a_cosine_schedule_is_the_posterior_mean(sol
     "DPMSolverSinglestepScheduler", "DEISMultistepScheduler",
 ])  # fmt: skip
 def test_from_pure_noise_of_a_cosine_schedule_it_is_diffusers_own_chain(solver, kind, steps):
-    """The scheduler over the model's own schedule of 1,000 steps, of a model that predicts x_0 (KDPM2: v)."""
+    """The scheduler over the model's own schedule of 1,000 steps, of a model that predicts x_0
+    (KDPM2: v).
+    """
     world = GaussianWorld(1000, "v_prediction" if solver.startswith("KDPM2") else "sample", COSINE)
     start = world.draw(8, 1000)
     wanted = by_hand(world, solver, steps, start, beta_schedule=COSINE)
@@ -307,7 +335,9 @@ def by_hand(world, solver, steps, x, **settings):
     if hasattr(theirs, "sigmas") and solver != "unipc":
         theirs.sigmas = theirs.sigmas.double()  # Heun makes much of a rounding
         if solver.startswith("DEIS"):
-            theirs.sigmas[-1] = 1e-4  # as shipped it repeats the last sigma, and its last step does nothing
+            theirs.sigmas[-1] = (
+                1e-4  # as shipped it repeats the last sigma, and its last step does nothing
+            )
     x = x / theirs.scale_model_input(torch.ones(1, dtype=x.dtype), theirs.timesteps[0])
     for timestep in theirs.timesteps:
         output = world.diffusion.predict(theirs.scale_model_input(x, timestep), float(timestep))
@@ -316,7 +346,9 @@ def by_hand(world, solver, steps, x, **settings):
 
 
 def test_what_float32_cannot_step_is_one_line():
-    """KDPM2Ancestral subtracts squares of sigmas, which leaves less than nothing after a step from 20,000 to 2."""
+    """KDPM2Ancestral subtracts squares of sigmas, which leaves less than nothing after a step from
+    20,000 to 2.
+    """
     world = GaussianWorld(1000, schedule=COSINE)
     with pytest.raises(UserError, match="is not precise enough to start from alpha_bar"):
         world.diffusion.denoise(world.draw(1, 1000), 1000, "KDPM2AncestralDiscreteScheduler", 3)
@@ -324,22 +356,34 @@ def test_what_float32_cannot_step_is_one_line():
 
 @pytest.mark.parametrize(
     ("solver", "steps"),
-    [*((solver, 1) for solver in FIRST_ORDER), *((s, 3) for s, name in FIRST_ORDER.items() if name[:3] == "ddi")],
+    [
+        *((solver, 1) for solver in FIRST_ORDER),
+        *((s, 3) for s, name in FIRST_ORDER.items() if name[:3] == "ddi"),
+    ],
 )
 def test_zero_terminal_snr_goes_to_the_law_too(solver, steps):
     """alpha_bar_T = 0 is lifted to 2^-24, which is seen as noise of 2^-12 in x_0 after one step."""
     world = GaussianWorld(1000, "v_prediction", spread=2.0)
-    scheduler = DDPMScheduler(prediction_type="v_prediction", clip_sample=False, rescale_betas_zero_snr=True)
-    network = GaussianDenoiser(world.mean, world.deviation, scheduler.alphas_cumprod, "v_prediction")
+    scheduler = DDPMScheduler(
+        prediction_type="v_prediction", clip_sample=False, rescale_betas_zero_snr=True
+    )
+    network = GaussianDenoiser(
+        world.mean, world.deviation, scheduler.alphas_cumprod, "v_prediction"
+    )
     world.diffusion = FrozenDiffusion(network, scheduler, device="cpu")
     assert world.diffusion.process.alpha_bar[1000] == 0
-    law, wanted = measured_law(world, solver, 1000, steps), textbook_law(world, "ddim", respace(1000, steps))
+    law, wanted = (
+        measured_law(world, solver, 1000, steps),
+        textbook_law(world, "ddim", respace(1000, steps)),
+    )
     assert np.abs(np.subtract(law, wanted)).max() < 3e-4
 
 
 @pytest.mark.parametrize(("times", "last"), [([500, 1000], 2.0**-24), (range(1, 1001), 4.2e-9 / 2)])
 def test_alpha_bar_is_lifted_from_0_and_still_falls(times, last):
-    scheduler = DDPMScheduler(rescale_betas_zero_snr=True)  # alpha_bar_999 = 4.2e-9 is below diffusers' floor
+    scheduler = DDPMScheduler(
+        rescale_betas_zero_snr=True
+    )  # alpha_bar_999 = 4.2e-9 is below diffusers' floor
     alpha_bar = respaced_alpha_bar(ForwardProcess(scheduler.alphas_cumprod), times)
     assert (alpha_bar.diff() < 0).all()
     assert float(alpha_bar[-1]) == pytest.approx(last, rel=0.01)
@@ -368,7 +412,9 @@ THRESHOLDED = {"thresholding": True, "dynamic_thresholding_ratio": 0.8, "sample_
     {"clip_sample": True, "clip_sample_range": 0.3}, THRESHOLDED, THRESHOLDED | {"clip_sample": True},
 ], ids=["clipped", "thresholded", "both"])  # fmt: skip
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("solver", [solver for solver in ALL if solver not in ("ddim", "DDIMParallelScheduler")])
+@pytest.mark.parametrize(
+    "solver", [solver for solver in ALL if solver not in ("ddim", "DDIMParallelScheduler")]
+)
 def test_a_limited_model_is_one_that_predicts_the_limited_x_0(solver, kind, limits):
     """DDPMScheduler's own limits, put into the network of a model without any."""
     world, plain = GaussianWorld(100, kind, spread=4.0), GaussianWorld(100, "sample", spread=4.0)

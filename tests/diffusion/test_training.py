@@ -18,12 +18,16 @@ from priorbench.diffusion.process import ForwardProcess
 from priorbench.diffusion.training import TrainingSettings, target, train
 from priorbench.errors import UserError
 
-SETTINGS = TrainingSettings(steps=6, batch_size=8, channels=(8, 16), evaluate_every=2, validation_draws=64, T=50)
+SETTINGS = TrainingSettings(
+    steps=6, batch_size=8, channels=(8, 16), evaluate_every=2, validation_draws=64, T=50
+)
 
 
 @pytest.fixture
 def data():
-    images = torch.randint(0, 256, (40, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    images = torch.randint(0, 256, (40, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(
+        torch.uint8
+    )
     return Dataset("noise", images[:20], images[20:30], images[30:])
 
 
@@ -61,9 +65,14 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(data, tmp_path, ki
 
 
 def test_a_training_killed_at_any_moment_goes_on(data, tmp_path):
-    """SIGKILL, at random moments, to the command itself; the weights are those of an undisturbed run."""
+    """SIGKILL, at random moments, to the command itself; the weights are those of an undisturbed
+    run.
+    """
     np.savez(
-        tmp_path / "data.npz", train=data.train.numpy(), validation=data.validation.numpy(), test=data.test.numpy()
+        tmp_path / "data.npz",
+        train=data.train.numpy(),
+        validation=data.validation.numpy(),
+        test=data.test.numpy(),
     )
     options = (
         "backbone", "train", "--dataset", str(tmp_path / "data.npz"), "--steps", "90", "--batch-size", "8",
@@ -73,7 +82,9 @@ def test_a_training_killed_at_any_moment_goes_on(data, tmp_path):
     run = [sys.executable, "-c", "from priorbench.cli import main; main()", *options]
     draw, kills = random.Random(0), 0
     for _ in range(3):
-        process = subprocess.Popen([*run, "--output", str(tmp_path / "a")], stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [*run, "--output", str(tmp_path / "a")], stderr=subprocess.PIPE, text=True
+        )
         for line in process.stderr:  # wait until it has begun, then a moment longer
             if " of 90" in line:
                 time.sleep(draw.uniform(0, 0.4))
@@ -83,7 +94,9 @@ def test_a_training_killed_at_any_moment_goes_on(data, tmp_path):
         kills += not (tmp_path / "a" / "training.json").exists()
     assert kills == 3
     for name in "ab":
-        done = subprocess.run([*run, "--output", str(tmp_path / name)], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [*run, "--output", str(tmp_path / name)], capture_output=True, text=True, check=True
+        )
         assert json.loads(done.stdout)["steps"] == 90
     assert (tmp_path / "a/loss.csv").read_text() == (tmp_path / "b/loss.csv").read_text()
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
@@ -137,7 +150,10 @@ def test_two_processes_share_the_batch_that_one_would_have(data, tmp_path):
     """With gradients averaged over two processes, the loss curve is that of one, but for rounding."""
     settings = replace(SETTINGS, dropout=0.0)
     np.savez(
-        tmp_path / "data.npz", train=data.train.numpy(), validation=data.validation.numpy(), test=data.test.numpy()
+        tmp_path / "data.npz",
+        train=data.train.numpy(),
+        validation=data.validation.numpy(),
+        test=data.test.numpy(),
     )
     train(load_dataset(str(tmp_path / "data.npz")), tmp_path / "one", settings)
     script = tmp_path / "train.py"
@@ -150,17 +166,29 @@ def test_two_processes_share_the_batch_that_one_would_have(data, tmp_path):
         f"about = train(load_dataset({str(tmp_path / 'data.npz')!r}), Path({str(tmp_path / 'two')!r}), settings)\n"
         "assert about['processes'] == 2\n"
     )
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        str(script),
+    ]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(launch, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    one, two = (np.loadtxt(tmp_path / n / "loss.csv", delimiter=",", skiprows=1) for n in ("one", "two"))
+    one, two = (
+        np.loadtxt(tmp_path / n / "loss.csv", delimiter=",", skiprows=1) for n in ("one", "two")
+    )
     assert np.allclose(one, two, atol=2e-4)
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
 def test_training_learns(tmp_path, kind):
-    """One grey level for all pixels of an image: after a few steps the loss is far below that of knowing nothing."""
+    """One grey level for all pixels of an image: after a few steps the loss is far below that of
+    knowing nothing.
+    """
     levels = torch.linspace(0, 255, 48).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
     flat = Dataset("flat", levels[:32].clone(), levels[32:40].clone(), levels[40:].clone())
     settings = replace(SETTINGS, steps=60, evaluate_every=20, batch_size=32, prediction_type=kind)

@@ -1,4 +1,6 @@
-"""Priors that cheat, as plugins: what must not get past the table. docs/cheats.md goes through them."""
+"""Priors that cheat, as plugins: what must not get past the table. docs/cheats.md goes through
+them.
+"""
 
 import time
 
@@ -54,7 +56,9 @@ class TooEarly(Base):
 
 
 class Reconstructs(Base):
-    """Hands out the very images that it is measured against, in the order of the file, a little blurred by noise."""
+    """Hands out the very images that it is measured against, in the order of the file, a little
+    blurred by noise.
+    """
 
     emits = "x_0"
 
@@ -121,7 +125,9 @@ class CallsTheNetwork(Base):
 
 
 class BehavesLater(Base):
-    """Hands out test images in the samples that are measured, and is a Gaussian from then on, when it is looked at."""
+    """Hands out test images in the samples that are measured, and is a Gaussian from then on, when
+    it is looked at.
+    """
 
     def build(self, shape):
         self.made = 0

@@ -1,4 +1,6 @@
-"""Priors that take their process with them, or never come back: a plugin file, so that child processes find it."""
+"""Priors that take their process with them, or never come back: a plugin file, so that child
+processes find it.
+"""
 
 import os
 import time

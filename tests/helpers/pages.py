@@ -13,7 +13,9 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 
 
 def made_up(folder, **changes):
-    """A results folder with a winner of a hostile name, a prior that stores, one that fails, and a few images."""
+    """A results folder with a winner of a hostile name, a prior that stores, one that fails, and a
+    few images.
+    """
     rows = [
         *noise(40, 40, ms=3), *noise(9, 9, steps=5, ms=5), *noise(2, 2, steps=50, ms=50),
         *both("oracle", 1, 1), *both("oracle", 0.9, 0.9, steps=5, ms=5, t_trunc=200),

@@ -1,7 +1,9 @@
-"""Priors that change what every cell shares, each one piece of it, at the end of ``fit`` and of each ``sample``.
+"""Priors that change what every cell shares, each one piece of it, at the end of ``fit`` and of
+each ``sample``.
 
-Apart from that each is the prior ``gaussian``, so its own row has to equal that of ``gaussian`` as well, wherever what
-it changed can be put back (:data:`HARMLESS`); where it cannot, its rows fail (:data:`FATAL`).
+Apart from that each is the prior ``gaussian``, so its own row has to equal that of ``gaussian`` as
+well, wherever what it changed can be put back (:data:`HARMLESS`); where it cannot, its rows fail
+(:data:`FATAL`).
 """
 
 import decimal
@@ -28,7 +30,9 @@ class Poison(GaussianPrior):
         super().__init__()
 
     def fit(self, marginal, run):
-        super().fit.__wrapped__(self, marginal, run)  # each layer that draws a seed of its own would change the samples
+        super().fit.__wrapped__(
+            self, marginal, run
+        )  # each layer that draws a seed of its own would change the samples
         self.keep = [marginal]  # in a list, so that it is no attribute of the module
         self.spread(marginal)
 
@@ -50,7 +54,11 @@ def poison(into):
 
     def make(spread):
         name = spread.__name__.replace("_", "-")
-        into[name] = type(name, (Poison,), {"spread": lambda self, marginal: spread(marginal), "__module__": __name__})
+        into[name] = type(
+            name,
+            (Poison,),
+            {"spread": lambda self, marginal: spread(marginal), "__module__": __name__},
+        )
         return spread
 
     return make
@@ -114,7 +122,9 @@ def denormals(marginal):
 
 @poison(HARMLESS)
 def hook_of_all_modules(marginal):
-    register_module_forward_hook(lambda module, args, output: output + 1 if torch.is_tensor(output) else None)
+    register_module_forward_hook(
+        lambda module, args, output: output + 1 if torch.is_tensor(output) else None
+    )
 
 
 @poison(HARMLESS)
@@ -211,7 +221,9 @@ def training_mode(marginal):
 
 @poison(HARMLESS)
 def hook_on_the_model(marginal):
-    marginal.diffusion.network.conv_out.register_forward_hook(lambda module, args, output: 0.9 * output)
+    marginal.diffusion.network.conv_out.register_forward_hook(
+        lambda module, args, output: 0.9 * output
+    )
 
 
 @poison(HARMLESS)
@@ -260,7 +272,9 @@ def activations(marginal):
 
 
 def tasks():
-    """What cells share, found among all objects of the process: nothing keeps a plugin from looking."""
+    """What cells share, found among all objects of the process: nothing keeps a plugin from
+    looking.
+    """
     return [x for x in gc.get_objects() if type(x) is Task]
 
 

@@ -30,11 +30,20 @@ class Watcher(Observer):
 
 
 def small_run(output, settings=None, watcher=None, **options):
-    arguments = {"priors": "vae[iterations=6,width=8]", "t_trunc": [100], "steps": 2, "n_samples": 24} | options
-    return priorbench.run(output=output, settings=SMALL | (settings or {}), observer=watcher, **arguments)
+    arguments = {
+        "priors": "vae[iterations=6,width=8]",
+        "t_trunc": [100],
+        "steps": 2,
+        "n_samples": 24,
+    } | options
+    return priorbench.run(
+        output=output, settings=SMALL | (settings or {}), observer=watcher, **arguments
+    )
 
 
 def assert_same(one, other):
-    """In all but what is timed; a whole number beside a failed row's gap is written as 2.0, and is no other."""
+    """In all but what is timed; a whole number beside a failed row's gap is written as 2.0, and is
+    no other.
+    """
     one, other = (t.drop(columns=BY_CHANCE).reset_index(drop=True) for t in (one, other))
     pd.testing.assert_frame_equal(one, other, check_exact=True, check_dtype=False)

@@ -39,7 +39,9 @@ def save(images, path):
 def test_equal_a_direct_call_of_torch_fidelity_on_saved_images(tmp_path, n):
     """More images than the reference has, and fewer."""
     data, extractor = load(), digits()
-    noisy = to_float(data.train[:n]) + 0.4 * torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    noisy = to_float(data.train[:n]) + 0.4 * torch.randn(
+        n, 1, 8, 8, generator=torch.Generator().manual_seed(0)
+    )
     generated, reference = to_bytes(noisy), data.test
     ours = fidelity(features_of(generated, extractor), features_of(reference, extractor))
     theirs = torch_fidelity.calculate_metrics(
@@ -56,22 +58,30 @@ def test_equal_a_direct_call_of_torch_fidelity_on_saved_images(tmp_path, n):
 
 def test_exact_w2_is_pots_and_a_shift_is_its_length():
     generator = torch.Generator().manual_seed(0)
-    x, y = torch.randn(50, 1, 3, 3, generator=generator), torch.rand(50, 1, 3, 3, generator=generator)
+    x, y = (
+        torch.randn(50, 1, 3, 3, generator=generator),
+        torch.rand(50, 1, 3, 3, generator=generator),
+    )
     cost = ot.dist(x.flatten(1).double().numpy(), y.flatten(1).double().numpy())
     assert exact_w2(x, y) == pytest.approx(ot.emd2([], [], cost) ** 0.5, abs=1e-6)
     assert exact_w2(x, x + 0.5) == pytest.approx(0.5 * 9**0.5, rel=1e-5)
 
 
 def test_gaussian_w2_of_commuting_covariances():
-    """W2^2 = |m - n|^2 + sum (s_i - r_i)^2 for diagonal covariances, reached exactly by rescaled copies of
-    one cloud.
+    """W2^2 = |m - n|^2 + sum (s_i - r_i)^2 for diagonal covariances, reached exactly by rescaled
+    copies of one cloud.
     """
     x = torch.randn(500, 4, generator=torch.Generator().manual_seed(0)).double()
     x = (x - x.mean(0)) @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(x.T))).T
-    s, r, c = torch.tensor([1.0, 2.0, 3.0, 0.5]), torch.tensor([2.0, 2.0, 1.0, 0.1]), torch.full((4,), 0.3)
+    s, r, c = (
+        torch.tensor([1.0, 2.0, 3.0, 0.5]),
+        torch.tensor([2.0, 2.0, 1.0, 0.1]),
+        torch.full((4,), 0.3),
+    )
     wanted = (c.square().sum() + (s - r).square().sum()).sqrt().item()
     assert gaussian_w2(x * s, x * r + c) == pytest.approx(wanted, rel=1e-5)
-    # The diagonal map is optimal for the points themselves too, whose variance is 1 by the divisor 499.
+    # The diagonal map is optimal for the points themselves too, whose variance is 1 by the divisor
+    # 499.
     points = (c.square().sum() + (s - r).square().sum() * 499 / 500).sqrt().item()
     assert exact_w2(x * s, x * r + c) == pytest.approx(points, rel=1e-5)
 
@@ -107,7 +117,9 @@ def test_no_measure_touches_the_global_random_state():
     data = load()
     features = features_of(data.test, digits())
     fidelity(features, features[:200])
-    distances(to_float(data.test[:50]), to_float(data.train[:50]), torch.Generator().manual_seed(0), 50)
+    distances(
+        to_float(data.test[:50]), to_float(data.train[:50]), torch.Generator().manual_seed(0), 50
+    )
     assert torch.equal(before, torch.get_rng_state())
     assert (numpy_before == np.random.get_state()[1]).all()  # noqa: NPY002
 
@@ -172,7 +184,9 @@ def test_fid_is_its_closed_form_for_a_shift():
 
 
 def test_precision_is_of_the_generated_and_recall_of_the_reference():
-    """Samples of one of two modes: each is like the data, half of the data is missed. And the other way round."""
+    """Samples of one of two modes: each is like the data, half of the data is missed. And the other
+    way round.
+    """
     left, right = gaussian(50), gaussian(50, seed=1) + 100
     both = torch.cat([left, right])
     one_mode, extra_mode = fidelity(left + 1e-3, both), fidelity(both, left + 1e-3)
@@ -227,22 +241,32 @@ def test_metric_axioms(distance, seed, n, scale):
 @settings(max_examples=25, deadline=None)
 @given(seed=seeds, n=st.integers(3, 12))
 def test_the_gaussian_distance_is_a_lower_bound(seed, n):
-    """Gelbrich's bound, for the moments of the clouds themselves: the divisor n - 1 adds at most n / (n - 1)."""
+    """Gelbrich's bound, for the moments of the clouds themselves: the divisor n - 1 adds at most n
+    / (n - 1).
+    """
     x, y = gaussian(n, seed=seed), torch.rand(n, 3, generator=torch.Generator().manual_seed(seed))
     assert gaussian_w2(x, y) ** 2 <= exact_w2(x, y) ** 2 * n / (n - 1) + 1e-6
 
 
 def test_gaussian_w2_of_commuting_covariances_that_are_not_diagonal():
-    """A rotation common to both clouds changes nothing; a closed form with eigenvalues s^2 and r^2 in any basis."""
+    """A rotation common to both clouds changes nothing; a closed form with eigenvalues s^2 and r^2
+    in any basis.
+    """
     x = gaussian(500, 4).double()
     x = (x - x.mean(0)) @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(x.T))).T
     rotation, _ = torch.linalg.qr(gaussian(4, 4, seed=1).double())
-    s, r, c = torch.tensor([1.0, 2.0, 3.0, 0.5]), torch.tensor([2.0, 2.0, 1.0, 0.0]), torch.full((4,), 0.3)
+    s, r, c = (
+        torch.tensor([1.0, 2.0, 3.0, 0.5]),
+        torch.tensor([2.0, 2.0, 1.0, 0.0]),
+        torch.full((4,), 0.3),
+    )
     wanted = (c.square().sum() + (s - r).square().sum()).sqrt().item()
     # Another cloud with the same moments: only moments count.
     other = x.flip(0) * torch.tensor([1.0, -1.0, 1.0, -1.0])
     other = (other - other.mean(0)) @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(other.T))).T
-    assert gaussian_w2(x * s @ rotation, (other * r + c) @ rotation) == pytest.approx(wanted, rel=1e-4)
+    assert gaussian_w2(x * s @ rotation, (other * r + c) @ rotation) == pytest.approx(
+        wanted, rel=1e-4
+    )
 
 
 def test_gaussian_w2_of_fewer_points_than_dimensions():
@@ -253,17 +277,23 @@ def test_gaussian_w2_of_fewer_points_than_dimensions():
 
 
 def test_exact_w2_of_unequal_sizes():
-    """{0, 6} and {0, 3, 6}: a third of the mass stays at each end, and two sixths go 3 to the middle."""
+    """{0, 6} and {0, 3, 6}: a third of the mass stays at each end, and two sixths go 3 to the
+    middle.
+    """
     x, y = torch.tensor([[0.0], [6.0]]), torch.tensor([[6.0], [0.0], [3.0]])
     assert exact_w2(x, y) == pytest.approx(3**0.5)
     assert fixed_sw2(x, y) == pytest.approx(3**0.5)
 
 
 def test_exact_w2_finds_the_best_pairing_and_not_the_given_one():
-    """Two points that swap places: no distance; the nearest neighbour of both is one point: one has to go far."""
+    """Two points that swap places: no distance; the nearest neighbour of both is one point: one has
+    to go far.
+    """
     x = torch.tensor([[0.0, 0.0], [1.0, 0.0]])
     assert exact_w2(x, x.flip(0)) == 0
-    assert exact_w2(x, torch.tensor([[1.0, 0.0], [5.0, 0.0]])) == pytest.approx((17 / 2) ** 0.5)  # 1, 16 beats 0, 25
+    assert exact_w2(x, torch.tensor([[1.0, 0.0], [5.0, 0.0]])) == pytest.approx(
+        (17 / 2) ** 0.5
+    )  # 1, 16 beats 0, 25
 
 
 @pytest.mark.parametrize("c", [[2.0, 2, 2, 2], [2.0, -2, 2, -2], [0.0, 0, 4, 0]])
@@ -305,8 +335,8 @@ def test_copies_are_found_through_jitter_below_half_the_gap(seed, n, jitter):
 
 
 def test_copies_of_a_training_set_with_duplicates_are_copies():
-    """The neighbour of a duplicated image is at distance 0: Alaa et al. count a sample as authentic only if it is
-    farther than that.
+    """The neighbour of a duplicated image is at distance 0: Alaa et al. count a sample as authentic
+    only if it is farther than that.
     """
     training = torch.arange(6.0)[:, None] * torch.ones(1, 2)
     assert authenticity(training, training.repeat(2, 1)) == 0
@@ -342,7 +372,12 @@ MEASURES = {
 def test_a_measure_neither_changes_nor_reads_the_global_random_states(name):
     def states():
         numpy_state = np.random.get_state()  # noqa: NPY002
-        return torch.get_rng_state().tolist(), numpy_state[1].tolist(), numpy_state[2], random.getstate()
+        return (
+            torch.get_rng_state().tolist(),
+            numpy_state[1].tolist(),
+            numpy_state[2],
+            random.getstate(),
+        )
 
     before = states()
     first = MEASURES[name]()
@@ -371,7 +406,9 @@ def copied(tmp_path):
 
 def test_an_untouched_copy_is_the_same_extractor(copied):
     images = load().test[:20]
-    assert torch.equal(features_of(images, from_folder(copied("same"))), features_of(images, digits()))
+    assert torch.equal(
+        features_of(images, from_folder(copied("same"))), features_of(images, digits())
+    )
 
 
 @pytest.mark.parametrize("place", [0, 8, 2000, -1])
@@ -396,7 +433,9 @@ def test_truncated_weights_are_refused(copied):
 def test_a_description_that_says_too_little_is_one_line(copied, content):
     target = copied("odd")
     if content == "sha256 alone":
-        content = json.dumps({"sha256": json.loads((target / "extractor.json").read_text())["sha256"]})
+        content = json.dumps(
+            {"sha256": json.loads((target / "extractor.json").read_text())["sha256"]}
+        )
     (target / "extractor.json").write_text(content)
     with pytest.raises(UserError):
         from_folder(target)
@@ -408,7 +447,9 @@ def test_a_description_of_another_architecture_is_one_line(copied):
 
 
 @pytest.mark.parametrize(
-    "shape", [(2, 3, 16, 16), (2, 1, 7, 8), (2, 1, 8, 9), (2, 3, 8, 4), (3, 8, 8)], ids=lambda s: "x".join(map(str, s))
+    "shape",
+    [(2, 3, 16, 16), (2, 1, 7, 8), (2, 1, 8, 9), (2, 3, 8, 4), (3, 8, 8)],
+    ids=lambda s: "x".join(map(str, s)),
 )
 def test_images_of_another_size_are_refused(shape):
     with pytest.raises(UserError, match="takes bytes of 8x8 pixels"):
@@ -421,7 +462,9 @@ def test_floats_are_refused():
 
 
 def test_grey_may_come_as_three_equal_channels_and_colour_may_not():
-    """An extractor of grey images that looked at the red ones alone would give colour images a number."""
+    """An extractor of grey images that looked at the red ones alone would give colour images a
+    number.
+    """
     grey = load().test[:5]
     assert torch.equal(digits()(grey.expand(-1, 3, -1, -1))[0], digits()(grey)[0])
     colour = torch.cat([grey, 255 - grey, grey], dim=1)
@@ -430,12 +473,17 @@ def test_grey_may_come_as_three_equal_channels_and_colour_may_not():
 
 
 def test_torch_fidelity_never_takes_one_extractor_for_another_of_its_name(copied):
-    """The same name with other weights: refused, or what torch-fidelity finds by the name is the one just made."""
+    """The same name with other weights: refused, or what torch-fidelity finds by the name is the
+    one just made.
+    """
     name = "shared-name-test"
     from_folder(copied("first", name=name))
     weights = load_file(copied("second") / "model.safetensors")
     second = copied("third", name=name)
-    save_file({k: v + 1 if v.is_floating_point() else v for k, v in weights.items()}, second / "model.safetensors")
+    save_file(
+        {k: v + 1 if v.is_floating_point() else v for k, v in weights.items()},
+        second / "model.safetensors",
+    )
     about = json.loads((second / "extractor.json").read_text())
     about["sha256"] = hashlib.sha256((second / "model.safetensors").read_bytes()).hexdigest()
     (second / "extractor.json").write_text(json.dumps(about))
@@ -443,7 +491,9 @@ def test_torch_fidelity_never_takes_one_extractor_for_another_of_its_name(copied
         made = from_folder(second)
     except UserError:
         return
-    assert FEATURE_EXTRACTORS_REGISTRY[made.get_name()](made.get_name(), [LAYER]).digest == made.digest
+    assert (
+        FEATURE_EXTRACTORS_REGISTRY[made.get_name()](made.get_name(), [LAYER]).digest == made.digest
+    )
 
 
 # --- digits ------------------------------------------------------------------------------------------------
@@ -453,7 +503,9 @@ DIGEST = "8662596594a310b4e5823dd824b62a4cfe31f8b25649e9a235bd800e6ae4d7f4"
 
 def test_the_split_is_the_one_that_the_shipped_models_saw():
     assert load().digest() == DIGEST
-    assert json.loads((folder("digits/extractor") / "extractor.json").read_text())["dataset"] == DIGEST
+    assert (
+        json.loads((folder("digits/extractor") / "extractor.json").read_text())["dataset"] == DIGEST
+    )
     assert DIGEST in (folder("digits/backbone") / "training.json").read_text()
 
 
@@ -472,7 +524,8 @@ def test_a_split_that_moved_is_refused(monkeypatch):
 
     real = sklearn.model_selection.train_test_split
     monkeypatch.setattr(
-        "sklearn.model_selection.train_test_split", lambda *a, **k: real(*a, **(k | {"random_state": 1}))
+        "sklearn.model_selection.train_test_split",
+        lambda *a, **k: real(*a, **(k | {"random_state": 1})),
     )
     with pytest.raises(UserError, match="splits digits otherwise"):
         load()
@@ -481,7 +534,10 @@ def test_a_split_that_moved_is_refused(monkeypatch):
 def test_every_image_of_scikit_learn_is_there_with_its_label():
     data = load()
     pixels, labels = load_digits(return_X_y=True)
-    wanted = sorted((tuple(np.rint(p * 255 / 16).astype(int)), int(k)) for p, k in zip(pixels, labels, strict=True))
+    wanted = sorted(
+        (tuple(np.rint(p * 255 / 16).astype(int)), int(k))
+        for p, k in zip(pixels, labels, strict=True)
+    )
     found = sorted(
         (tuple(image.flatten().tolist()), int(label))
         for split in ("train", "validation", "test")

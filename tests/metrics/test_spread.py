@@ -15,7 +15,9 @@ from priorbench.tables import fold as table
 
 
 def normal(n, d, seed, scale=1.0, shift=0.0):
-    return shift + scale * torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return shift + scale * torch.randn(
+        n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 def generator(seed=0):
@@ -28,7 +30,9 @@ def test_frechet_is_that_of_torch_fidelity_and_of_pot():
     assert own == pytest.approx(fid(x, y), rel=1e-6)
     assert own == pytest.approx(fidelity(x, y)["fid"], rel=1e-6)
     (mx, cx), (my, cy) = moments(x), moments(y)
-    assert own == pytest.approx(float(pot.gaussian.bures_wasserstein_distance(mx, my, cx, cy)) ** 2, rel=1e-6)
+    assert own == pytest.approx(
+        float(pot.gaussian.bures_wasserstein_distance(mx, my, cx, cy)) ** 2, rel=1e-6
+    )
 
 
 def test_frechet_with_features_that_never_vary():
@@ -64,7 +68,9 @@ def test_the_influence_is_the_derivative():
 
 @pytest.mark.parametrize("scale", [1.0, 1.5])
 def test_fid_at_infinity_is_unbiased_where_fid_is_not(scale):
-    """d (1 - s)^2 is the FID of N(0, 1) and N(0, s^2) in d dimensions; the mean of 60 estimates lies by it."""
+    """d (1 - s)^2 is the FID of N(0, 1) and N(0, s^2) in d dimensions; the mean of 60 estimates
+    lies by it.
+    """
     d, exact = 10, 10 * (1 - scale) ** 2
     plain, infinite, errors = [], [], []
     for seed in range(60):
@@ -102,7 +108,9 @@ def test_one_seed_has_the_interval_over_samples():
 def test_several_seeds_on_one_test_set_have_its_error_in_common():
     import pandas as pd
 
-    group = pd.DataFrame([{"fid_inf": v, "fid_se": 0.3, "fid_inf_se": 0.5} for v in (1.0, 1.2, 1.4)])
+    group = pd.DataFrame(
+        [{"fid_inf": v, "fid_se": 0.3, "fid_inf_se": 0.5} for v in (1.0, 1.2, 1.4)]
+    )
     seeds = stats.t.ppf(0.975, 2) * stats.sem([1.0, 1.2, 1.4])
     half = (seeds**2 + (stats.norm.ppf(0.975) * 0.4) ** 2) ** 0.5
     assert table.interval(group, "fid_inf") == pytest.approx((1.2, 1.2 - half, 1.2 + half))
@@ -117,13 +125,24 @@ SPLITS = {"train": 400, "validation": 100, "test": 150}
 @pytest.fixture(scope="module")
 def world():
     """Images of three splits of one law, and draws with noise at signal 0.8."""
-    images = {s: 0.5 * normal(n, 36, i).view(-1, 1, 6, 6).float() for i, (s, n) in enumerate(SPLITS.items())}
+    images = {
+        s: 0.5 * normal(n, 36, i).view(-1, 1, 6, 6).float()
+        for i, (s, n) in enumerate(SPLITS.items())
+    }
 
     def noised(x, seed):
         return 0.8 * x + 0.6 * torch.randn(x.shape, generator=generator(seed))
 
-    draws = {s: noised(x.repeat(-(-800 // len(x)), 1, 1, 1)[:800], 10 + i) for i, (s, x) in enumerate(images.items())}
-    return images, noised, Stored({s: 0.8 * x for s, x in images.items()}, draws), Stored(images, images)
+    draws = {
+        s: noised(x.repeat(-(-800 // len(x)), 1, 1, 1)[:800], 10 + i)
+        for i, (s, x) in enumerate(images.items())
+    }
+    return (
+        images,
+        noised,
+        Stored({s: 0.8 * x for s, x in images.items()}, draws),
+        Stored(images, images),
+    )
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -144,7 +163,9 @@ def test_what_nobody_stored_is_not(world):
 
 
 def test_a_blurred_law_is_not_taken_for_a_stored_one(world):
-    """The mean image is nearer to every training image than they are to each other, and as near to every test image."""
+    """The mean image is nearer to every training image than they are to each other, and as near to
+    every test image.
+    """
     *_, clean = world
     found = clean.judge(0.05 * normal(800, 36, 78).view(-1, 1, 6, 6).float())
     assert all(abs(found[f"stored_{s}"]) < 0.3 for s in SPLITS)
@@ -162,7 +183,9 @@ def test_repeated_samples_are_not_distinct(world):
     once = noised(images["train"][:10], 5)
     assert at_t.judge(once.repeat(30, 1, 1, 1))["distinct"] == 0
     assert at_t.judge(torch.cat([once, noised(images["train"], 6)]))["distinct"] == 1
-    near = once[:1] + torch.linspace(0, 1, 5).view(-1, 1, 1, 1) * at_t.apart * torch.eye(36)[0].view(1, 1, 6, 6)
+    near = once[:1] + torch.linspace(0, 1, 5).view(-1, 1, 1, 1) * at_t.apart * torch.eye(36)[
+        0
+    ].view(1, 1, 6, 6)
     assert at_t.judge(near)["distinct"] == 1  # a quarter of the least distance apart
     assert at_t.judge(once[:1] + 0.3 * (near - once[:1]))["distinct"] == 0
 
@@ -174,7 +197,9 @@ def test_the_noise_level_is_a_ratio_of_variances(level):
     flat[:, :27] = normal(500, 27, 0).float()
     draws = 0.8 * flat + 0.6 * normal(500, 36, 1).float()
     judge = NoiseLevel(quiet_directions(flat.view(-1, 1, 6, 6)), draws.view(-1, 1, 6, 6))
-    found = judge.judge((0.8 * flat + 0.6 * level**0.5 * normal(500, 36, 2).float()).view(-1, 1, 6, 6))
+    found = judge.judge(
+        (0.8 * flat + 0.6 * level**0.5 * normal(500, 36, 2).float()).view(-1, 1, 6, 6)
+    )
     assert found["noise_xt"] == pytest.approx(level, abs=5 * found["noise_se"] * level)
     assert found["noise_se"] == pytest.approx((2 / 9 * (2 / 500)) ** 0.5)
 

@@ -19,7 +19,9 @@ def test_the_preset_is_the_default():
 
 
 def test_variants_of_a_prior():
-    found = parse_choices("ot[projections=64],ot[projections=512, emits=x_t],gaussian[covariance=diagonal],vae")
+    found = parse_choices(
+        "ot[projections=64],ot[projections=512, emits=x_t],gaussian[covariance=diagonal],vae"
+    )
     assert found == [
         {"name": "ot", "params": {"projections": 64}},
         {"name": "ot", "params": {"projections": 512, "emits": "x_t"}},
@@ -28,7 +30,11 @@ def test_variants_of_a_prior():
     ]
 
 
-@given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), st.integers() | st.booleans(), max_size=3))
+@given(
+    st.dictionaries(
+        st.from_regex(r"[a-z_]{1,8}", fullmatch=True), st.integers() | st.booleans(), max_size=3
+    )
+)
 def test_a_label_reads_back(params):
     prior = Choice(name="ot", params=params)
     (again,) = parse_choices(prior.label)
@@ -146,7 +152,9 @@ def test_a_set_that_cannot_be_read(assignment):
 # --- nothing but a UserError, whatever is written ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", ["{", "[1,2", "*nobody", ":", "!!python/object/apply:os.getcwd []", "2020-13-45"])
+@pytest.mark.parametrize(
+    "value", ["{", "[1,2", "*nobody", ":", "!!python/object/apply:os.getcwd []", "2020-13-45"]
+)
 def test_a_parameter_that_yaml_refuses_is_one_line(value):
     with pytest.raises(UserError) as caught:
         make_config(overrides={"priors": f"ot[projections={value}]"})
@@ -204,8 +212,14 @@ def test_a_date_that_does_not_exist_is_one_line_in_a_file_too(tmp_path):
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("priors=[{name: ot, parms: {}}]", r"'priors\[0\]\.parms' does not exist; did you mean 'params'\?"),
-        ("controls=[{nam: ot}]", r"controls\[0\]\.name: field required.*'controls\[0\]\.nam' .* 'name'"),
+        (
+            "priors=[{name: ot, parms: {}}]",
+            r"'priors\[0\]\.parms' does not exist; did you mean 'params'\?",
+        ),
+        (
+            "controls=[{nam: ot}]",
+            r"controls\[0\]\.name: field required.*'controls\[0\]\.nam' .* 'name'",
+        ),
         ("full_chain.step=5", r"'full_chain\.step' does not exist; did you mean 'steps'\?"),
         ("zzz=1", r"'zzz' does not exist$"),
     ],
@@ -230,7 +244,22 @@ def test_a_yaml_tag_is_refused_and_runs_nothing(tmp_path, where):
 
 # --- names that become folders -----------------------------------------------------------------------------
 
-BAD_NAMES = ["../up", "a/../b", "..", ".", "/etc", "a/b", "a\\b", ".hidden", "-rf", "a\nb", "a\n", "a b", "", "x" * 65]
+BAD_NAMES = [
+    "../up",
+    "a/../b",
+    "..",
+    ".",
+    "/etc",
+    "a/b",
+    "a\\b",
+    ".hidden",
+    "-rf",
+    "a\nb",
+    "a\n",
+    "a b",
+    "",
+    "x" * 65,
+]
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
@@ -263,7 +292,14 @@ def test_a_set_wins_over_an_option_and_an_option_over_the_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("given_steps", "wanted"),
-    [("all", [None]), ("all,5", [None, 5]), ("5, 10", [5, 10]), (7, [7]), ([2, "all"], [2, None]), ("all,all", [None])],
+    [
+        ("all", [None]),
+        ("all,5", [None, 5]),
+        ("5, 10", [5, 10]),
+        (7, [7]),
+        ([2, "all"], [2, None]),
+        ("all,all", [None]),
+    ],
 )
 def test_all_steps_are_none(given_steps, wanted):
     assert make_config(overrides={"steps": given_steps}).steps == wanted

@@ -14,7 +14,9 @@ from priorbench.plan.mistakes import check_params
 from priorbench.plugin_manager import load_plugins
 
 PRIORS = sorted(load_plugins().of_kind("prior"))
-EMITTING = [(name, {"emits": emits}) for name in ("ot", "sinf", "vae", "gan") for emits in ("x_t", "x_0")]
+EMITTING = [
+    (name, {"emits": emits}) for name in ("ot", "sinf", "vae", "gan") for emits in ("x_t", "x_0")
+]
 CLOSED = ("gaussian", "sinf")  # no network
 
 
@@ -57,7 +59,9 @@ def test_the_deadline_ends_a_fit(name, marginal):
 
 
 @pytest.mark.parametrize("shape", [(3, 9, 7), (3, 17, 21), (1, 28, 28)])
-@pytest.mark.parametrize(("name", "params"), [("gaussian", {"covariance": "low_rank", "rank": 5}), *EMITTING])
+@pytest.mark.parametrize(
+    ("name", "params"), [("gaussian", {"covariance": "low_rank", "rank": 5}), *EMITTING]
+)
 def test_any_image_size_and_colour(name, params, shape):
     """Odd sizes, three channels; perceptrons below 16 pixels, convolutions above."""
     scheduler = DDPMScheduler(num_train_timesteps=50)
@@ -76,7 +80,9 @@ def test_any_image_size_and_colour(name, params, shape):
 def test_gaussian_has_the_moments_that_it_matches(covariance, marginal):
     prior = fitted("gaussian", marginal, covariance=covariance, rank=64)
     images = marginal.images.flatten(1).double()
-    target = marginal.alpha_bar * torch.cov(images.T, correction=0) + (1 - marginal.alpha_bar) * torch.eye(64)
+    target = marginal.alpha_bar * torch.cov(images.T, correction=0) + (
+        1 - marginal.alpha_bar
+    ) * torch.eye(64)
     x = draw(prior, 60_000).flatten(1).double()
     wanted = {
         "identity": target.diagonal().mean() * torch.eye(64),
@@ -97,7 +103,9 @@ def test_gaussian_at_T_is_nearly_pure_noise(tiny, marginal):
 
 @pytest.mark.parametrize(("name", "params"), [*EMITTING, ("gaussian", {})])
 def test_each_prior_nears_a_gaussian_target(name, params, marginal):
-    """Gaussian data: W2 to the marginal, in closed form on fitted moments, falls well below that of N(0, I)."""
+    """Gaussian data: W2 to the marginal, in closed form on fitted moments, falls well below that of
+    N(0, I).
+    """
     longer = {} if name in CLOSED else {"iterations": 400, "learning_rate": 2e-3}
     prior = fitted(name, marginal, **params, **longer)
     x = draw(prior, 4000)
@@ -108,26 +116,36 @@ def test_each_prior_nears_a_gaussian_target(name, params, marginal):
 
     def w2(a, b):
         a, b = a.flatten(1).double(), b.flatten(1).double()
-        return float(ot.gaussian.bures_wasserstein_distance(a.mean(0), b.mean(0), torch.cov(a.T), torch.cov(b.T)))
+        return float(
+            ot.gaussian.bures_wasserstein_distance(
+                a.mean(0), b.mean(0), torch.cov(a.T), torch.cov(b.T)
+            )
+        )
 
     assert w2(x, y) < 0.45 * w2(noise, y)
 
 
 @pytest.mark.parametrize("emits", ["x_t", "x_0"])
 def test_ot_starts_as_the_gaussian_prior(emits, marginal):
-    """With no step taken its law at x_t is the moment-matched Gaussian: it can only learn from there."""
+    """With no step taken its law at x_t is the moment-matched Gaussian: it can only learn from
+    there.
+    """
     prior = make("ot", emits=emits, components=1)
     prior.fit(marginal, FitRun(torch.Generator().manual_seed(0), deadline=0.0))
     x = draw(prior, 40_000)
     if emits == "x_0":
         x = marginal.diffuse(x, torch.Generator().manual_seed(3))
     images = marginal.images.flatten(1).double()
-    target = marginal.alpha_bar * torch.cov(images.T, correction=0) + (1 - marginal.alpha_bar) * torch.eye(64)
+    target = marginal.alpha_bar * torch.cov(images.T, correction=0) + (
+        1 - marginal.alpha_bar
+    ) * torch.eye(64)
     assert (torch.cov(x.flatten(1).double().T) - target).abs().max() < 0.03
 
 
 def test_vae_elbo_of_a_blind_encoder_is_the_gaussian_likelihood(marginal):
-    """With q(z|x) = p(z) and g = 0 the bound is the negative log density of N(0, s^2 I), without its constant."""
+    """With q(z|x) = p(z) and g = 0 the bound is the negative log density of N(0, s^2 I), without
+    its constant.
+    """
     prior = make("vae", width=8)
     prior.build((1, 8, 8))
     for parameter in prior.parameters():
@@ -212,7 +230,9 @@ def test_sorting_first_and_going_back_in_pieces_gives_the_gradient_of_the_whole_
         prior = make("ot", batch_size=64, piece=piece, components=1, iterations=0)
         prior.fit(marginal, FitRun(torch.Generator().manual_seed(0)))
         torch.nn.init.normal_(
-            list(prior.residual.parameters())[-2], std=0.1, generator=torch.Generator().manual_seed(2)
+            list(prior.residual.parameters())[-2],
+            std=0.1,
+            generator=torch.Generator().manual_seed(2),
         )
         prior._step(slicer(marginal), torch.Generator().manual_seed(1))
         slopes.append(torch.cat([p.grad.flatten() for p in prior.residual.parameters()]))
@@ -244,7 +264,8 @@ def test_ot_takes_one_gaussian_where_held_out_images_are_likelier_under_it(margi
     between = 0.1 * randn((100, 1, 8, 8), torch.Generator().manual_seed(1))
     prior = make("ot", components=2, ridge=1e-4, iterations=0)
     prior.fit(
-        TruncatedMarginal(blobs(400, 0), marginal.diffusion, 2, between), FitRun(torch.Generator().manual_seed(0))
+        TruncatedMarginal(blobs(400, 0), marginal.diffusion, 2, between),
+        FitRun(torch.Generator().manual_seed(0)),
     )
     assert len(prior.start.shares) == 1
 
@@ -259,7 +280,9 @@ def test_ot_keeps_its_closed_form_where_training_makes_it_worse(marginal):
     assert min(seen) == seen[0]
 
 
-@pytest.mark.parametrize(("shape", "side"), [((1, 8, 8), 8), ((1, 8, 8), 4), ((3, 9, 7), 3), ((3, 9, 7), 7)])
+@pytest.mark.parametrize(
+    ("shape", "side"), [((1, 8, 8), 8), ((1, 8, 8), 4), ((3, 9, 7), 3), ((3, 9, 7), 7)]
+)
 def test_patches_go_back_where_they_came_from(shape, side):
     from priorbench_ot.sinf import _patches, _unpatched
 
@@ -272,7 +295,9 @@ def test_patches_go_back_where_they_came_from(shape, side):
 
 
 def test_sinf_without_layers_is_gaussian_and_with_them_knows_two_kinds(marginal):
-    two = TruncatedMarginal(blobs(400, 0, spread=0.3), marginal.diffusion, 2, blobs(100, 1, spread=0.3))
+    two = TruncatedMarginal(
+        blobs(400, 0, spread=0.3), marginal.diffusion, 2, blobs(100, 1, spread=0.3)
+    )
     share = {}
     for iterations in (0, 8):
         prior = make("sinf", emits="x_0", iterations=iterations, particles=500)

@@ -24,7 +24,9 @@ def clouds(n=40, m=40, d=6, seed=0):
 def test_equals_pot(n, m, p):
     x, y, directions = clouds(n, m)
     theirs = ot.sliced_wasserstein_distance(x, y, projections=directions.T, p=p)
-    assert sliced_wasserstein(x, y, directions=directions, p=p).item() == pytest.approx(float(theirs), rel=1e-5)
+    assert sliced_wasserstein(x, y, directions=directions, p=p).item() == pytest.approx(
+        float(theirs), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("m", [6, 9])
@@ -44,15 +46,21 @@ def test_a_translation_is_its_mean_square_along_the_directions():
 
 def test_zero_for_a_permuted_copy_and_symmetric():
     x, y, directions = clouds(40, 25)
-    assert sliced_wasserstein(x, x.flip(0), directions=directions).item() == pytest.approx(0, abs=1e-12)
-    there, back = (sliced_wasserstein(a, b, directions=directions).item() for a, b in ((x, y), (y, x)))
+    assert sliced_wasserstein(x, x.flip(0), directions=directions).item() == pytest.approx(
+        0, abs=1e-12
+    )
+    there, back = (
+        sliced_wasserstein(a, b, directions=directions).item() for a, b in ((x, y), (y, x))
+    )
     assert there == pytest.approx(back)
 
 
 def test_repeating_points_changes_nothing():
     """Unequal sizes: every point twice is the same measure."""
     x, y, directions = clouds(12, 30)
-    once, twice = (sliced_wasserstein(z, y, directions=directions).item() for z in (x, x.repeat(2, 1)))
+    once, twice = (
+        sliced_wasserstein(z, y, directions=directions).item() for z in (x, x.repeat(2, 1))
+    )
     assert once == pytest.approx(twice)
 
 
@@ -60,7 +68,8 @@ def test_the_generator_decides_and_the_global_state_is_untouched():
     x, y, _ = clouds()
     before = torch.get_rng_state()
     a, b, c = (
-        sliced_wasserstein(x, y, n_projections=8, generator=torch.Generator().manual_seed(s)).item() for s in (1, 1, 2)
+        sliced_wasserstein(x, y, n_projections=8, generator=torch.Generator().manual_seed(s)).item()
+        for s in (1, 1, 2)
     )
     assert a == b != c
     assert torch.equal(before, torch.get_rng_state())
@@ -116,7 +125,9 @@ def test_unequal_sizes_by_hand():
 def test_the_mean_over_directions_stands_inside_the_root():
     """Along (1, 0) the distance is 3, along (0, 1) it is 4."""
     x, y = torch.zeros(1, 2), torch.tensor([[3.0, 4.0]])
-    assert sliced_wasserstein(x, y, directions=torch.eye(2)).item() == pytest.approx(math.sqrt(12.5))
+    assert sliced_wasserstein(x, y, directions=torch.eye(2)).item() == pytest.approx(
+        math.sqrt(12.5)
+    )
     assert sliced_wasserstein(x, y, directions=torch.eye(2), p=1).item() == pytest.approx(3.5)
 
 
@@ -164,7 +175,8 @@ def test_a_translation_along_given_directions(c):
 def test_gradients_of_the_distance(m, p):
     x, y, directions = clouds(5, m, 3)
     assert torch.autograd.gradcheck(
-        lambda a, b: sliced_wasserstein(a, b, directions=directions, p=p), (x.requires_grad_(), y.requires_grad_())
+        lambda a, b: sliced_wasserstein(a, b, directions=directions, p=p),
+        (x.requires_grad_(), y.requires_grad_()),
     )
 
 
@@ -220,7 +232,11 @@ def test_the_global_state_is_not_read():
         found = []
         for seed in (1, 2):
             torch.manual_seed(seed)
-            found.append(sliced_wasserstein(x, y, generator=torch.Generator().manual_seed(0), n_projections=4).item())
+            found.append(
+                sliced_wasserstein(
+                    x, y, generator=torch.Generator().manual_seed(0), n_projections=4
+                ).item()
+            )
     assert found[0] == found[1]
 
 
@@ -228,7 +244,9 @@ def test_the_global_state_is_not_read():
 
 
 @pytest.mark.parametrize(
-    "points", [torch.zeros(6), torch.zeros(0, 6), torch.zeros(2, 3, 6), torch.zeros(3, 5)], ids=lambda z: str(z.shape)
+    "points",
+    [torch.zeros(6), torch.zeros(0, 6), torch.zeros(2, 3, 6), torch.zeros(3, 5)],
+    ids=lambda z: str(z.shape),
 )
 def test_points_of_another_shape_are_refused_on_either_side(points):
     x, _, directions = clouds()
@@ -246,7 +264,9 @@ def test_directions_of_another_shape_are_refused(shape):
 
 @pytest.mark.parametrize("p", [0, 0.99, -1, math.inf, math.nan])
 def test_an_order_that_has_no_mean_is_refused(p):
-    """Infinity too: a mean of infinite powers, taken to the power 0, would be 1 whatever the points are."""
+    """Infinity too: a mean of infinite powers, taken to the power 0, would be 1 whatever the points
+    are.
+    """
     x, y, directions = clouds()
     with pytest.raises(ValueError, match=r"^p must be"):
         sliced_wasserstein(x, y, directions=directions, p=p)
@@ -254,7 +274,9 @@ def test_an_order_that_has_no_mean_is_refused(p):
 
 @pytest.mark.parametrize("p", [1, 1.5, 2])
 def test_whole_numbers_are_refused_or_measured(p):
-    """Bytes of images: directions cut down to whole numbers would all be zero, and so would the distance."""
+    """Bytes of images: directions cut down to whole numbers would all be zero, and so would the
+    distance.
+    """
     x, y, directions = clouds()
     x, y = (10 * x).round(), (10 * y).round()
     wanted = sliced_wasserstein(x, y, directions=directions, p=p).item()
@@ -271,7 +293,9 @@ def test_orthogonal_directions_are_orthogonal_in_blocks_and_uniform():
     assert (theta[5:] @ theta[5:].T - torch.eye(2)).abs().max() < 1e-6
     few = make_directions("orthogonal", 2, 5, torch.Generator().manual_seed(0))
     assert few.shape == (2, 5)
-    many = torch.cat([make_directions("orthogonal", 3, 3, torch.Generator().manual_seed(s)) for s in range(3000)])
+    many = torch.cat(
+        [make_directions("orthogonal", 3, 3, torch.Generator().manual_seed(s)) for s in range(3000)]
+    )
     assert torch.histc(many[:, 0], 4, -1, 1).div(len(many)).sub(0.25).abs().max() < 0.02
 
 
@@ -288,7 +312,9 @@ def test_orthogonal_directions_are_a_way_to_draw_them():
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 12, 6), (1, 28, 28), (2, 5, 7)])
 def test_a_convolution_slice_is_what_the_stack_of_convolutions_makes_of_an_image(shape):
-    """The same kernels, drawn in the same order, as a network: one convolution of what is left, then 2 x 2 ones."""
+    """The same kernels, drawn in the same order, as a network: one convolution of what is left,
+    then 2 x 2 ones.
+    """
     channels, height, width = shape
     found = convolution_directions(6, shape, torch.Generator().manual_seed(0))
     assert found.shape == (6, math.prod(shape))
@@ -317,7 +343,9 @@ def test_ascent_finds_the_direction_that_tells_the_batches_apart():
     found = ascend(x, y, start, steps=20)
     assert found.norm(dim=1).sub(1).abs().max() < 1e-5
     assert found[:, 4].abs().min() > 0.95
-    assert sliced_wasserstein(x, y, directions=found) > 2.5 * sliced_wasserstein(x, y, directions=start)
+    assert sliced_wasserstein(x, y, directions=found) > 2.5 * sliced_wasserstein(
+        x, y, directions=start
+    )
 
 
 # --- chunks, precision, sorting ----------------------------------------------------------------------------
@@ -344,9 +372,13 @@ def test_gradients_in_the_directions():
 
 
 def test_nothing_of_the_size_of_the_projections_is_kept():
-    """What the graph holds after the forward pass is the gradient, not 2,000 projections of every point."""
+    """What the graph holds after the forward pass is the gradient, not 2,000 projections of every
+    point.
+    """
     x = torch.randn(50, 4).requires_grad_()
-    value = sliced_power(x, torch.randn(60, 4), make_directions("gaussian", 2000, 4, torch.Generator()), chunk=16)
+    value = sliced_power(
+        x, torch.randn(60, 4), make_directions("gaussian", 2000, 4, torch.Generator()), chunk=16
+    )
     kept = [g for g in value.grad_fn.gradients if g is not None]
     assert [tuple(g.shape) for g in kept] == [(50, 4)]
 

@@ -1,4 +1,6 @@
-"""The page of a run: its verdict, that it is one file which loads nothing, its figures and tables for papers."""
+"""The page of a run: its verdict, that it is one file which loads nothing, its figures and tables
+for papers.
+"""
 
 import base64
 import hashlib
@@ -54,7 +56,9 @@ def test_the_verdict_names_the_setting_its_interval_and_what_it_gains():
         "ot at t_trunc = 200, 3 steps of dpm++, this fit (one seed): FID 5.40 ± 0.29, 5.9 times better than the best "
         "solver from pure noise at equal cost."
     )
-    assert found.remark.startswith("One seed neither tells what other fits would score nor ranks the priors; --seeds 3")
+    assert found.remark.startswith(
+        "One seed neither tells what other fits would score nor ranks the priors; --seeds 3"
+    )
     assert dict(found.facts)["pure noise, equal NFE"] == "32.00 ± 0.20"
     assert dict(found.facts)["FID, 95 % interval of this fit"] == "5.40 ± 0.29"
 
@@ -72,7 +76,9 @@ def test_over_seeds_equal_cost_is_both_nfe_and_time():
 
 
 def test_of_those_that_pay_the_best_on_the_choosing_split_is_named():
-    found = verdict(noise(40, 40), noise(20, 20, steps=5), both("ot", 5, 7), both("vae", 6, 4, steps=5, ms=5))
+    found = verdict(
+        noise(40, 40), noise(20, 20, steps=5), both("ot", 5, 7), both("vae", 6, 4, steps=5, ms=5)
+    )
     assert found.sentence.startswith("vae at t_trunc = 100, 5 steps")
 
 
@@ -84,10 +90,14 @@ def test_no_prior_pays_where_pure_noise_is_as_good():
 
 
 def test_the_nearest_is_the_nearest_on_the_choosing_split():
-    """ot is nearer to its rival on the test split, vae on the other. Where one has no score the test split decides."""
+    """ot is nearer to its rival on the test split, vae on the other. Where one has no score the
+    test split decides.
+    """
     rivals = noise(5, 5), noise(4, 4, steps=5)
     found = verdict(*rivals, both("ot", 6, 9), both("vae", 8, 5, steps=5))
-    assert found.sentence.startswith("No prior pays. The nearest is vae at t_trunc = 100, 5 steps of dpm++, this fit")
+    assert found.sentence.startswith(
+        "No prior pays. The nearest is vae at t_trunc = 100, 5 steps of dpm++, this fit"
+    )
     assert "FID 8.00 ± 0.20 against 4.00 ± 0.20" in found.sentence
     unscored = verdict(*rivals, both("ot", 6, 9), both("gan", 15, 5.5), [row("vae", 8, steps=5)])
     assert unscored.sentence.startswith("No prior pays. The nearest is ot at t_trunc = 100")
@@ -95,7 +105,9 @@ def test_the_nearest_is_the_nearest_on_the_choosing_split():
 
 def test_what_the_prior_evaluates_itself_stands_beside_the_steps():
     found = verdict(noise(40, 40), noise(9, 9, steps=5), both("ot", 2, 2, nfe=5, nfe_prior=2.0))
-    assert found.sentence.startswith("ot at t_trunc = 100, 3 steps of dpm++ (NFE 5), this fit (one seed): FID 2.00")
+    assert found.sentence.startswith(
+        "ot at t_trunc = 100, 3 steps of dpm++ (NFE 5), this fit (one seed): FID 2.00"
+    )
 
 
 def test_what_the_intervals_do_not_decide_is_not_decided():
@@ -111,7 +123,9 @@ def test_a_gain_that_is_lost_in_time_does_not_pay():
     assert "lost in equal time" in found.sentence
 
 
-@pytest.mark.parametrize("caught", [{"stored_train": 0.9}, {"stored_test": 0.9}, {"distinct": 0.3}, {"noise_xt": 0.8}])
+@pytest.mark.parametrize(
+    "caught", [{"stored_train": 0.9}, {"stored_test": 0.9}, {"distinct": 0.3}, {"noise_xt": 0.8}]
+)
 def test_a_prior_that_cheats_never_wins(caught):
     cheat = both("cheat", 0.1, 0.1, **caught)
     assert verdict(noise(40, 40), cheat, both("ot", 9, 9)).sentence.startswith("ot at")
@@ -121,8 +135,14 @@ def test_a_prior_that_cheats_never_wins(caught):
 
 def test_storing_in_one_setting_disqualifies_in_all():
     """Late in the chain nobody can tell what is stored; the prior is the same."""
-    cheat = three_seeds("cheat", (5, 5, 5), 5, stored_train=0.9) + three_seeds("cheat", (0.1,) * 3, 0.1, t_trunc=400)
-    found = folded(three_seeds("noise", (39, 40, 41), 40, t_trunc=1000), cheat, three_seeds("ot", (8, 9, 10), 9))
+    cheat = three_seeds("cheat", (5, 5, 5), 5, stored_train=0.9) + three_seeds(
+        "cheat", (0.1,) * 3, 0.1, t_trunc=400
+    )
+    found = folded(
+        three_seeds("noise", (39, 40, 41), 40, t_trunc=1000),
+        cheat,
+        three_seeds("ot", (8, 9, 10), 9),
+    )
     chosen = best(found, table.summary(found))
     assert chosen.set_index("prior")["rank"].dropna().to_dict() == {"ot": 1}
     assert headline(found, chosen).sentence.startswith("ot at")
@@ -140,7 +160,8 @@ def test_where_all_failed_nothing_is_judged():
 
 
 @pytest.mark.parametrize(
-    ("half", "text"), [(0.28, "5.41 ± 0.28"), (0.0123, "5.413 ± 0.012"), (12.3, "5 ± 12"), (float("nan"), "5.41")]
+    ("half", "text"),
+    [(0.28, "5.41 ± 0.28"), (0.0123, "5.413 ± 0.012"), (12.3, "5 ± 12"), (float("nan"), "5.41")],
 )
 def test_an_interval_is_written_to_its_second_figure(half, text):
     assert plus_minus({"fid": 5.4132, "fid_low": 5.4132 - half, "fid_high": 5.4132 + half}) == text
@@ -194,7 +215,9 @@ def shown(tmp_path_factory):
     plugins.add(Plugin(register_priors=hookimpl(register_priors)), "shown", "shown", "1")
     folder = tmp_path_factory.mktemp("shown")
     priors, settings = "latent,latent[emits=x_0],wrong,gaussian", SMALL | {"controls": []}
-    found = small_run(folder, priors=priors, steps=5, t_trunc=[200], settings=settings, report=False)
+    found = small_run(
+        folder, priors=priors, steps=5, t_trunc=[200], settings=settings, report=False
+    )
     assert not (folder / "report.html").exists()
     found = small_run(folder, priors=priors, steps=5, t_trunc=[200], settings=settings, report=True)
     yield folder, found
@@ -224,7 +247,9 @@ def test_a_map_shows_z_beside_what_it_makes_of_it(shown):
     assert images["z"].shape == images["f(z)"].shape == (10, 1, 8, 8)
     assert (images["f(z)"] == images["chain dpm++ 5 200"]).all()  # and the chain starts there
     clean = kept(*shown, "latent", "emits=x_0")
-    assert not (clean["f(z)"] == clean["chain dpm++ 5 200"]).all()  # a clean guess is diffused first
+    assert not (
+        clean["f(z)"] == clean["chain dpm++ 5 200"]
+    ).all()  # a clean guess is diffused first
     rows = {(g.label, g.t_trunc): g.rows for g in gather([str(shown[0])]).grids}
     assert rows["latent", 200][:2] == ["z", "f(z) = x_200"]
     assert rows["latent[emits=x_0]", 200][:3] == ["z", "f(z)", "x_200"]
@@ -250,7 +275,9 @@ def test_a_trajectory_ends_where_denoising_does(tiny, solver):
 
 def test_a_trajectory_shows_x_t_whatever_units_the_solver_keeps_it_in():
     """Euler's steps in x / sqrt(alpha_bar) are those of DDIM where nothing is clipped."""
-    scheduler = DDPMScheduler(num_train_timesteps=100, beta_start=1e-3, beta_end=0.05, clip_sample=False)
+    scheduler = DDPMScheduler(
+        num_train_timesteps=100, beta_start=1e-3, beta_end=0.05, clip_sample=False
+    )
     diffusion = FrozenDiffusion(tiny_unet((1, 8, 8)), scheduler, device="cpu")
     x_t = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     ddim, euler = (
@@ -265,7 +292,9 @@ def test_a_trajectory_shows_x_t_whatever_units_the_solver_keeps_it_in():
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_a_short_chain_has_fewer_moments(tiny, steps):
     x_t = torch.zeros(2, 1, 8, 8)
-    assert len(tiny.trajectory(x_t, 50, "dpm++", steps, torch.Generator().manual_seed(0))) == steps + 1
+    assert (
+        len(tiny.trajectory(x_t, 50, "dpm++", steps, torch.Generator().manual_seed(0))) == steps + 1
+    )
 
 
 def test_the_nearest_training_image_is_the_nearest():
@@ -275,10 +304,14 @@ def test_the_nearest_training_image_is_the_nearest():
 
 def test_a_sprite_has_every_image_at_its_place():
     images = np.arange(12, dtype=np.uint8).repeat(4).reshape(2, 6, 1, 2, 2) * 20
-    picture = Image.open(io.BytesIO(base64.b64decode(sprite(list(images), 6, (2, 2)).partition(",")[2])))
+    picture = Image.open(
+        io.BytesIO(base64.b64decode(sprite(list(images), 6, (2, 2)).partition(",")[2]))
+    )
     assert picture.size == (6 * 3 - 1, 2 * 3 - 1)
     pixels = np.asarray(picture)
-    assert [pixels[3 * i, 3 * j, 0] for i in range(2) for j in range(6)] == [20 * k for k in range(12)]
+    assert [pixels[3 * i, 3 * j, 0] for i in range(2) for j in range(6)] == [
+        20 * k for k in range(12)
+    ]
     assert pixels[2].max() == 0  # transparent lines between
 
 
@@ -309,13 +342,20 @@ def plotly_script():
 
 def test_the_policy_lets_the_pages_own_scripts_run_and_nothing_else(page):
     _, text = page
-    policy = html.unescape(re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[1])
+    policy = html.unescape(
+        re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[1]
+    )
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules["default-src"] == "'none'"
     assert rules["img-src"] == "data:"
     assert "unsafe" not in rules["script-src"]
-    scripts = re.findall(r"<script(?: type=\"text/plain\" id=\"plotly\")?>(.*?)</script>", text, re.S)
-    hashes = {"'sha256-" + base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() + "'" for s in scripts}
+    scripts = re.findall(
+        r"<script(?: type=\"text/plain\" id=\"plotly\")?>(.*?)</script>", text, re.S
+    )
+    hashes = {
+        "'sha256-" + base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() + "'"
+        for s in scripts
+    }
     assert len(scripts) == 3
     assert hashes == set(rules["script-src"].split())
 
@@ -328,14 +368,20 @@ def test_what_users_named_is_text_everywhere(page):
     assert "&lt;img src=x onerror=alert(1)&gt; at t_trunc = 200" in own
     assert len(re.findall(r"</script>", own)) == 4
     data = json.loads(re.search(r'id="data">(.*?)</script>', own, re.S)[1])
-    assert any(s["name"].startswith(HOSTILE) for f in data for view in f["views"].values() for s in view)
+    assert any(
+        s["name"].startswith(HOSTILE) for f in data for view in f["views"].values() for s in view
+    )
     assert "<" not in as_json({"</script>": "<!--"})
 
 
 def test_failures_flags_and_what_is_missing_stand_below_the_verdict(page):
     _, text = page
-    said = html.unescape(re.sub(r"<[^>]+>", " ", text[text.index('<ul class="notes">') : text.index('id="figures"')]))
-    assert "failed fails at t_trunc 100: ValueError: <script>alert(2)</script> & so on" in " ".join(said.split())
+    said = html.unescape(
+        re.sub(r"<[^>]+>", " ", text[text.index('<ul class="notes">') : text.index('id="figures"')])
+    )
+    assert "failed fails at t_trunc 100: ValueError: <script>alert(2)</script> & so on" in " ".join(
+        said.split()
+    )
     assert "flagged stores at t_trunc 100: memorises training images" in " ".join(said.split())
 
 
@@ -348,7 +394,9 @@ def test_every_figure_has_named_axes_with_units_and_a_caption(page):
         assert len(figure.caption) > 30
     time, start = found[0], found[1]
     (series,) = (s for s in time.views["all settings"] if s.name == "pure noise")
-    assert sorted(zip(series.x, series.y, strict=True)) == [pytest.approx(p) for p in ((3, 40), (5, 9), (50, 2))]
+    assert sorted(zip(series.x, series.y, strict=True)) == [
+        pytest.approx(p) for p in ((3, 40), (5, 9), (50, 2))
+    ]
     assert start.first == "dpm++, NFE 5"
     (hostile,) = (s for s in start.views["dpm++, NFE 5"] if s.name == HOSTILE)
     assert (hostile.x, hostile.y) == ([200], [3])
@@ -357,28 +405,49 @@ def test_every_figure_has_named_axes_with_units_and_a_caption(page):
 
 def test_of_one_seed_no_figure_calls_a_prior_first(page, tmp_path):
     said = {f.id: f.caption for f in gather([str(page[0].parent)]).figures}
-    assert said["quality-time"].startswith("The front of these fits (one seed, which ranks no priors): vae_1 5 in ")
+    assert said["quality-time"].startswith(
+        "The front of these fits (one seed, which ranks no priors): vae_1 5 in "
+    )
     assert "First" not in said["fid-nfe"]
     assert "who is first" not in page[1]
-    groups = [three_seeds(p, (v, v + 0.1, v + 0.2), v, steps=k) for p, v in (("ot", 1), ("vae", 2)) for k in (3, 5)]
+    groups = [
+        three_seeds(p, (v, v + 0.1, v + 0.2), v, steps=k)
+        for p, v in (("ot", 1), ("vae", 2))
+        for k in (3, 5)
+    ]
     several = table.comparison([r | SPEED for g in groups for r in g], "dpm++", 50)
     several.to_csv(tmp_path / "comparison.csv", index=False)
     report = write_report([str(tmp_path)], tmp_path / "report.html")
     said = {f.id: f.caption for f in report.figures}
-    assert said["quality-time"].startswith("Nothing beats these both in time and in FID: ot 1.1 in ")
+    assert said["quality-time"].startswith(
+        "Nothing beats these both in time and in FID: ot 1.1 in "
+    )
     assert said["fid-nfe"].endswith("First by evaluations: ot at 3; ot at 5.")
     assert "and who is first" in (tmp_path / "report.html").read_text()
 
 
 def test_the_floor_stands_with_its_interval(tmp_path):
-    found = table.comparison([row("ot", 3) | SPEED, row("noise", 9, t_trunc=1000) | SPEED], "dpm++", 3)
+    found = table.comparison(
+        [row("ot", 3) | SPEED, row("noise", 9, t_trunc=1000) | SPEED], "dpm++", 3
+    )
     found.to_csv(tmp_path / "comparison.csv", index=False)
     write_report([str(tmp_path)], tmp_path / "report.html")
     assert "Floor (as many training images): FID 0.4." in (tmp_path / "report.html").read_text()
-    found.assign(fid_floor=1.03, fid_floor_se=0.032).to_csv(tmp_path / "comparison.csv", index=False)
+    found.assign(fid_floor=1.03, fid_floor_se=0.032).to_csv(
+        tmp_path / "comparison.csv", index=False
+    )
     report = write_report([str(tmp_path)], tmp_path / "report.html")
-    assert "Floor (as many training images): FID 1.030 ± 0.063." in (tmp_path / "report.html").read_text()
-    levels = [s.text[0] for f in report.figures for view in f.views.values() for s in view if s.name == "floor"]
+    assert (
+        "Floor (as many training images): FID 1.030 ± 0.063."
+        in (tmp_path / "report.html").read_text()
+    )
+    levels = [
+        s.text[0]
+        for f in report.figures
+        for view in f.views.values()
+        for s in view
+        if s.name == "floor"
+    ]
     assert levels
     assert all(said.endswith("training images: 1.030 ± 0.063") for said in levels)
 
@@ -386,7 +455,11 @@ def test_the_floor_stands_with_its_interval(tmp_path):
 def test_the_front_is_of_what_nothing_beats_and_has_no_cheat_on_it(page):
     time = gather([str(page[0].parent)]).figures[0]
     (front,) = (s for s in time.views["all settings"] if s.name == "Pareto front")
-    assert [(round(x, 6), y) for x, y in zip(front.x, front.y, strict=True)] == [(3, 5), (5, 3), (50, 2)]
+    assert [(round(x, 6), y) for x, y in zip(front.x, front.y, strict=True)] == [
+        (3, 5),
+        (5, 3),
+        (50, 2),
+    ]
 
 
 def test_several_runs_share_a_page_or_are_refused(tmp_path, monkeypatch):
@@ -411,7 +484,9 @@ def test_the_tracked_references_have_a_page_that_says_what_they_lack(name, tmp_p
     for column in report.runs[0].missing:
         assert column in text
     assert report.runs[0].about["command"] in html.unescape(text)
-    assert len(report.grids) == len(list((ROOT / "results/reference" / name / "grids").glob("*.png")))
+    assert len(report.grids) == len(
+        list((ROOT / "results/reference" / name / "grids").glob("*.png"))
+    )
 
 
 def test_a_run_writes_its_page_unless_told_not_to(shown):
@@ -450,7 +525,11 @@ def test_the_terminal_marks_the_best_of_several_seeds_and_nothing_of_one():
 
 def test_the_terminal_warns_once_of_what_many_rows_warn_of():
     busy = {"denoise_batches": [0.001, 0.001, 0.004, 0.004]}
-    said = printed(noise(9, 9, warning="few images", **busy), both("ot", 1, 1, **busy), both("vae", 5, 5, t_trunc=200))
+    said = printed(
+        noise(9, 9, warning="few images", **busy),
+        both("ot", 1, 1, **busy),
+        both("vae", 5, 5, t_trunc=200),
+    )
     assert len(re.findall(r"warning few images", said)) == 1
     assert said.count("the same work took up to 4.0 times longer") == 1
     assert said.count("warning") == 2
@@ -465,11 +544,23 @@ def test_the_terminal_shows_the_floors_interval():
 
 
 def test_the_command_writes_the_page_figures_and_table(page, tmp_path):
-    result = command("report", str(page[0].parent), "--output", str(tmp_path), "--figures", "pdf,svg,png", "--latex")
+    result = command(
+        "report",
+        str(page[0].parent),
+        "--output",
+        str(tmp_path),
+        "--figures",
+        "pdf,svg,png",
+        "--latex",
+    )
     assert result.returncode == 0, result.stderr
     assert f"{HOSTILE} at t_trunc = 200" in result.stdout
     names = {p.name for p in (tmp_path / "figures").iterdir()}
-    plain = {f"{n}.{kind}" for n in ("quality-time", "repair", "cost", "fid-nfe") for kind in ("pdf", "svg", "png")}
+    plain = {
+        f"{n}.{kind}"
+        for n in ("quality-time", "repair", "cost", "fid-nfe")
+        for kind in ("pdf", "svg", "png")
+    }
     assert plain < names
     assert len(names) == 3 * (4 + 2)  # FID over t_trunc at each of two settings
     for path in (tmp_path / "figures").iterdir():
@@ -482,10 +573,17 @@ def test_the_command_writes_the_page_figures_and_table(page, tmp_path):
     latex = (tmp_path / "table.tex").read_text()
     assert "\\toprule" in latex
     assert "\\bottomrule" in latex
-    assert "vae\\_1 & 200 & dpm++ & 5 & $4.00 \\pm 0.20$".replace("$4.00 \\pm 0.20$", "4.00 $\\pm$ 0.20") in latex
+    assert (
+        "vae\\_1 & 200 & dpm++ & 5 & $4.00 \\pm 0.20$".replace(
+            "$4.00 \\pm 0.20$", "4.00 $\\pm$ 0.20"
+        )
+        in latex
+    )
     assert "</script><b>" in latex.replace("\\", "") or "\\textless" in latex
     for line in latex.splitlines():
-        assert not re.search(r"(?<!\\)[_%#](?!.*Needs)", re.sub(r"\$[^$]*\$", "", line)) or line.startswith("%")
+        assert not re.search(
+            r"(?<!\\)[_%#](?!.*Needs)", re.sub(r"\$[^$]*\$", "", line)
+        ) or line.startswith("%")
 
 
 @pytest.mark.parametrize(
@@ -525,7 +623,9 @@ def test_the_page_comes_without_torch():
 def test_a_table_without_rows_of_a_contender_has_a_page(tmp_path):
     found = table.comparison([row("noise", 4, t_trunc=1000)], "dpm++", 3)
     found.to_csv(tmp_path / "comparison.csv", index=False)
-    assert write_report([str(tmp_path)], tmp_path / "report.html").verdict.sentence.startswith("No verdict")
+    assert write_report([str(tmp_path)], tmp_path / "report.html").verdict.sentence.startswith(
+        "No verdict"
+    )
     failed = [row("ot", float("nan"), status="failed", error="no")]
     pd.DataFrame(failed).to_csv(tmp_path / "comparison.csv", index=False)
     assert not write_report([str(tmp_path)], tmp_path / "report.html").figures

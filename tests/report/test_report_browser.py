@@ -1,7 +1,7 @@
 """The page in a real browser: a Chromium driven by Playwright.
 
-Whichever is there is taken: Debian's, Chrome, or Playwright's own. Without one these tests are skipped and say so, or
-fail where PRIORBENCH_REQUIRE_BROWSER=1, as ``.ci/run`` sets it.
+Whichever is there is taken: Debian's, Chrome, or Playwright's own. Without one these tests are
+skipped and say so, or fail where PRIORBENCH_REQUIRE_BROWSER=1, as ``.ci/run`` sets it.
 """
 
 import os
@@ -45,7 +45,9 @@ def path(tmp_path_factory):
 
 @pytest.fixture
 def opened(browser, path):
-    """Opens the page from disk; at the end nothing may have been said on the console nor asked for from anywhere."""
+    """Opens the page from disk; at the end nothing may have been said on the console nor asked for
+    from anywhere.
+    """
     said, asked, contexts = [], [], []
 
     def open_(width=1440, height=900, **options):
@@ -62,7 +64,9 @@ def opened(browser, path):
 
     yield open_
     assert said == []
-    assert [url for url in asked if not url.startswith("data:")] == [path.resolve().as_uri()] * len(contexts)
+    assert [url for url in asked if not url.startswith("data:")] == [path.resolve().as_uri()] * len(
+        contexts
+    )
     for context in contexts:
         context.close()
 
@@ -93,15 +97,20 @@ def test_the_verdict_is_the_first_thing_seen_and_a_hostile_name_stays_text(opene
         box = title.bounding_box()
         assert box["y"] + box["height"] < height
     for place in (".notes", "#samples", ".rows", "#quality-time .legend", "figcaption"):
-        assert any(word in page.locator(place).first.inner_html() for word in ("&lt;img", "&lt;script")), place
+        assert any(
+            word in page.locator(place).first.inner_html() for word in ("&lt;img", "&lt;script")
+        ), place
     assert page.locator("img[src='x']").count() == 0
     assert all(
-        src.startswith("data:image/png") for src in page.eval_on_selector_all("img", "all => all.map(i => i.src)")
+        src.startswith("data:image/png")
+        for src in page.eval_on_selector_all("img", "all => all.map(i => i.src)")
     )
     pictures = page.locator(".sprite:not(.nearest) img")
     for i in range(pictures.count()):
         pictures.nth(i).scroll_into_view_if_needed()
-        page.wait_for_function("i => document.querySelectorAll('.sprite:not(.nearest) img')[i].naturalWidth > 0", arg=i)
+        page.wait_for_function(
+            "i => document.querySelectorAll('.sprite:not(.nearest) img')[i].naturalWidth > 0", arg=i
+        )
 
 
 def test_every_figure_is_drawn_with_named_axes(opened):

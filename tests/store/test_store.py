@@ -28,7 +28,9 @@ from priorbench.task import Source
 CONTRACT = """dataset, backbone, prior, params, emits, control, t_trunc, T, solver, nfe, seed, split, n_samples,
 extractor, fid, kid, precision, recall, authenticity, sw2_xt, w2_xt, sw2_x0, w2_x0, fit_seconds,
 prior_seconds, denoise_seconds, images_per_second, speedup, parameters, peak_memory_mb, device, threads,
-concurrency, status, error, priorbench_version, torch_version, cell""".replace("\n", " ").split(", ")
+concurrency, status, error, priorbench_version, torch_version, cell""".replace("\n", " ").split(
+    ", "
+)
 
 SPEC = CellSpec(
     dataset=Source("digits"), backbone="digits", extractor=Source("digits"), prior="ot", distribution="plugin",
@@ -115,13 +117,17 @@ def test_a_write_that_is_interrupted_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_everything_is_on_disk_before_the_name_moves(tmp_path, monkeypatch):
-    """At the fsync a reader still sees the old file, and the new one is complete under another name."""
+    """At the fsync a reader still sees the old file, and the new one is complete under another
+    name.
+    """
     path, seen = tmp_path / "kept", []
     write_atomically(path, b"old")
 
     def watch(descriptor):
         other = [p for p in tmp_path.iterdir() if p != path]
-        seen.append((path.read_bytes(), [p.read_bytes() for p in other], os.fstat(descriptor).st_size))
+        seen.append(
+            (path.read_bytes(), [p.read_bytes() for p in other], os.fstat(descriptor).st_size)
+        )
 
     monkeypatch.setattr("os.fsync", watch)
     write_atomically(path, b"brand new")
@@ -190,13 +196,17 @@ def test_a_torn_result_is_missing_wherever_it_is_torn(tmp_path):
         assert store.missing(SPEC) == (("dpm++", 5),), whole[:end]
 
 
-@pytest.mark.parametrize("old", ['"fid": 1.5', '"a line"', '"nfe": 5', '"seed": 3', '"projections": 64'])
+@pytest.mark.parametrize(
+    "old", ['"fid": 1.5', '"a line"', '"nfe": 5', '"seed": 3', '"projections": 64']
+)
 def test_a_result_that_was_changed_by_hand_is_missing_and_set_aside(tmp_path, old):
     store = Store(tmp_path)
     store.write(result())
     text = store.path(SPEC).read_text()
     assert old in text
-    store.path(SPEC).write_text(text.replace(old, old[:-1] + ("0" if old[-1].isdigit() else "x" + old[-1]), 1))
+    store.path(SPEC).write_text(
+        text.replace(old, old[:-1] + ("0" if old[-1].isdigit() else "x" + old[-1]), 1)
+    )
     assert store.missing(SPEC) == (("dpm++", 5),)
     (line,) = store.clean()
     assert line.startswith(str(store.path(SPEC)))
@@ -236,7 +246,11 @@ def test_other_runs_results_stay_and_strangers_are_set_aside_side_by_side(tmp_pa
     assert len(lines) == 4
     aside = {p.name: p for p in (tmp_path / "set-aside").iterdir()}
     assert set(aside) == {"notes.txt", "notes-2.txt", "notes-3.txt", "folder"}
-    assert {p.read_text() for n, p in aside.items() if n != "folder"} == {"cells", "images", "priors"}
+    assert {p.read_text() for n, p in aside.items() if n != "folder"} == {
+        "cells",
+        "images",
+        "priors",
+    }
     assert len(store.rows([replace(SPEC, seed=99)])) == 2
     assert (tmp_path / "notes.txt").read_bytes() == b"mine"
     assert list(store.clean()) == []
@@ -282,7 +296,9 @@ def test_the_result_of_another_spec_under_this_name_is_missing(tmp_path):
 def test_a_failure_is_never_kept_and_what_did_not_fail_is(tmp_path, status):
     store = Store(tmp_path)
     store.write(result(status=status))
-    assert store.missing(SPEC) == tuple(s for s, how in zip(SPEC.solvers, status, strict=True) if how == "failed")
+    assert store.missing(SPEC) == tuple(
+        s for s, how in zip(SPEC.solvers, status, strict=True) if how == "failed"
+    )
 
 
 def test_a_result_without_its_images_is_missing(tmp_path):
@@ -357,7 +373,17 @@ def test_all_that_determines_a_cell_is_in_its_name():
     assert len(names) == 1 + len(CHANGES)
 
 
-OF_THE_FIT = {"prior", "params", "t_trunc", "seed", "fit_budget", "device", "precision", "compile", "versions"}
+OF_THE_FIT = {
+    "prior",
+    "params",
+    "t_trunc",
+    "seed",
+    "fit_budget",
+    "device",
+    "precision",
+    "compile",
+    "versions",
+}
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -403,7 +429,12 @@ def row(prior="ot", seed=0, seconds=1.0, **changes):
 
 
 def full(seed=0, seconds=10.0, **changes):
-    return row("noise", seed, seconds, **{"t_trunc": 1000, "solver": "ddim", "steps": 50, "nfe": 50, **changes})
+    return row(
+        "noise",
+        seed,
+        seconds,
+        **{"t_trunc": 1000, "solver": "ddim", "steps": 50, "nfe": 50, **changes},
+    )
 
 
 def test_every_column_of_the_contract_is_there():
@@ -414,8 +445,16 @@ def test_every_column_of_the_contract_is_there():
 
 
 def test_speedup_is_over_the_full_chain_of_the_same_seed():
-    """Chains' seconds are shared, the medians of 8 and 24 and of 1.6, 1.6 and 48; the priors' are the seeds' own."""
-    rows = [row(seed=1, seconds=2), full(0, 10), full(1, 30), row(seed=0, seconds=2), row("vae", 1, 60)]
+    """Chains' seconds are shared, the medians of 8 and 24 and of 1.6, 1.6 and 48; the priors' are
+    the seeds' own.
+    """
+    rows = [
+        row(seed=1, seconds=2),
+        full(0, 10),
+        full(1, 30),
+        row(seed=0, seconds=2),
+        row("vae", 1, 60),
+    ]
     found = table.comparison(rows, "ddim", 50)
     assert found.speedup.tolist() == pytest.approx([22 / 2, 1, 1, 18 / 2, 22 / 13.6])
     assert found.seed.tolist() == [1, 0, 1, 0, 1]
@@ -423,7 +462,13 @@ def test_speedup_is_over_the_full_chain_of_the_same_seed():
 
 def test_nothing_but_the_full_chain_is_taken_for_it():
     """Rows that share all but one of what makes the full chain, each before it and each faster."""
-    changes = [{"prior": "ot"}, {"t_trunc": 100}, {"solver": "dpm++"}, {"steps": 5}, {"status": "failed"}]
+    changes = [
+        {"prior": "ot"},
+        {"t_trunc": 100},
+        {"solver": "dpm++"},
+        {"steps": 5},
+        {"status": "failed"},
+    ]
     near = [full(seconds=10, prior_seconds=0.001) | change for change in changes]
     found = table.comparison([*near, full(seconds=10), row(seconds=2)], "ddim", 50)
     assert found.speedup.iloc[-1] == pytest.approx(5)
@@ -431,12 +476,19 @@ def test_nothing_but_the_full_chain_is_taken_for_it():
 
 
 def test_all_steps_of_the_full_chain_are_T():
-    found = table.comparison([full(seconds=3), full(seconds=12, steps=1000, nfe=1000), row(seconds=2)], "ddim", None)
+    found = table.comparison(
+        [full(seconds=3), full(seconds=12, steps=1000, nfe=1000), row(seconds=2)], "ddim", None
+    )
     assert found.speedup.tolist() == pytest.approx([4, 1, 6])
 
 
 def test_without_its_full_chain_a_seed_has_no_speedup_and_the_others_have():
-    rows = [full(0), full(1, status="failed", prior_seconds=None, denoise_seconds=None), row(seed=0), row(seed=1)]
+    rows = [
+        full(0),
+        full(1, status="failed", prior_seconds=None, denoise_seconds=None),
+        row(seed=0),
+        row(seed=1),
+    ]
     found = table.comparison(rows, "ddim", 50)
     assert found.speedup.iloc[[0, 2]].tolist() == pytest.approx([1, 10])
     assert found.speedup.iloc[[1, 3]].isna().all()
@@ -467,7 +519,9 @@ def test_mean_and_students_interval_by_hand():
 
 @settings(max_examples=20, deadline=None)
 @given(
-    st.lists(st.integers(-1000, 1000).map(lambda k: k / 8), min_size=2, max_size=6).filter(lambda v: len(set(v)) > 1)
+    st.lists(st.integers(-1000, 1000).map(lambda k: k / 8), min_size=2, max_size=6).filter(
+        lambda v: len(set(v)) > 1
+    )
 )
 def test_the_interval_is_scipys(values):
     rows = [row(seed=s, kid=v) for s, v in enumerate(values)]
@@ -539,7 +593,9 @@ def test_tables_of_nothing_have_their_columns():
 
 def test_all_steps_and_their_number_are_one_setting():
     """Else one seed counts twice in summary.csv, with an interval of its own."""
-    config = make_config(overrides={"priors": "gaussian", "t_trunc": "100", "steps": "all,100"}, sets=["controls=[]"])
+    config = make_config(
+        overrides={"priors": "gaussian", "t_trunc": "100", "steps": "all,100"}, sets=["controls=[]"]
+    )
     cell = make_plan(config).cells[-1]
     assert (cell.prior, cell.t_trunc) == ("gaussian", 100)
     taken = [(solver, cell.t_trunc if steps is None else steps) for solver, steps in cell.solvers]
@@ -572,25 +628,37 @@ def test_a_chain_costs_the_same_whatever_came_before_it():
                                      {"device": "cuda"}, {"concurrency": 2}, {"model_precision": "bf16"}],
                          ids=lambda c: next(iter(c)))  # fmt: skip
 def test_another_chain_has_seconds_of_its_own(changes):
-    found = table.comparison([timed(chain=(2,), own=(1,)), timed(chain=(4,), own=(1,), **changes)], "ddim", 50)
+    found = table.comparison(
+        [timed(chain=(2,), own=(1,)), timed(chain=(4,), own=(1,), **changes)], "ddim", 50
+    )
     assert found.denoise_seconds.tolist() == pytest.approx([2 * MS, 4 * MS])
 
 
 def test_the_priors_own_evaluations_are_none_of_the_chains():
-    found = table.comparison([timed(chain=(2,), own=(1,)), timed("vae", (4,), (9,), nfe=8, nfe_prior=2.5)], "ddim", 50)
+    found = table.comparison(
+        [timed(chain=(2,), own=(1,)), timed("vae", (4,), (9,), nfe=8, nfe_prior=2.5)], "ddim", 50
+    )
     assert found.denoise_seconds.tolist() == pytest.approx([3 * MS] * 2)
 
 
 def test_the_interval_is_of_the_pooled_chain_and_the_priors_own_draw():
-    """Quantiles of 1..11 are 2 and 10; the whole draw took longer than its batches say, by its first call."""
-    rows = [timed("ot", range(1, 7), (1, 1.0, 1), prior_seconds=4), timed("vae", range(7, 12), (2, 2))]
+    """Quantiles of 1..11 are 2 and 10; the whole draw took longer than its batches say, by its
+    first call.
+    """
+    rows = [
+        timed("ot", range(1, 7), (1, 1.0, 1), prior_seconds=4),
+        timed("vae", range(7, 12), (2, 2)),
+    ]
     found = table.comparison(rows, "ddim", 50)
     assert found.seconds_low.tolist() == pytest.approx([3 * MS, 4 * MS])
     assert found.seconds_high.tolist() == pytest.approx([14 * MS, 12 * MS])
 
 
 def test_rows_that_settings_are_chosen_by_share_the_seconds_and_measure_none():
-    rows = [timed("ot", (2, 3, 4), (1,)), row(split="validation", denoise_seconds=MS * 99, prior_seconds=MS)]
+    rows = [
+        timed("ot", (2, 3, 4), (1,)),
+        row(split="validation", denoise_seconds=MS * 99, prior_seconds=MS),
+    ]
     found = table.comparison(rows, "ddim", 50)
     assert found.denoise_seconds.tolist() == pytest.approx([3 * MS] * 2)
     assert found.seconds_low.isna().tolist() == [False, True]
@@ -602,7 +670,9 @@ def test_seconds_that_vary_are_warned_of_in_one_sentence():
     rows = [timed("ot", wide[:5], (0.01,)), timed("vae", wide[5:], (0.01,), warning="few images"),
             timed("gan", (1, 1.1, 1.2), (0.01, 0.05), solver="ddim"), row(prior="sinf", solver="unipc")]  # fmt: skip
     found = table.comparison(rows, "ddim", 50).warning.fillna("").tolist()
-    assert found[0].startswith("the same work took up to 4.0 times longer in some batches than in others")
+    assert found[0].startswith(
+        "the same work took up to 4.0 times longer in some batches than in others"
+    )
     assert "--exclusive-timing" in found[0]
     assert found[1] == f"few images; {found[0]}"
     assert found[2:] == ["", ""]  # a prior's hundredth of the time may vary as it likes

@@ -35,7 +35,9 @@ def test_runs_of_two_machines_become_one_table(runs):
     assert differences(tables) == []
     found, means, best = fold(tables)
     assert set(found.run) == {a, b}
-    assert len(found[(found.prior == "noise") & (found.split == "test")]) == 1  # the same cell in both counts once
+    assert (
+        len(found[(found.prior == "noise") & (found.split == "test")]) == 1
+    )  # the same cell in both counts once
     ranks = best.dropna(subset="rank").set_index("prior")["rank"].to_dict()
     assert ranks == {"ot": 1, "vae": 2}
     assert means[["fit_seconds", "prior_seconds"]].isna().all(axis=None)
@@ -52,8 +54,13 @@ def test_seeds_from_two_machines_are_averaged(runs):
 
 def test_the_same_seed_from_two_versions_counts_once_and_a_failure_never_hides_it(runs):
     """Another version gives a cell another name; one seed twice is no second seed."""
-    a = runs("a", [row("ot", float("nan"), status="failed", error="no"), row("oracle", 1.0), row("vae", 5.0)])
-    b = runs("b", [row("ot", 4.0, cell="x"), row("oracle", 1.5, cell="y"), row("vae", 6.0, cell="z")])
+    a = runs(
+        "a",
+        [row("ot", float("nan"), status="failed", error="no"), row("oracle", 1.0), row("vae", 5.0)],
+    )
+    b = runs(
+        "b", [row("ot", 4.0, cell="x"), row("oracle", 1.5, cell="y"), row("vae", 6.0, cell="z")]
+    )
     found, means, _ = fold(both(a, b))
     assert means.set_index("prior")[["seeds", "fid"]].to_dict("index") == {
         "oracle": {"seeds": 1, "fid": 1.0}, "vae": {"seeds": 1, "fid": 5.0}, "ot": {"seeds": 1, "fid": 4.0},
@@ -64,7 +71,10 @@ def test_the_same_seed_from_two_versions_counts_once_and_a_failure_never_hides_i
 
 def test_a_table_of_an_earlier_version_lacks_columns_and_is_judged_all_the_same(runs):
     """Its seconds are points, and no prior of it evaluated the model itself or was checked."""
-    path = runs("a", noise(40, 40, ms=4), noise(8, 8, steps=5, ms=6.2), row_pair("ot", 10.0)) + "/comparison.csv"
+    path = (
+        runs("a", noise(40, 40, ms=4), noise(8, 8, steps=5, ms=6.2), row_pair("ot", 10.0))
+        + "/comparison.csv"
+    )
     whole = pd.read_csv(path)
     whole.drop(columns=YOUNGER).to_csv(path, index=False)
     old = read_run(path)
@@ -78,7 +88,9 @@ def test_a_table_of_an_earlier_version_lacks_columns_and_is_judged_all_the_same(
 
 
 def row_pair(prior, fid):
-    return [row(prior, fid, ms=4, prior_seconds=0.0024, split=split) for split in ("test", "validation")]
+    return [
+        row(prior, fid, ms=4, prior_seconds=0.0024, split=split) for split in ("test", "validation")
+    ]
 
 
 def test_excess_is_over_the_oracle_of_all_runs_and_time_stays_at_home(runs):

@@ -1,4 +1,6 @@
-"""Rivals at equal cost, excess, break-even, choices on another split, ranks, flags: by hand, on rows made up for it."""
+"""Rivals at equal cost, excess, break-even, choices on another split, ranks, flags: by hand, on
+rows made up for it.
+"""
 
 from statistics import median
 
@@ -14,7 +16,9 @@ from priorbench.tables.words import in_words
 
 
 def test_the_rival_is_chosen_on_validation_and_reported_on_test():
-    """dpm++ looks better on the test split, dpm++sde on the validation split: the second is the rival."""
+    """dpm++ looks better on the test split, dpm++sde on the validation split: the second is the
+    rival.
+    """
     found = folded(noise(10, 30), noise(20, 15, solver="dpm++sde"), both("ot", 5, 5))
     assert only(found, prior="ot", split="test").relative_nfe == pytest.approx(5 / 20)
 
@@ -45,7 +49,9 @@ def test_what_cannot_be_chosen_without_peeking_is_not():
 
 
 def test_in_equal_time_a_quick_prior_meets_a_rival_with_more_steps():
-    """6 ms with the prior's: the rival may take 6.3, so 5 steps in 6.2 ms count and 10 steps in 9 ms do not."""
+    """6 ms with the prior's: the rival may take 6.3, so 5 steps in 6.2 ms count and 10 steps in 9
+    ms do not.
+    """
     found = folded(
         noise(40, 40, ms=4), noise(8, 8, steps=5, ms=6.2), noise(1, 1, steps=10, ms=9),
         both("ot", 10, 10, ms=4, prior_seconds=0.0024),
@@ -63,7 +69,10 @@ def test_in_equal_time_the_priors_own_time_counts():
 
 
 def test_every_seed_is_compared_with_the_rival_of_its_own():
-    found = folded(*(noise(f, 9, seed=s) for s, f in enumerate((10, 20))), *(both("ot", 5, 5, seed=s) for s in (0, 1)))
+    found = folded(
+        *(noise(f, 9, seed=s) for s, f in enumerate((10, 20))),
+        *(both("ot", 5, 5, seed=s) for s in (0, 1)),
+    )
     mine = found[(found.prior == "ot") & (found.split == "test")]
     assert mine.relative_nfe.tolist() == pytest.approx([0.5, 0.25])
 
@@ -77,7 +86,9 @@ def test_excess_is_over_the_oracle_at_its_best_of_all_starts_at_that_nfe():
         both("ot", 4.5, 4),
     )  # fmt: skip
     assert only(found, prior="ot", split="test").excess == pytest.approx(4.5 - 3.0)
-    assert only(found, prior="oracle", t_trunc=100, steps=3, split="test").excess == pytest.approx(2.5 - 3.0)
+    assert only(found, prior="oracle", t_trunc=100, steps=3, split="test").excess == pytest.approx(
+        2.5 - 3.0
+    )
     assert found[found.split != "test"].excess.isna().all()
 
 
@@ -90,7 +101,12 @@ def test_without_an_oracle_there_is_no_excess():
 
 def test_a_fit_is_earned_back_by_the_time_saved_against_a_rival_as_good():
     """10 s of fit; 3 ms an image against 9 ms of the rival that is as good: 10 / 0.006 samples."""
-    found = folded(noise(40, 40), noise(8, 8, steps=10, ms=9), noise(4, 4, steps=20, ms=18), both("ot", 8.5, 8.5))
+    found = folded(
+        noise(40, 40),
+        noise(8, 8, steps=10, ms=9),
+        noise(4, 4, steps=20, ms=18),
+        both("ot", 8.5, 8.5),
+    )
     assert only(found, prior="ot", split="test").break_even == pytest.approx(10 / 0.006)
 
 
@@ -121,9 +137,18 @@ def test_nothing_is_earned_back_where_no_rival_is_as_good():
         ({"noise_xt": 1.2}, "more noise than x_100"),
         ({"noise_xt": 1.2, "noise_se": 0.1}, ""),
         ({"noise_xt": 1.3, "stored_train": 0.9}, "more noise than x_100"),
-        ({"noise_xt": 1.1, "stored_train": 0.9}, "memorises training images; more noise than x_100"),
-        ({"noise_xt": 1.3, "stored_test": 0.9, "emits": "x_0"}, "holds test images; more noise than x_100"),
-        ({"noise_xt": 1.2, "authenticity": 0.1}, "memorises training images; more noise than x_100"),
+        (
+            {"noise_xt": 1.1, "stored_train": 0.9},
+            "memorises training images; more noise than x_100",
+        ),
+        (
+            {"noise_xt": 1.3, "stored_test": 0.9, "emits": "x_0"},
+            "holds test images; more noise than x_100",
+        ),
+        (
+            {"noise_xt": 1.2, "authenticity": 0.1},
+            "memorises training images; more noise than x_100",
+        ),
     ],
 )
 def test_flags(changes, flag):
@@ -131,13 +156,17 @@ def test_flags(changes, flag):
 
 
 def test_copies_that_the_frozen_model_makes_are_not_the_priors():
-    """Where even unseen images come out as near to training images, authenticity says nothing about the prior."""
+    """Where even unseen images come out as near to training images, authenticity says nothing about
+    the prior.
+    """
     rows = [row("ot", 1, authenticity=0.3), row("oracle", 1, authenticity=0.32)]
     assert only(folded(rows), prior="ot").flag == ""
 
 
 def test_a_failed_row_is_judged_by_nothing():
-    found = judged(table.comparison([row("ot", float("nan"), status="failed", error="no")], "dpm++", 3))
+    found = judged(
+        table.comparison([row("ot", float("nan"), status="failed", error="no")], "dpm++", 3)
+    )
     assert found.flag[0] == ""
     assert found[["excess", "relative_nfe", "relative_time", "break_even"]].isna().all(axis=None)
 
@@ -155,12 +184,18 @@ def test_the_best_setting_is_chosen_on_validation_and_reported_on_test():
 
 def test_the_oracle_is_chosen_on_the_training_split():
     found = chosen(both("oracle", 1, 9, t_trunc=100), both("oracle", 7, 2, t_trunc=200))
-    assert (only(found, prior="oracle").t_trunc, only(found, prior="oracle").chosen_on) == (200, "train")
+    assert (only(found, prior="oracle").t_trunc, only(found, prior="oracle").chosen_on) == (
+        200,
+        "train",
+    )
 
 
 def test_overlapping_intervals_share_a_rank():
     """Half-widths of three seeds v - 0.1, v, v + 0.1: 4.30 * 0.1 / sqrt(3) = 0.25."""
-    seeds = {p: three_seeds(p, (v - 0.1, v, v + 0.1), v) for p, v in {"ot": 1.0, "vae": 1.4, "gan": 1.8}.items()}
+    seeds = {
+        p: three_seeds(p, (v - 0.1, v, v + 0.1), v)
+        for p, v in {"ot": 1.0, "vae": 1.4, "gan": 1.8}.items()
+    }
     found = chosen(*seeds.values(), three_seeds("oracle", (0.1, 0.2, 0.3), 1))
     ranks = {p: only(found, prior=p)["rank"] for p in seeds}
     assert ranks == {"ot": 1, "vae": 1, "gan": 2}
@@ -176,19 +211,26 @@ def test_the_verdict_is_undecided_where_intervals_overlap():
         "ot": "yes", "vae": "undecided", "gan": "no",
     }  # fmt: skip
     words = in_words(found)
-    assert words[0].startswith("ot against the best solver from pure noise: at equal NFE wins at NFE 3")
+    assert words[0].startswith(
+        "ot against the best solver from pure noise: at equal NFE wins at NFE 3"
+    )
     assert "First at NFE 3: ot." in words
     assert any("gan" in w and "at equal NFE loses at NFE 3" in w for w in words)
 
 
 def test_of_one_seed_equal_time_is_judged_by_the_interval_of_the_rival_in_that_time():
-    """Three steps of dpm++ take more time than three of unipc, two no more; half-widths are 1.96 * 0.1."""
+    """Three steps of dpm++ take more time than three of unipc, two no more; half-widths are 1.96 *
+    0.1.
+    """
     found = chosen(
         noise(4, 4, ms=9), noise(10, 10, steps=2, ms=3), both("gan", 3.8, 3.8, ms=9),
         both("ot", 9.7, 9.7, solver="unipc"), both("vae", 9.5, 9.5, solver="unipc"),
     )  # fmt: skip
     three = found[found.nfe == 3]
-    assert {p: only(three, prior=p).beats_noise for p in ("ot", "gan")} == {"ot": "no", "gan": "undecided"}
+    assert {p: only(three, prior=p).beats_noise for p in ("ot", "gan")} == {
+        "ot": "no",
+        "gan": "undecided",
+    }
     assert {p: only(three, prior=p).beats_noise_in_time for p in ("ot", "vae", "gan")} == {
         "ot": "undecided", "vae": "yes", "gan": "undecided",
     }  # fmt: skip
@@ -216,10 +258,16 @@ def test_a_prior_that_evaluates_the_model_meets_rivals_and_oracles_of_as_many():
 
 
 def test_the_nfe_of_a_setting_is_the_most_of_its_seeds():
-    own = [r for s, nfe in enumerate((4, 5)) for r in both("ot", 4, 4, seed=s, nfe=nfe, nfe_prior=nfe - 3.0)]
+    own = [
+        r
+        for s, nfe in enumerate((4, 5))
+        for r in both("ot", 4, 4, seed=s, nfe=nfe, nfe_prior=nfe - 3.0)
+    ]
     rivals = [r for s in (0, 1) for r in noise(40, 40, seed=s) + noise(8, 8, steps=5, seed=s)]
     found = folded(own, rivals)
-    assert found[(found.prior == "ot") & (found.split == "test")].relative_nfe.tolist() == pytest.approx([0.5, 0.5])
+    assert found[
+        (found.prior == "ot") & (found.split == "test")
+    ].relative_nfe.tolist() == pytest.approx([0.5, 0.5])
     mine = only(chosen(own, rivals), prior="ot")
     assert (mine.nfe, mine.seeds, mine.steps) == (5, 2, 3)
 
@@ -234,7 +282,9 @@ def batches(*ms, own=0.3):
 
 
 def test_a_rival_that_cannot_be_shown_to_take_longer_is_one():
-    """Five steps take 5 ms in the middle and 3.4 in the quickest tenth, three steps up to 4: nobody knows."""
+    """Five steps take 5 ms in the middle and 3.4 in the quickest tenth, three steps up to 4: nobody
+    knows.
+    """
     busy = folded(noise(40, 40, **batches(2, 3, 4)), noise(8, 8, steps=5, **batches(3, 5, 9)),
                   both("ot", 10, 10, **batches(2, 3, 4)))  # fmt: skip
     assert only(busy, prior="ot", split="test").relative_time == pytest.approx(10 / 8)
@@ -244,7 +294,9 @@ def test_a_rival_that_cannot_be_shown_to_take_longer_is_one():
 
 
 def test_a_rival_whose_seconds_vary_need_not_use_half_of_the_rows():
-    """3.3 ms in the middle are half of 5.9, but 2.3 are not half of 6.9: the next slower one counts too."""
+    """3.3 ms in the middle are half of 5.9, but 2.3 are not half of 6.9: the next slower one counts
+    too.
+    """
     slow = both("ot", 2, 2, **batches(2, 3, 4, own=2.9))
     found = folded(noise(8, 8, **batches(2, 3, 4)), noise(1, 1, steps=100, **batches(40)), slow)
     assert only(found, prior="ot", split="test").relative_time == pytest.approx(2)
@@ -252,14 +304,24 @@ def test_a_rival_whose_seconds_vary_need_not_use_half_of_the_rows():
 
 def test_a_fit_is_not_earned_back_by_seconds_that_may_not_be_saved():
     rivals = noise(8, 8, steps=5, **batches(3, 5, 9))
-    busy = folded(noise(40, 40, **batches(2, 3, 4)), rivals, both("ot", 8.5, 8.5, **batches(2, 3, 4)))
+    busy = folded(
+        noise(40, 40, **batches(2, 3, 4)), rivals, both("ot", 8.5, 8.5, **batches(2, 3, 4))
+    )
     assert only(busy, prior="ot", split="test").break_even == float("inf")
-    quiet = folded(noise(40, 40, **batches(3)), noise(8, 8, steps=5, **batches(5)), both("ot", 8.5, 8.5, **batches(3)))
+    quiet = folded(
+        noise(40, 40, **batches(3)),
+        noise(8, 8, steps=5, **batches(5)),
+        both("ot", 8.5, 8.5, **batches(3)),
+    )
     assert only(quiet, prior="ot", split="test").break_even == pytest.approx(10 / 0.002)
 
 
 def test_a_table_of_an_earlier_version_is_judged_by_its_points():
-    found = folded(noise(40, 40, ms=4), noise(8, 8, steps=5, ms=6.2), both("ot", 10, 10, ms=4, prior_seconds=0.0024))
+    found = folded(
+        noise(40, 40, ms=4),
+        noise(8, 8, steps=5, ms=6.2),
+        both("ot", 10, 10, ms=4, prior_seconds=0.0024),
+    )
     old = found.assign(seconds_low=float("nan"), seconds_high=float("nan"), nfe_prior=float("nan"))
     again = judged(old)
     assert again.relative_time.tolist() == pytest.approx(found.relative_time.tolist(), nan_ok=True)
@@ -274,10 +336,16 @@ def test_one_seed_ranks_nobody_and_calls_nobody_first():
     assert found["rank"].isna().all()
     assert only(found, prior="ot").beats_noise == "yes"
     words = in_words(found)
-    assert words[0].startswith("ot (this fit) against the best solver from pure noise: at equal NFE wins at NFE 3")
+    assert words[0].startswith(
+        "ot (this fit) against the best solver from pure noise: at equal NFE wins at NFE 3"
+    )
     assert not any("First" in said for said in words)
 
 
 def test_a_prior_of_one_seed_is_not_ranked_among_those_of_several():
-    found = chosen(three_seeds("ot", (1, 1.1, 1.2), 1), three_seeds("vae", (5, 5.1, 5.2), 5), both("gan", 0.1, 0.1))
+    found = chosen(
+        three_seeds("ot", (1, 1.1, 1.2), 1),
+        three_seeds("vae", (5, 5.1, 5.2), 5),
+        both("gan", 0.1, 0.1),
+    )
     assert found.set_index("prior")["rank"].dropna().to_dict() == {"ot": 1, "vae": 2}
