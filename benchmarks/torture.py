@@ -25,7 +25,7 @@ import pandas as pd
 from rich.console import Console
 
 from priorbench.store.results import read_result
-from priorbench.tables.columns import MEASURED_IN_TIME
+from priorbench.tables.columns import VARIES
 
 CELLS = 24
 SETTINGS = {
@@ -60,7 +60,7 @@ def results(folder: Path) -> dict[Path, tuple[int, int]]:
 
 
 def table(folder: Path) -> pd.DataFrame:
-    return pd.read_csv(folder / "comparison.csv").drop(columns=MEASURED_IN_TIME)
+    return pd.read_csv(folder / "comparison.csv").drop(columns=VARIES)
 
 
 def killed(folder: Path, dice: random.Random) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from priorbench.tables.columns import AVERAGED, MEASURED_IN_TIME
+from priorbench.tables.columns import AVERAGED, VARIES
 
 say = Console(width=120, highlight=False).print
 
@@ -52,7 +52,7 @@ def main() -> None:
         )
         say(f"{options.workers} at once: {together:.1f} s, {together / alone:.2f} of that")
         tables = [pd.read_csv(f / "comparison.csv") for f in (one, several)]
-    dropped = {*MEASURED_IN_TIME, "threads", "concurrency"}
+    dropped = {*VARIES, "threads", "concurrency"}
     numbers = [c for c in AVERAGED if c not in dropped and tables[0][c].notna().any()]
     first, second = (t[numbers].to_numpy(float) for t in tables)
     apart = np.nanmax(np.abs(first - second) / np.maximum(np.abs(first), 1e-12), axis=0)

@@ -8,9 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .errors import UserError
-from .hookspecs import hookimpl
-
-__version__ = "0.1.0"
+from .hookspecs import Register, hookimpl
+from .version import __version__
 
 _LAZY = {
     "Dataset": "priorbench.data.dataset",
@@ -30,7 +29,27 @@ _LAZY = {
     "run": "priorbench.runner",
 }
 
-__all__ = ["UserError", "__version__", "hookimpl", *sorted(_LAZY)]
+__all__ = [
+    "EMA",
+    "Dataset",
+    "FitRun",
+    "FrozenDiffusion",
+    "Measured",
+    "Pushforward",
+    "Register",
+    "TruncPrior",
+    "TruncatedMarginal",
+    "UserError",
+    "__version__",
+    "add_plugin",
+    "cosine",
+    "decoder",
+    "encoder",
+    "hookimpl",
+    "load_prior",
+    "randn",
+    "run",
+]
 
 if TYPE_CHECKING:
     from .data.dataset import Dataset

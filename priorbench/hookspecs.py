@@ -12,7 +12,7 @@ import pluggy
 #: The version of this interface: hooks, TruncPrior, TruncatedMarginal, FitRun and the other public
 #: names. The second number rises when something is added, the first when something that a plugin
 #: may rely on changes or goes.
-INTERFACE = "1.0"
+INTERFACE = "1.1"
 
 hookspec = pluggy.HookspecMarker("priorbench")
 hookimpl = pluggy.HookimplMarker("priorbench")

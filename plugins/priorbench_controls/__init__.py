@@ -1,10 +1,10 @@
 """Controls: priors that are no contenders but keep the table honest."""
 
-from priorbench import hookimpl
+from priorbench import Register, hookimpl
 
 
 @hookimpl
-def register_priors(register):  # type: ignore[no-untyped-def]
+def register_priors(register: Register) -> None:
     register(
         "noise",
         "priorbench_controls.prior:NoisePrior",

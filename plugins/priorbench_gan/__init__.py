@@ -1,10 +1,10 @@
 """The generative adversarial network as a prior."""
 
-from priorbench import hookimpl
+from priorbench import Register, hookimpl
 
 
 @hookimpl
-def register_priors(register):  # type: ignore[no-untyped-def]
+def register_priors(register: Register) -> None:
     register(
         "gan", "priorbench_gan.prior:GANPrior", summary="GAN with R1 penalty and averaged generator"
     )

@@ -1,10 +1,10 @@
 """The Gaussian prior, moment-matched in closed form: the least that any learned prior has to beat."""
 
-from priorbench import hookimpl
+from priorbench import Register, hookimpl
 
 
 @hookimpl
-def register_priors(register):  # type: ignore[no-untyped-def]
+def register_priors(register: Register) -> None:
     register(
         "gaussian",
         "priorbench_gaussian.prior:GaussianPrior",

@@ -9,9 +9,9 @@ diffuses x_0, and the diffused law is again such a mixture: nothing is lost by f
 import torch
 from torch import Tensor
 
-from priorbench import FitRun, TruncatedMarginal, TruncPrior, hookimpl, randn
+from priorbench import FitRun, Register, TruncatedMarginal, TruncPrior, hookimpl, randn
 
-priorbench_interface = "1.0"
+priorbench_interface = "1.1"
 
 
 class MixturePrior(TruncPrior):
@@ -85,7 +85,7 @@ class MixturePrior(TruncPrior):
 
 
 @hookimpl
-def register_priors(register):  # type: ignore[no-untyped-def]
+def register_priors(register: Register) -> None:
     register(
         "mixture",
         "priorbench_mixture:MixturePrior",

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from priorbench import hookimpl
+from priorbench import Register, hookimpl
 
 __all__ = ["sliced_wasserstein"]
 
 
 @hookimpl
-def register_priors(register):  # type: ignore[no-untyped-def]
+def register_priors(register: Register) -> None:
     register(
         "ot",
         "priorbench_ot.prior:OTPrior",

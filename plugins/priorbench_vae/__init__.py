@@ -1,10 +1,10 @@
 """The variational autoencoder as a prior."""
 
-from priorbench import hookimpl
+from priorbench import Register, hookimpl
 
 
 @hookimpl
-def register_priors(register):  # type: ignore[no-untyped-def]
+def register_priors(register: Register) -> None:
     register(
         "vae",
         "priorbench_vae.prior:VAEPrior",

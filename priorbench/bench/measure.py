@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import __version__
 from ..data.dataset import to_bytes, to_float
 from ..diffusion.process import generator_for
 from ..metrics.fid_infinity import fid_at_infinity
@@ -25,6 +24,7 @@ from ..plugin_manager import load_plugins
 from ..prior import TruncPrior
 from ..tables.columns import COLUMNS
 from ..task import JUDGED, Task
+from ..version import __version__
 from .timing import timed
 
 TIMINGS = 3  # at least so many timed batches of a chain, of which the median counts

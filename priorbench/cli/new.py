@@ -9,11 +9,11 @@ from string import Template
 
 import click
 
-from .. import __version__
 from ..errors import UserError
 from ..files import write_atomically
 from ..hookspecs import INTERFACE
 from ..plugin_manager import load_plugins
+from ..version import __version__
 
 TEMPLATES = {
     "pyproject.toml": "pyproject.toml.txt",

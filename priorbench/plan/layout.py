@@ -8,12 +8,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..diffusion.solvers import respace
 from ..errors import UserError
 from ..plugin_manager import Registration, load_plugins
 from ..prior import parameter_defaults
 from ..task import Source, default_for, forget_changed, load_data, load_task
+from ..version import __version__
 from .choice import Choice
 from .config import RunConfig
 from .mistakes import problems_of

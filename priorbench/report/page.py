@@ -18,10 +18,10 @@ from typing import Any
 
 import pandas as pd
 
-from .. import __version__
 from ..files import write_atomically
 from ..tables.columns import LABEL
 from ..tables.words import floor, named, warnings
+from ..version import __version__
 from .gather import Report, Run, gather
 from .model import Figure
 

@@ -6,22 +6,23 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import UserError
-from .columns import COLUMNS, PLACE, SECONDS, SEVERAL
+from .columns import (
+    COLUMNS,
+    DIGESTS,
+    MACHINE,
+    PLACE,
+    SAME,
+    SECONDS,
+    SEVERAL,
+    TEXT,
+    YOUNGER,
+    choosing,
+    reported,
+    succeeded,
+)
 from .fold import summary
 from .selection import best, judged
 
-# Figures are comparable only where all of these agree.
-SAME = [
-    "dataset", "dataset_sha256", "backbone_sha256", "T", "extractor", "n_samples", "concurrency", "model_precision",
-    "fit_budget",
-]  # fmt: skip
-MACHINE = ["device", "threads"]
-TEXT = ["params", "error", "warning", "flag", "failed_checks", "fit_budget"]
-DIGESTS = ["dataset_sha256", "backbone_sha256", "cell"]
-# What tables of earlier versions lack and can be folded without.
-YOUNGER = [
-    "nfe_prior", "seconds_low", "seconds_high", "fid_floor_se", "stored_se", "neighbour_ratio_se", "failed_checks",
-]  # fmt: skip
 _NEEDED = [name for name in COLUMNS if name not in YOUNGER]
 _ROW = [*PLACE, "seed", "split"]
 
@@ -55,16 +56,12 @@ def differences(tables: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:
     """
     found = []
     for column in SAME:
-        chosen = [
-            (name, t[t.split == "test"] if column == "n_samples" else t) for name, t in tables
-        ]
+        chosen = [(name, reported(t) if column == "n_samples" else t) for name, t in tables]
         found += _unlike(column, chosen)
     for full in (False, True):  # earlier versions scored t_trunc = T by more samples than the rest
-        choosing = [
-            (name, t[(t.split != "test") & ((t.t_trunc == t["T"]) == full)]) for name, t in tables
-        ]
+        scored = [(name, choosing(t[(t.t_trunc == t["T"]) == full])) for name, t in tables]
         found += _unlike(
-            "n_samples", [(f"{name} (choosing split)", t) for name, t in choosing if len(t)]
+            "n_samples", [(f"{name} (choosing split)", t) for name, t in scored if len(t)]
         )
     splits = {name: ", ".join(sorted(t.split.unique())) for name, t in tables}
     if any("test" not in t.split.unique() for _, t in tables):
@@ -96,7 +93,7 @@ def fold(
     rows. Seconds of unlike devices have no mean: they are left out of the summary then.
     """
     table = pd.concat([t.assign(run=name) for name, t in tables], ignore_index=True)
-    good = table[table.status == "ok"]
+    good = succeeded(table)
     table = table.drop(good.index[good.duplicated(_ROW)]).reset_index(drop=True)
     timed = table[["relative_time", "break_even"]]
     table = judged(table)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from .columns import WHERE
+from .columns import WHERE, reported, succeeded
 
 STORED = 0.2  # an index of stored images from which on a prior is flagged, if it is three standard errors too
 NEARER = 1.15  # by such a factor samples have to be nearer to a split than unseen images, or any that are far, are
@@ -24,7 +24,7 @@ def of_oracles(table: pd.DataFrame) -> dict[Any, tuple[float, float]]:
     """What the frozen model makes of unseen images: authenticity and neighbour ratio by t_trunc,
     solver and steps.
     """
-    good = table[(table.status == "ok") & (table.split == "test") & (table.prior == "oracle")]
+    good = reported(succeeded(table[table.prior == "oracle"]))
     means = good.groupby(WHERE)[["authenticity", "neighbour_ratio"]].mean()
     return {row.Index: (row.authenticity, row.neighbour_ratio) for row in means.itertuples()}
 

@@ -11,12 +11,14 @@ from .columns import (
     AVERAGED,
     CLOCK,
     COLUMNS,
-    OF_THE_RUN,
     PLACE,
     SECONDS,
     SETTING,
     SEVERAL,
+    SHARED,
     STANDARD_ERROR,
+    reported,
+    succeeded,
 )
 from .seconds import shared
 from .selection import judged
@@ -42,9 +44,8 @@ def comparison(
         & (table.t_trunc == table["T"])
         & (table.solver == full_solver)
         & (table.steps == (full_steps or table["T"]))
-        & (table.split == "test")
-        & (table.status == "ok")
     ]
+    full = reported(succeeded(full))
     reference = full.groupby("seed").first()
     seconds = table.seed.map(reference.prior_seconds + reference.denoise_seconds)
     alike = [table[c] == table.seed.map(reference[c]) for c in CLOCK]
@@ -66,7 +67,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     """
     found = []
     columns = [*AVERAGED, *(c for c in table.columns if c not in COLUMNS)]
-    good = table[table.status == "ok"]
+    good = succeeded(table)
     good = good.assign(nfe=good.groupby(PLACE, dropna=False).nfe.transform("max"))
     for keys, group in good.groupby(SETTING, dropna=False, sort=False):
         row: dict[str, Any] = dict(zip(SETTING, keys, strict=True)) | {"seeds": len(group)}
@@ -98,7 +99,7 @@ def interval(group: pd.DataFrame, name: str) -> tuple[float, float, float]:
     half = float("nan")
     if not -math.inf < mean < math.inf:  # a break-even that is never reached
         return mean, half, half
-    if counted > 1 and name not in OF_THE_RUN:
+    if counted > 1 and name not in SHARED:
         half = float(stats.t.ppf(0.975, counted - 1) * values.std(ddof=1) / counted**0.5)
         if (
             name == "fid_inf"

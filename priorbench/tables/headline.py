@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from .columns import PLACE, Row
+from .columns import PLACE, Row, contenders, reported, succeeded
 from .flags import unfair
 from .selection import Chosen
 from .words import earned, plus_minus, times, where
@@ -32,18 +32,16 @@ class Headline:
 
 def headline(table: pd.DataFrame, best: pd.DataFrame) -> Headline:
     """The verdict of comparison.csv and best.csv."""
-    contenders = table[(~table.control.astype(bool)) & (table.split == "test")]
-    if not len(contenders):
+    ranked = reported(contenders(table))
+    if not len(ranked):
         return Headline("No verdict: there is no contender in this run.")
-    if not (contenders.status == "ok").any():
+    if not len(succeeded(ranked)):
         return Headline("No verdict: every contender failed.")
-    rows: list[Row] = (
-        best[~best.control.astype(bool)].fillna({"params": "", "flag": ""}).to_dict("records")
-    )
+    rows: list[Row] = contenders(best).fillna({"params": "", "flag": ""}).to_dict("records")
     if not rows:
         return Headline(
             "No verdict: settings were not chosen on a split of their own.",
-            remark=_peeked(contenders),
+            remark=_peeked(ranked),
         )
     fair = [row for row in rows if not unfair(row["flag"])]
     if not fair:
@@ -141,11 +139,10 @@ def _one_seed(row: Row) -> str:
     return "One seed neither tells what other fits would score nor ranks the priors; --seeds 3 or more would."
 
 
-def _peeked(contenders: pd.DataFrame) -> str:
+def _peeked(ranked: pd.DataFrame) -> str:
     """What can be said all the same, with what is wrong with it."""
-    good = contenders[(contenders.status == "ok") & ~contenders.flag.map(unfair)].dropna(
-        subset="fid"
-    )
+    good = succeeded(ranked)
+    good = good[~good.flag.map(unfair)].dropna(subset="fid")
     if not len(good):
         return "Every contender is flagged."
     row = good.loc[good.fid.idxmin()].to_dict()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from .columns import ADDED, BEST, CLOCK, PLACE
+from .columns import ADDED, BEST, CLOCK, PLACE, choosing, reported, succeeded
 from .flags import cheats, flag_of, of_oracles, unfair
 
 SAME_TIME = 1.05  # a rival may take so many times the row's seconds
@@ -31,10 +31,10 @@ class Chosen:
         self.failed: dict[Any, int] = (
             table[table.status != "ok"].groupby(PLACE).seed.nunique().to_dict()
         )
-        table = table[table.status == "ok"]
+        table = succeeded(table)
         clocks = [c for c in (*CLOCK, "run") if c in table]
         self.one_clock = len(table[clocks].drop_duplicates()) <= 1
-        test = table[table.split == "test"]
+        test = reported(table)
         point = test.prior_seconds + test.denoise_seconds
         self.seconds, self._least, self._most = (
             seconds.groupby([test[c] for c in PLACE]).mean().to_dict()
@@ -42,9 +42,7 @@ class Chosen:
         )
         self.settings = test.groupby(PLACE, sort=False).agg({"nfe": "max", "T": "first"})
         self.settings["control"] = test.groupby(PLACE, sort=False).control.first().astype(bool)
-        self.score: dict[Any, float] = (
-            table[table.split != "test"].groupby(PLACE).fid.mean().to_dict()
-        )
+        self.score: dict[Any, float] = choosing(table).groupby(PLACE).fid.mean().to_dict()
         self.reported: dict[Any, float] = test.groupby(PLACE).fid.mean().to_dict()
         self._fid = test.groupby([*PLACE, "seed"]).fid.mean().to_dict()
         self._nfe: dict[Any, int] = self.settings.nfe.astype(int).to_dict()
@@ -165,8 +163,8 @@ def best(table: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     """
     known = Chosen(table)
     means = summary.assign(params=summary.params.fillna(""))
-    means = means[means.split == "test"].set_index(PLACE)
-    splits = table[table.split != "test"].groupby("prior").split.first()
+    means = reported(means).set_index(PLACE)
+    splits = choosing(table).groupby("prior").split.first()
     caught = cheats(table)
     found = []
     for nfe in sorted(set(known.settings.nfe.astype(int))):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from .columns import LABEL, Row
+from .columns import LABEL, Row, contenders
 
 
 def where(row: Row) -> str:
@@ -74,9 +74,9 @@ def in_words(best: pd.DataFrame) -> list[str]:
 
     Of one seed it is about this fit alone.
     """
-    contenders = best[~best.control.astype(bool)]
+    ranked = contenders(best)
     sentences = []
-    for (prior, params), rows in contenders.groupby(LABEL, sort=False):
+    for (prior, params), rows in ranked.groupby(LABEL, sort=False):
         name = named(prior, params) + (" (this fit)" if (rows.seeds == 1).any() else "")
         name += " (flagged)" if (rows.flag.fillna("") != "").any() else ""
         parts = []
@@ -92,7 +92,7 @@ def in_words(best: pd.DataFrame) -> list[str]:
             parts += [f"{cost} {', '.join(said)}"] if said else []
         if parts:
             sentences.append(f"{name} against the best solver from pure noise: {'; '.join(parts)}.")
-    for nfe, rows in contenders.groupby("nfe"):
+    for nfe, rows in ranked.groupby("nfe"):
         names = [named(r.prior, r.params) for r in rows[rows["rank"] == 1].itertuples()]
         tie = " (their intervals overlap)" if len(names) > 1 else ""
         sentences += [f"First at NFE {nfe}: {', '.join(names)}{tie}."] if names else []

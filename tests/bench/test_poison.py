@@ -10,7 +10,7 @@ from priorbench.bench.work import Work
 from priorbench.plan.layout import read_plan
 from priorbench.plugin_files import FILES
 from priorbench.plugin_manager import load_plugins
-from priorbench.tables.columns import MEASURED_IN_TIME
+from priorbench.tables.columns import VARIES
 
 POISON = helpers.FOLDER / "poison.py"
 LABELS = [
@@ -32,7 +32,7 @@ def figures(result):
     """What a cell found, without seconds and names."""
     (row,) = result.rows
     assert row["status"] == "ok", row["error"]
-    return {k: v for k, v in row.items() if k not in (*MEASURED_IN_TIME, *LABELS) and v == v}
+    return {k: v for k, v in row.items() if k not in (*VARIES, *LABELS) and v == v}
 
 
 def plan_of(names):

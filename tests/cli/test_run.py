@@ -26,6 +26,7 @@ from priorbench.plan.reading import make_config
 from priorbench.plugin_manager import load_plugins
 from priorbench.runner import execute
 from priorbench.store.results import Store
+from priorbench.tables import columns
 from priorbench.tables import fold as table
 from priorbench.task import Source, load_task
 
@@ -54,14 +55,14 @@ def done(tmp_path_factory):
 def test_the_table_has_the_contracts_columns_and_a_row_a_cell_and_setting(done):
     folder, found = done
     assert set(CONTRACT) <= set(found.columns)
-    assert list(found.columns) == table.COLUMNS
+    assert list(found.columns) == columns.COLUMNS
     assert (found.status == "ok").all()
     assert [(r.prior, r.params, r.t_trunc, r.nfe, r.control) for r in found.itertuples()] == [
         ("noise", "", 1000, 4, True), ("noise", "", 1000, 2, True), ("gaussian", "", 100, 2, False),
         ("gaussian", "covariance=diagonal", 100, 2, False), ("vae", "iterations=5,width=16", 100, 2, False),
         ("noise", "", 100, 2, True), ("oracle", "", 100, 2, True),
     ]  # fmt: skip
-    measured = found[[c for c in table.AVERAGED if c not in UNKNOWN]]
+    measured = found[[c for c in columns.AVERAGED if c not in UNKNOWN]]
     assert np.isfinite(measured.to_numpy(float)).all()
     on_disk = pd.read_csv(folder / "comparison.csv", keep_default_na=False)
     assert on_disk.shape == found.shape
@@ -124,7 +125,7 @@ def test_the_same_command_gives_the_same_table_and_another_seed_does_not(done, t
     again = small_run(
         tmp_path / "a", priors="gaussian,gaussian[covariance=diagonal],vae[iterations=5,width=16]"
     )
-    same = [c for c in table.COLUMNS if c not in table.MEASURED_IN_TIME]
+    same = [c for c in columns.COLUMNS if c not in columns.VARIES]
     pd.testing.assert_frame_equal(first[same], again[same])
     other = small_run(tmp_path / "b", seed=1)
     assert not set(other.fid) & set(first.fid)

@@ -36,7 +36,7 @@ from priorbench.metrics.loading import load_extractor
 from priorbench.plan.layout import make_plan
 from priorbench.plan.reading import make_config, presets
 from priorbench.prior import parameter_defaults
-from priorbench.tables.columns import MEASURED_IN_TIME
+from priorbench.tables.columns import VARIES
 
 # config.json and scheduler_config.json of google/ddpm-cifar10-32, but for the keys that say which
 # version wrote them.
@@ -255,7 +255,7 @@ def test_a_folder_of_png_and_an_npz_give_identical_results(tmp_path, pipeline):
         )
         for source in ("png", "x.npz")
     ]  # fmt: skip
-    png, npz = (t.drop(columns=[*MEASURED_IN_TIME, "dataset", "cell"]) for t in tables)
+    png, npz = (t.drop(columns=[*VARIES, "dataset", "cell"]) for t in tables)
     pd.testing.assert_frame_equal(png, npz, check_exact=True)
 
 

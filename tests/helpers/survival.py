@@ -4,7 +4,7 @@ import pandas as pd
 
 import priorbench
 from priorbench.runner import Observer
-from priorbench.tables.columns import MEASURED_IN_TIME
+from priorbench.tables.columns import VARIES
 
 from . import FOLDER
 
@@ -12,7 +12,7 @@ FAULTY = FOLDER / "faulty.py"
 SMALL = {
     "full_chain.steps": 2, "rivals": [], "n_validation": 0, "batch_size": 16, "controls": [], "w2_points": 20,
 }  # fmt: skip
-BY_CHANCE = [*MEASURED_IN_TIME, "concurrency", "threads"]
+BY_CHANCE = [*VARIES, "concurrency", "threads"]
 
 
 class Watcher(Observer):

@@ -22,6 +22,7 @@ from priorbench.plan.reading import make_config
 from priorbench.plan.spec import CellResult, CellSpec
 from priorbench.store import results as store_module
 from priorbench.store.results import Store, read_result
+from priorbench.tables import columns
 from priorbench.tables import fold as table
 from priorbench.task import Source
 
@@ -438,10 +439,10 @@ def full(seed=0, seconds=10.0, **changes):
 
 
 def test_every_column_of_the_contract_is_there():
-    assert set(CONTRACT) <= set(table.COLUMNS)
-    assert len(set(table.COLUMNS)) == len(table.COLUMNS)
-    assert list(table.comparison([full(), row()], "ddim", 50).columns) == table.COLUMNS
-    assert set(table.AVERAGED) | set(table.MEASURED_IN_TIME) <= set(table.COLUMNS)
+    assert set(CONTRACT) <= set(columns.COLUMNS)
+    assert len(set(columns.COLUMNS)) == len(columns.COLUMNS)
+    assert list(table.comparison([full(), row()], "ddim", 50).columns) == columns.COLUMNS
+    assert set(columns.AVERAGED) | set(columns.VARIES) <= set(columns.COLUMNS)
 
 
 def test_speedup_is_over_the_full_chain_of_the_same_seed():
@@ -510,7 +511,7 @@ def test_mean_and_students_interval_by_hand():
     """Three seeds: t_{0.975, 2} = 4.302652729911275, standard deviation with the divisor 2."""
     values = [1.0, 2.0, 6.0]
     (found,) = table.summary(pd.DataFrame([row(seed=s, fid=v) for s, v in enumerate(values)]).reindex(
-        columns=table.COLUMNS)).itertuples()  # fmt: skip
+        columns=columns.COLUMNS)).itertuples()  # fmt: skip
     half = 4.302652729911275 * 7**0.5 / 3**0.5
     assert found.seeds == 3
     assert found.fid == pytest.approx(3)
@@ -535,7 +536,7 @@ def test_one_seed_has_no_interval_and_the_file_says_nothing_there():
     found = table.summary(table.comparison([full(), row(fid=2.5)], "ddim", 50))
     assert found.fid.iloc[1] == 2.5
     assert found.seeds.tolist() == [1, 1]
-    for name in table.AVERAGED:
+    for name in columns.AVERAGED:
         assert found[[f"{name}_low", f"{name}_high"]].isna().all(axis=None)
     on_disk = pd.read_csv(io.StringIO(found.to_csv(index=False)), keep_default_na=False, dtype=str)
     assert on_disk.fid.iloc[1] == "2.5"
@@ -585,7 +586,7 @@ def test_different_settings_are_not_averaged(changes):
 
 def test_tables_of_nothing_have_their_columns():
     nothing = table.comparison([], "ddim", 50)
-    assert list(nothing.columns) == table.COLUMNS
+    assert list(nothing.columns) == columns.COLUMNS
     assert len(nothing) == len(table.summary(nothing)) == 0
     failed = table.comparison([row(status="failed")], "ddim", 50)
     assert "seeds" in table.summary(failed).columns
@@ -621,7 +622,7 @@ def test_a_chain_costs_the_same_whatever_came_before_it():
     found = table.comparison(rows, "ddim", 50)
     assert found.denoise_seconds.tolist() == pytest.approx([5.5 * MS] * 3)
     assert found.images_per_second.tolist() == pytest.approx([1000 / 6.5, 1000 / 8.5, 1000 / 6.5])
-    assert list(found.columns) == table.COLUMNS  # the batches are in no table
+    assert list(found.columns) == columns.COLUMNS  # the batches are in no table
 
 
 @pytest.mark.parametrize("changes", [{"solver": "ddim"}, {"nfe": 6}, {"nfe_prior": 0.5}, {"threads": 2},

@@ -7,7 +7,8 @@ from helpers.runs import command
 
 from priorbench import UserError
 from priorbench.tables import fold as table
-from priorbench.tables.compare import YOUNGER, differences, fold, read_run
+from priorbench.tables.columns import YOUNGER
+from priorbench.tables.compare import differences, fold, read_run
 
 
 @pytest.fixture
