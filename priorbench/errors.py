@@ -17,6 +17,11 @@ def printable(text: str) -> str:
     )
 
 
+def one_line(error: BaseException) -> str:
+    """The message of an error, its line breaks made spaces."""
+    return " ".join(str(error).split())
+
+
 def unknown(kind: str, name: str, known: Iterable[str], of: str = "") -> UserError:
     """The error for a name that does not exist (in ``of``), with the nearest one that does (or all
     of them).

@@ -50,16 +50,19 @@ SCHEMA = (
     Column("prior", "The prior, by its registered name.", "setting"),
     Column("params", "The hyperparameters that were set, `a=1,b=2`; empty for the defaults.",
            "setting text"),
-    Column("emits", "What `sample` returns: `x_t`, or `x_0`, which the harness then noises.", "setting"),
-    Column("control", "True for priors that are never ranked: `noise`, `oracle`, `memoriser`.", "setting"),
+    Column("emits", "What `sample` returns: `x_t`, or `x_0`, which the harness then noises.",
+           "setting"),
+    Column("control", "True for priors that are never ranked: `noise`, `oracle`, `memoriser`.",
+           "setting"),
     Column("t_trunc", "Where the chain starts, in noising steps.", "setting"),
     Column("T", "The number of noising steps of the whole chain.", "setting same"),
     Column("alpha_bar", "The share of the signal's variance that is left at t_trunc."),
     Column("solver", "The solver that takes x_{t_trunc} to x_0.", "setting"),
     Column("steps", "The steps of the truncated chain.", "setting"),
-    Column("nfe", "Evaluations of the frozen network for one image, counted: those of the chain plus "
-           "those that the prior made in `sample` (rounded up).", "setting"),
-    Column("nfe_prior", "The prior's own part of `nfe`; 0 for nearly all priors.", "averaged younger"),
+    Column("nfe", "Evaluations of the frozen network for one image, counted: those of the chain "
+           "plus those that the prior made in `sample` (rounded up).", "setting"),
+    Column("nfe_prior", "The prior's own part of `nfe`; 0 for nearly all priors.",
+           "averaged younger"),
     Column("seed", "The seed of the fit and of all draws."),
     Column("split", "`test` rows are reported. `validation` rows (`train` for the oracle) are what "
            "settings are chosen by; of the quality columns they have `fid` alone.", "setting"),
@@ -68,8 +71,9 @@ SCHEMA = (
            "setting same"),
     Column("fid", "Fréchet distance between samples and the images of the split.", "averaged"),
     Column("fid_se", "Standard error of `fid` over new samples, against the same test images."),
-    Column("fid_floor", "FID of `n_samples` training images (all of them, if there are fewer) against "
-           "the test split, the mean of ten draws: what a perfect model would score.", "averaged"),
+    Column("fid_floor", "FID of `n_samples` training images (all of them, if there are fewer) "
+           "against the test split, the mean of ten draws: what a perfect model would score.",
+           "averaged"),
     Column("fid_floor_se", "Standard error of that mean.", "younger"),
     Column("fid_inf", "FID extrapolated to infinitely many images.", "averaged"),
     Column("fid_inf_se", "Standard error of `fid_inf` over new samples and new test images."),
@@ -77,12 +81,12 @@ SCHEMA = (
     Column("precision", "Share of samples that lie among the test images (k nearest neighbours).",
            "averaged"),
     Column("recall", "Share of test images that lie among the samples.", "averaged"),
-    Column("excess", "`fid` minus that of the best oracle row with the same NFE: the prior's part of "
-           "the error.", "averaged"),
-    Column("relative_nfe", "`fid` divided by that of the best solver from pure noise with the same NFE; "
-           "below 1 the prior wins. Empty where there is no such solver.", "averaged"),
-    Column("relative_time", "`fid` divided by that of the best solver from pure noise that is not shown "
-           "to take more than 1.05 times the row's seconds.", "averaged varies"),
+    Column("excess", "`fid` minus that of the best oracle row with the same NFE: the prior's part "
+           "of the error.", "averaged"),
+    Column("relative_nfe", "`fid` divided by that of the best solver from pure noise with the same "
+           "NFE; below 1 the prior wins. Empty where there is no such solver.", "averaged"),
+    Column("relative_time", "`fid` divided by that of the best solver from pure noise that is not "
+           "shown to take more than 1.05 times the row's seconds.", "averaged varies"),
     Column("authenticity", "Share of samples that are not copies of a training image (Alaa et al., "
            "2022).", "averaged"),
     Column("authenticity_test", "The same share of the test images.", "averaged"),
@@ -90,36 +94,38 @@ SCHEMA = (
            "divided by the distance to the nearest test image.", "averaged"),
     Column("neighbour_ratio_validation", "The same of the validation images.", "averaged"),
     Column("neighbour_ratio_se", "Standard error of the difference between the two.", "younger"),
-    Column("stored_train", "Whether what the prior emits was stored from training images: 0 for unseen "
-           "images, 1 for stored ones.", "averaged"),
+    Column("stored_train", "Whether what the prior emits was stored from training images: 0 for "
+           "unseen images, 1 for stored ones.", "averaged"),
     Column("stored_validation", "The same for validation images.", "averaged"),
     Column("stored_test", "The same for test images.", "averaged"),
     Column("stored_se", "The largest standard error of the three.", "younger"),
-    Column("distinct", "Share of what the prior emits that does not repeat another sample.", "averaged"),
-    Column("noise_xt", "Variance of x_{t_trunc} in directions where clean images hardly vary, divided by "
-           "that of real draws.", "averaged"),
+    Column("distinct", "Share of what the prior emits that does not repeat another sample.",
+           "averaged"),
+    Column("noise_xt", "Variance of x_{t_trunc} in directions where clean images hardly vary, "
+           "divided by that of real draws.", "averaged"),
     Column("noise_se", "Standard error that `noise_xt` has for Gaussian noise."),
     Column("flag", "What of the above is wrong beyond chance, in words; usually empty.", "text"),
     Column("failed_checks", "The quick conformance checks that the prior fails; usually empty.",
            "text younger"),
-    Column("sw2_xt", "Sliced W2 between the prior's x_{t_trunc} and fresh held-out draws, in pixel units "
-           "([-1, 1]) times the root of their number.", "averaged"),
-    Column("w2_xt", "Exact W2 between `w2_points` of each, in the same units. It is biased upward, by "
-           "the same amount in every row: compare it with the oracle's.", "averaged"),
-    Column("w2_gaussian_xt", "W2 between the Gaussians with their means and covariances.", "averaged"),
+    Column("sw2_xt", "Sliced W2 between the prior's x_{t_trunc} and fresh held-out draws, in pixel "
+           "units ([-1, 1]) times the root of their number.", "averaged"),
+    Column("w2_xt", "Exact W2 between `w2_points` of each, in the same units. It is biased upward, "
+           "by the same amount in every row: compare it with the oracle's.", "averaged"),
+    Column("w2_gaussian_xt", "W2 between the Gaussians with their means and covariances.",
+           "averaged"),
     Column("sw2_x0", "Sliced W2 between x_0 and the test images.", "averaged"),
     Column("w2_x0", "Exact W2 between x_0 and the test images.", "averaged"),
     Column("w2_gaussian_x0", "W2 between the Gaussians of x_0 and of the test images.", "averaged"),
-    Column("amplification", "`sw2_x0` divided by `sw2_xt` / sqrt(alpha_bar): below 1 the frozen model "
-           "repairs the prior's error, above 1 it amplifies it.", "averaged"),
-    Column("fit_budget", "The seconds or steps given to every learned prior; empty for each prior's own.",
-           "setting same text"),
+    Column("amplification", "`sw2_x0` divided by `sw2_xt` / sqrt(alpha_bar): below 1 the frozen "
+           "model repairs the prior's error, above 1 it amplifies it.", "averaged"),
+    Column("fit_budget", "The seconds or steps given to every learned prior; empty for each "
+           "prior's own.", "setting same text"),
     Column("fit_steps", "Optimiser steps that the fit took.", "averaged"),
     Column("fit_seconds", "Seconds that the fit took.", "averaged seconds varies"),
     Column("prior_seconds", "Seconds per image that the prior took, over the whole draw.",
            "averaged seconds varies"),
-    Column("denoise_seconds", "Seconds per image of the chain: the median over all batches of all cells "
-           "that ran this chain.", "averaged seconds shared varies"),
+    Column("denoise_seconds", "Seconds per image of the chain: the median over all batches of all "
+           "cells that ran this chain.", "averaged seconds shared varies"),
     Column("seconds_low", "The 10 % quantile over batches of both together (test rows).",
            "varies younger"),
     Column("seconds_high", "The 90 % quantile.", "varies younger"),
@@ -127,11 +133,12 @@ SCHEMA = (
            "averaged seconds shared varies"),
     Column("speedup", "Seconds per image of the run's full chain divided by this row's.",
            "averaged shared varies"),
-    Column("break_even", "Images after which the fit has paid for itself, against the quickest solver "
-           "from pure noise with as low an FID; inf: never; empty: none is as good.", "averaged varies"),
+    Column("break_even", "Images after which the fit has paid for itself, against the quickest "
+           "solver from pure noise with as low an FID; inf: never; empty: none is as good.",
+           "averaged varies"),
     Column("parameters", "Parameters of the prior."),
-    Column("peak_memory_mb", "The most memory in use during the cell, in MB: allocated on CUDA, else "
-           "resident in the process.", "averaged seconds varies"),
+    Column("peak_memory_mb", "The most memory in use during the cell, in MB: allocated on CUDA, "
+           "else resident in the process.", "averaged seconds varies"),
     Column("device", "The device that the frozen model ran on."),
     Column("threads", "CPU threads of the process."),
     Column("concurrency", "How many cells ran at once while this one was timed.", "same"),

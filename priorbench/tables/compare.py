@@ -1,11 +1,11 @@
-"""Runs from several machines folded into one table."""
+"""Runs, perhaps from several machines, folded into one table."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 from .columns import (
     COLUMNS,
     DIGESTS,
@@ -23,85 +23,84 @@ from .columns import (
 from .fold import summary
 from .selection import best, judged
 
-_NEEDED = [name for name in COLUMNS if name not in YOUNGER]
-_ROW = [*PLACE, "seed", "split"]
+Named = tuple[str, pd.DataFrame]  # a run's name and its table
+
+NEEDED = [name for name in COLUMNS if name not in YOUNGER]
+RESULT = [*PLACE, "seed", "split"]  # tells two results apart
 
 
-def read_run(path: str | Path, needed: Sequence[str] = _NEEDED) -> pd.DataFrame:
-    """The comparison.csv of a results folder, or the file itself; columns that are not needed may
-    be missing, and are empty then.
+def read_run(path: str | Path, needed: Sequence[str] = NEEDED) -> pd.DataFrame:
+    """The comparison.csv at ``path`` or in that folder.
+
+    Columns that are not ``needed`` may be missing, and are then empty.
+
+    Raises:
+        UserError: if the file cannot be read, or lacks a column that is needed.
     """
     file = Path(path)
     file = file / "comparison.csv" if file.is_dir() else file
     try:
-        table = pd.read_csv(
-            file, dtype=dict.fromkeys([*TEXT, *DIGESTS], str)
-        )  # else 12345678 is a number, 123e4567 too
+        table = pd.read_csv(file, dtype=dict.fromkeys([*TEXT, *DIGESTS], str))
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path} holds no comparison.csv that can be read: {' '.join(str(error).split())}"
+            f"{path} holds no comparison.csv that can be read: {one_line(error)}"
         ) from error
     missing = [name for name in needed if name not in table]
     if missing:
         raise UserError(
-            f"{file} lacks the columns {', '.join(missing[:3])}: it was not written by this version's 'run'"
+            f"{file} lacks the columns {', '.join(missing[:3])}: "
+            "it was not written by this version's 'run'"
         )
-    added = [name for name in table if name not in COLUMNS]
-    return table.reindex(columns=[*COLUMNS, *added]).fillna(dict.fromkeys(TEXT, ""))
+    plugged = [name for name in table if name not in COLUMNS]
+    return table.reindex(columns=[*COLUMNS, *plugged]).fillna(dict.fromkeys(TEXT, ""))
 
 
-def differences(tables: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:
-    """What keeps the runs from being ranked in one table, a sentence a column; empty if nothing
-    does.
-    """
+def differences(tables: Sequence[Named]) -> list[str]:
+    """Why the runs cannot be ranked in one table, a sentence for each column; usually empty."""
     found = []
     for column in SAME:
-        chosen = [(name, reported(t) if column == "n_samples" else t) for name, t in tables]
-        found += _unlike(column, chosen)
-    for full in (False, True):  # earlier versions scored t_trunc = T by more samples than the rest
-        scored = [(name, choosing(t[(t.t_trunc == t["T"]) == full])) for name, t in tables]
-        found += _unlike(
-            "n_samples", [(f"{name} (choosing split)", t) for name, t in scored if len(t)]
-        )
-    splits = {name: ", ".join(sorted(t.split.unique())) for name, t in tables}
+        compared = [(name, reported(t) if column == "n_samples" else t) for name, t in tables]
+        found += _difference(column, compared)
+    # Earlier versions chose t_trunc = T by more samples than the rest.
+    for full in (False, True):
+        scored = [
+            (f"{name} (choosing split)", choosing(t[(t.t_trunc == t["T"]) == full]))
+            for name, t in tables
+        ]
+        found += _difference("n_samples", [(name, t) for name, t in scored if len(t)])
     if any("test" not in t.split.unique() for _, t in tables):
-        found.append(
-            "column 'split' differs: " + "; ".join(f"{v} in {name}" for name, v in splits.items())
-        )
+        found.append(_sentence("split", tables))
     return list(dict.fromkeys(found))
 
 
-def _unlike(column: str, tables: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:
-    if len({v for _, t in tables for v in t[column].unique()}) < 2:
-        return []
-    values = {
-        name: ", ".join(str(v) for v in sorted(t[column].unique(), key=str)) for name, t in tables
-    }
-    return [
-        f"column {column!r} differs: " + "; ".join(f"{v} in {name}" for name, v in values.items())
-    ]
+def _difference(column: str, tables: Sequence[Named]) -> list[str]:
+    values = {value for _, t in tables for value in t[column].unique()}
+    return [_sentence(column, tables)] if len(values) > 1 else []
 
 
-def fold(
-    tables: Sequence[tuple[str, pd.DataFrame]],
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def _sentence(column: str, tables: Sequence[Named]) -> str:
+    values = {name: ", ".join(map(str, sorted(t[column].unique(), key=str))) for name, t in tables}
+    listed = "; ".join(f"{value} in {name}" for name, value in values.items())
+    return f"column {column!r} differs: {listed}"
+
+
+def fold(tables: Sequence[Named]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """One comparison of all rows, its summary and its best settings.
 
-    A setting and seed that several runs have count once, as they stand in the first run in which
-    they did not fail. speedup, relative_time and break_even stay what each run measured by its own
-    rivals on its own machine; excess and relative_nfe, which know no clock, are taken over all
-    rows. Seconds of unlike devices have no mean: they are left out of the summary then.
+    A result that several runs have counts once, as it stands in the first run where it did not
+    fail. speedup, relative_time and break_even stay as each run measured them, against its own
+    rivals on its own machine. excess and relative_nfe depend on no clock and are computed over all
+    rows. Seconds from different devices have no mean, and are left out of the summary.
     """
     table = pd.concat([t.assign(run=name) for name, t in tables], ignore_index=True)
     good = succeeded(table)
-    table = table.drop(good.index[good.duplicated(_ROW)]).reset_index(drop=True)
+    table = table.drop(good.index[good.duplicated(RESULT)]).reset_index(drop=True)
     timed = table[["relative_time", "break_even"]]
     table = judged(table)
     table[["relative_time", "break_even"]] = timed
     averaged = table.drop(columns="run")
     if len(table[MACHINE].drop_duplicates()) > 1:
-        averaged = averaged.assign(
-            **dict.fromkeys(MACHINE, SEVERAL), **dict.fromkeys(SECONDS, float("nan"))
-        )
+        unknown = dict.fromkeys(SECONDS, float("nan"))
+        averaged = averaged.assign(**dict.fromkeys(MACHINE, SEVERAL), **unknown)
     means = summary(averaged)
     return table, means, best(table, means)

@@ -1,4 +1,8 @@
-"""Flags: what a prior is caught at, and which of it keeps a setting from winning."""
+"""Flags: what a prior is caught doing, and which flags keep a setting from winning.
+
+Thresholds are in units of the noise where a column has a standard error. Comparisons with NaN are
+false, so a figure that is missing flags nothing.
+"""
 
 from typing import Any
 
@@ -6,63 +10,53 @@ import pandas as pd
 
 from .columns import WHERE, reported, succeeded
 
-STORED = 0.2  # an index of stored images from which on a prior is flagged, if it is three standard errors too
-NEARER = 1.15  # by such a factor samples have to be nearer to a split than unseen images, or any that are far, are
-COPIES = 0.1  # by so much authenticity has to fall short of unseen images'
-NOISE = 0.05  # by so much the noise level of x_t has to be off
-FAR = 0.2  # by so much it is off where an x_t is too far from every image to tell what is stored
+STORED = 0.2  # the least index of stored images that is flagged, if it is 3 standard errors as well
+NEARER = 1.15  # how many times nearer to one split samples must be than unseen or far images are
+COPIES = 0.1  # how far authenticity must fall short of that of unseen images
+NOISE = 0.05  # how far the noise level of x_t must be off
+FAR = 0.2  # how far it is off where x_t is too far from all images to tell which are stored
 
-
-# Caught at these in one setting, a prior is flagged in all. Less noise than x_t has is an advantage
-# where it is found; more of it is a fault that brings none. A mean over the seeds that went well is
-# no mean over seeds.
+# A prior caught at one of these in one setting is flagged in all.
 CHEATS = ("memorises", "holds", "nearer", "repeats")
+# Too little noise is an advantage wherever it is found; too much is a fault that brings none. The
+# mean over the seeds that succeeded is not a mean over seeds.
 UNFAIR = (*CHEATS, "less noise", "fails checks", "failed in")
 
+Unseen = dict[Any, tuple[float, float]]
 
-def of_oracles(table: pd.DataFrame) -> dict[Any, tuple[float, float]]:
-    """What the frozen model makes of unseen images: authenticity and neighbour ratio by t_trunc,
-    solver and steps.
+
+def of_oracles(table: pd.DataFrame) -> Unseen:
+    """Authenticity and neighbour ratio of the oracle's rows, by t_trunc, solver and steps.
+
+    They show what the frozen model makes of images that it has not seen.
     """
     good = reported(succeeded(table[table.prior == "oracle"]))
     means = good.groupby(WHERE)[["authenticity", "neighbour_ratio"]].mean()
     return {row.Index: (row.authenticity, row.neighbour_ratio) for row in means.itertuples()}
 
 
-def flag_of(row: Any, of_oracles: dict[Any, tuple[float, float]]) -> str:
-    """What a prior is caught at; mostly nothing. Comparisons with NaN are false, as they should be."""
-    authentic, ratio = of_oracles.get((row.t_trunc, row.solver, row.steps), (1.0, 1.0))
-    copies = (
-        row.authenticity < min(row.authenticity_test, authentic) - COPIES - 1.5 / row.n_samples**0.5
-    )
-    held = _held(row)
-    found = ["memorises training images"] if copies or "train" in held else []
-    found += [f"holds {split} images" for split in held if split != "train"]
-    # Samples far from every image are as near to one split as to the other: their ratio is 1.
-    usual = [1.0, row.neighbour_ratio_validation, ratio]
-    if row.neighbour_ratio > NEARER * max(usual) + 4 * row.neighbour_ratio_se:
-        found.append("nearer to test images than unseen ones are")
-    if row.neighbour_ratio < min(usual) / NEARER - 4 * row.neighbour_ratio_se:
-        found.append("nearer to training images than unseen ones are")
+def flag_of(row: Any, unseen: Unseen) -> str:
+    """The flags of a row of comparison.csv, joined by "; "; usually empty."""
+    authentic, ratio = unseen.get((row.t_trunc, row.solver, row.steps), (1.0, 1.0))
+    usual = min(row.authenticity_test, authentic)
+    copies = row.authenticity < usual - COPIES - 1.5 / row.n_samples**0.5
+    stored = _stored(row)
+    found = ["memorises training images"] if copies or "train" in stored else []
+    found += [f"holds {split} images" for split in stored if split != "train"]
+    found += _nearer(row, ratio)
     if row.distinct < 0.99:
         found.append("repeats samples")
     if abs(row.noise_xt - 1) > max(NOISE, 4 * row.noise_se):
         found.append(f"{'more' if row.noise_xt > 1 else 'less'} noise than x_{row.t_trunc}")
-    # Checks whose small fit raised were not made: hyperparameters may be meant for larger images
-    # than theirs.
-    failed = [
-        name for name in str(row.failed_checks or "").split(", ") if name not in ("", "nan", "fit")
-    ]
-    if failed:
-        found.append(f"fails checks: {', '.join(failed)}")
-    return "; ".join(found)
+    failed = _failed_checks(row)
+    return "; ".join([*found, f"fails checks: {', '.join(failed)}"] if failed else found)
 
 
-def _held(row: Any) -> list[str]:
-    """The splits that samples come from, by the indices of stored images.
+def _stored(row: Any) -> list[str]:
+    """The splits whose images the prior stores.
 
-    Far from every image the indices of x_t compare nothing but the sizes of the splits; clean
-    guesses are never far.
+    Far from every image, the indices of x_t compare nothing but the sizes of the splits. Clean
+    images are never far.
     """
     if row.emits != "x_0" and abs(row.noise_xt - 1) > FAR:
         return []
@@ -70,18 +64,35 @@ def _held(row: Any) -> list[str]:
     return [s for s in ("train", "validation", "test") if getattr(row, f"stored_{s}") > least]
 
 
+def _nearer(row: Any, ratio: float) -> list[str]:
+    # Samples far from every image are equally near to both splits: their ratio is 1.
+    usual, slack = [1.0, row.neighbour_ratio_validation, ratio], 4 * row.neighbour_ratio_se
+    if row.neighbour_ratio > NEARER * max(usual) + slack:
+        return ["nearer to test images than unseen ones are"]
+    if row.neighbour_ratio < min(usual) / NEARER - slack:
+        return ["nearer to training images than unseen ones are"]
+    return []
+
+
+def _failed_checks(row: Any) -> list[str]:
+    """The failed checks, without "fit".
+
+    A check whose small fit raised was not made: the hyperparameters may be meant for larger images.
+    """
+    return [c for c in str(row.failed_checks or "").split(", ") if c not in ("", "nan", "fit")]
+
+
 def unfair(flag: Any) -> bool:
-    """Whether a flag says that a setting must not win."""
+    """Whether a flag keeps a setting from winning."""
     return isinstance(flag, str) and any(part.startswith(UNFAIR) for part in flag.split("; "))
 
 
 def cheats(table: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
-    """What each prior is caught at in whichever setting, by its label."""
+    """What each prior was caught doing in any setting, by its label."""
     found: dict[tuple[str, str], list[str]] = {}
     rows = table[["prior", "params", "flag"]].fillna("")
     for row in rows[rows.flag != ""].itertuples():
-        caught = [f for f in row.flag.split("; ") if f.startswith(CHEATS)]
-        found[row.prior, row.params] = list(
-            dict.fromkeys([*found.get((row.prior, row.params), []), *caught])
-        )
+        caught = found.setdefault((row.prior, row.params), [])
+        new = [f for f in row.flag.split("; ") if f.startswith(CHEATS) and f not in caught]
+        caught += new
     return found

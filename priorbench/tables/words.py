@@ -1,26 +1,36 @@
-"""Figures as phrases: every number that becomes text does so here."""
+"""Figures as phrases: every number that becomes text becomes it here."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 
 from .columns import LABEL, Row, contenders
 
+NEVER = 1e12  # a break-even beyond this many images is never reached
+
+
+def named(prior: Any, params: Any) -> str:
+    """``ot[projections=64]``."""
+    return f"{prior}[{params}]" if isinstance(params, str) and params else str(prior)
+
 
 def where(row: Row) -> str:
-    """``ot at t_trunc = 200, 5 steps of dpm++``; with the NFE where it is another, and of one seed
-    ``, this fit``.
+    """``ot at t_trunc = 200, 5 steps of dpm++``.
+
+    Adds the NFE where it is not the number of steps, and ``this fit (one seed)`` for one seed.
     """
     steps, nfe = int(row["steps"]), int(row["nfe"])
+    cost = f" (NFE {nfe})" if nfe != steps else ""
+    fit = ", this fit (one seed)" if row.get("seeds") == 1 else ""
     return (
         f"{named(*(row[c] for c in LABEL))} at t_trunc = {int(row['t_trunc'])}, "
-        f"{steps} {'step' if steps == 1 else 'steps'} of {row['solver']}"
-        f"{f' (NFE {nfe})' if nfe != steps else ''}{', this fit (one seed)' if row.get('seeds') == 1 else ''}"
+        f"{steps} {'step' if steps == 1 else 'steps'} of {row['solver']}{cost}{fit}"
     )
 
 
 def plus_minus(row: Row, column: str = "fid") -> str:
-    """``5.41 ± 0.28``: the mean and half its 95 % interval, to the half's second figure."""
+    """``5.41 ± 0.28``: the mean and half its 95 % interval, to two figures of the latter."""
     value, half = row[column], (row[f"{column}_high"] - row[f"{column}_low"]) / 2
     if half != half:
         return f"{value:.3g}"
@@ -29,9 +39,7 @@ def plus_minus(row: Row, column: str = "fid") -> str:
 
 
 def floor(rows: pd.DataFrame) -> str:
-    """``1.03 ± 0.06``: FID of as many training images, and half its 95 % interval where rows have
-    its error.
-    """
+    """``1.03 ± 0.06``: the FID of training images, with half its 95 % interval if rows have it."""
     value, half = rows.fid_floor.mean(), 1.96 * rows.fid_floor_se.mean()
     return plus_minus(
         {"floor": value, "floor_low": value - half, "floor_high": value + half}, "floor"
@@ -39,12 +47,9 @@ def floor(rows: pd.DataFrame) -> str:
 
 
 def warnings(rows: pd.DataFrame) -> list[str]:
-    """What rows warn of, each thing once."""
-    return list(
-        dict.fromkeys(
-            said for every in rows.warning.fillna("") for said in every.split("; ") if said
-        )
-    )
+    """The warnings of rows, each of them once."""
+    each = [warning for joined in rows.warning.fillna("") for warning in joined.split("; ")]
+    return list(dict.fromkeys(filter(None, each)))
 
 
 def times(factor: float) -> str:
@@ -52,48 +57,51 @@ def times(factor: float) -> str:
     return f"{factor:.1f}" if factor < 9.95 else f"{factor:.0f}"
 
 
-def earned(samples: float) -> str:
-    """A break-even in words."""
-    if samples != samples:
+def earned(images: float) -> str:
+    """A break-even in words: ``after 1,200 images``, ``never``, ``no rival is as good``."""
+    if images != images:
         return "no rival is as good"
-    return (
-        "never"
-        if samples > 1e12
-        else f"after {max(samples, 1):,.0f} image{'s' if samples >= 1.5 else ''}"
-    )
-
-
-def named(prior: Any, params: Any) -> str:
-    """``ot[projections=64]``."""
-    return f"{prior}[{params}]" if isinstance(params, str) and params else str(prior)
+    if images > NEVER:
+        return "never"
+    return f"after {max(images, 1):,.0f} image{'s' if images >= 1.5 else ''}"
 
 
 def in_words(best: pd.DataFrame) -> list[str]:
-    """A sentence a contender: where it beats the best fast solver from pure noise, and where it
-    does not.
+    """What best.csv says of the contenders, in sentences.
 
-    Of one seed it is about this fit alone.
+    One for each contender, on where it beats the best fast solver from pure noise, and one for each
+    NFE, on who is first.
     """
     ranked = contenders(best)
-    sentences = []
+    return [*_against_noise(ranked), *_firsts(ranked)]
+
+
+def _against_noise(ranked: pd.DataFrame) -> Iterator[str]:
     for (prior, params), rows in ranked.groupby(LABEL, sort=False):
         name = named(prior, params) + (" (this fit)" if (rows.seeds == 1).any() else "")
         name += " (flagged)" if (rows.flag.fillna("") != "").any() else ""
-        parts = []
-        for column, cost in (
-            ("beats_noise", "at equal NFE"),
-            ("beats_noise_in_time", "in equal time"),
-        ):
-            said = [
-                f"{word} at NFE {', '.join(str(n) for n in rows[rows[column] == answer].nfe)}"
-                for answer, word in (("yes", "wins"), ("no", "loses"), ("undecided", "undecided"))
-                if (rows[column] == answer).any()
-            ]
-            parts += [f"{cost} {', '.join(said)}"] if said else []
+        parts = [
+            f"{cost} {', '.join(answers)}"
+            for column, cost in (
+                ("beats_noise", "at equal NFE"),
+                ("beats_noise_in_time", "in equal time"),
+            )
+            if (answers := list(_answers(rows, column)))
+        ]
         if parts:
-            sentences.append(f"{name} against the best solver from pure noise: {'; '.join(parts)}.")
+            yield f"{name} against the best solver from pure noise: {'; '.join(parts)}."
+
+
+def _answers(rows: pd.DataFrame, column: str) -> Iterator[str]:
+    """``wins at NFE 1, 2``, ``loses at NFE 5``."""
+    for answer, verb in (("yes", "wins"), ("no", "loses"), ("undecided", "undecided")):
+        if len(nfe := rows[rows[column] == answer].nfe):
+            yield f"{verb} at NFE {', '.join(map(str, nfe))}"
+
+
+def _firsts(ranked: pd.DataFrame) -> Iterator[str]:
     for nfe, rows in ranked.groupby("nfe"):
         names = [named(r.prior, r.params) for r in rows[rows["rank"] == 1].itertuples()]
         tie = " (their intervals overlap)" if len(names) > 1 else ""
-        sentences += [f"First at NFE {nfe}: {', '.join(names)}{tie}."] if names else []
-    return sentences
+        if names:
+            yield f"First at NFE {nfe}: {', '.join(names)}{tie}."

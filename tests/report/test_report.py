@@ -57,7 +57,7 @@ def test_the_verdict_names_the_setting_its_interval_and_what_it_gains():
         "solver from pure noise at equal cost."
     )
     assert found.remark.startswith(
-        "One seed neither tells what other fits would score nor ranks the priors; --seeds 3"
+        "One seed says nothing about what other fits would score, and ranks no prior; --seeds 3"
     )
     assert dict(found.facts)["pure noise, equal NFE"] == "32.00 ± 0.20"
     assert dict(found.facts)["FID, 95 % interval of this fit"] == "5.40 ± 0.29"
@@ -151,7 +151,7 @@ def test_storing_in_one_setting_disqualifies_in_all():
 def test_without_a_choosing_split_there_is_no_verdict_but_a_remark():
     found = verdict([row("ot", 3), row("ot", 2, t_trunc=200), row("noise", 9, t_trunc=1000)])
     assert found.sentence.startswith("No verdict")
-    assert "too good by the choice, is 2: ot at t_trunc = 200" in found.remark
+    assert "too low because it was picked by itself, is 2: ot at t_trunc = 200" in found.remark
 
 
 def test_where_all_failed_nothing_is_judged():
