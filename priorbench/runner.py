@@ -13,7 +13,8 @@ from .bench.cell import retimed
 from .bench.work import Work
 from .errors import UserError
 from .files import CannotWrite, write_atomically
-from .plan.config import RunConfig, read_budget
+from .plan.budget import read_budget
+from .plan.config import RunConfig
 from .plan.layout import Plan, read_plan
 from .plan.spec import CellResult, CellSpec
 from .plugin_manager import load_plugins

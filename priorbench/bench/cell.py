@@ -21,7 +21,7 @@ from ..diffusion.process import generator_for
 from ..errors import UserError, printable
 from ..files import CannotWrite
 from ..isolation import standard
-from ..plan.config import read_budget
+from ..plan.budget import read_budget
 from ..plan.spec import CellResult, CellSpec
 from ..plugin_manager import load_plugins
 from ..prior import FitRun, TruncPrior, make_prior

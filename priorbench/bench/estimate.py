@@ -9,7 +9,7 @@ import torch
 from ..diffusion.frozen import FrozenDiffusion
 from ..diffusion.process import generator_for
 from ..isolation import isolated
-from ..plan.config import read_budget
+from ..plan.budget import read_budget
 from ..plan.layout import Plan
 from ..plan.spec import CellSpec
 from ..plugin_manager import load_plugins

@@ -1,4 +1,4 @@
-"""What a run is told: a YAML file, or a preset, with command-line options on top; validated whole."""
+"""The config of a run: every key, its type, its default and the values that it takes."""
 
 import re
 from collections.abc import Iterable
@@ -6,24 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
+from .budget import as_budget
 from .choice import Choice, parse_choices, read_choice
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-def read_budget(text: str | None) -> tuple[float | None, int | None]:
-    """``60s`` or ``2min`` as seconds, ``500 steps`` as steps."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(s|min|h|steps)\s*", text or "")
-    if text is None:
-        return None, None
-    number = float(match[1]) if match else 0.0
-    if match is None or number <= 0 or (match[2] == "steps" and number % 1):
-        raise ValueError("must be seconds (60s, 2min, 1h) or steps (500steps), more than 0")
-    return (
-        (None, int(number))
-        if match[2] == "steps"
-        else (number * {"s": 1, "min": 60, "h": 3600}[match[2]], None)
-    )
 
 
 class FullChain(BaseModel, extra="forbid", frozen=True):
@@ -73,18 +59,20 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
     @classmethod
     def _names_a_folder(cls, value: str) -> str:
         if not _SAFE_NAME.fullmatch(value):
-            raise ValueError("must be of letters, digits, '.', '_' and '-' (it names a folder)")
+            raise ValueError(
+                "must consist of letters, digits, '.', '_' and '-' (it names a folder)"
+            )
         return value
 
     @field_validator("fit_budget", mode="before")
     @classmethod
     def _budget(cls, value: Any) -> Any:
-        return _as_budget(value)
+        return as_budget(value)
 
     @field_validator("timeout", mode="before")
     @classmethod
     def _time(cls, value: Any) -> Any:
-        found = _as_budget(value)
+        found = as_budget(value)
         if found is not None and found.endswith("steps"):
             raise ValueError("must be seconds (60s, 2min, 1h), more than 0")
         return found
@@ -115,9 +103,7 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
     @field_validator("metrics", "rivals", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
-        return (
-            [v.strip() for v in value.split(",") if v.strip()] if isinstance(value, str) else value
-        )
+        return _split(value) if isinstance(value, str) else value
 
     @field_validator("n_validation")
     @classmethod
@@ -130,7 +116,7 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
     @classmethod
     def _axes(cls, value: Any) -> Any:
         if isinstance(value, str):
-            value = [v.strip() for v in value.split(",") if v.strip()]
+            value = _split(value)
         values = list(value) if isinstance(value, list | tuple) else [value]
         values = [None if v == "all" else v for v in values]
         if not values:
@@ -143,14 +129,5 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
         return list(dict.fromkeys(value))
 
 
-def _as_budget(value: Any) -> str | None:
-    """A budget as it is written, or a number of seconds, in the one form that it is kept in."""
-    if value is None or (isinstance(value, str) and value.strip() == "none"):
-        return None
-    text = (
-        f"{value:.15g}s"
-        if isinstance(value, int | float) and not isinstance(value, bool)
-        else str(value)
-    )
-    seconds, steps = read_budget(text)
-    return f"{seconds:.15g}s" if seconds is not None else f"{steps} steps"
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,6 +1,4 @@
-"""The plan: a list of cells, each a fit with all the (solver, steps) settings that its samples go
-through.
-"""
+"""The plan: a list of cells, laid out from a config once everything in it has been checked."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -8,30 +6,41 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..diffusion.solvers import respace
 from ..errors import UserError
 from ..plugin_manager import Registration, load_plugins
 from ..prior import parameter_defaults
-from ..task import Source, default_for, forget_changed, load_data, load_task
+from ..task import Source, Task, default_for, forget_changed, load_data, load_task
 from ..version import __version__
 from .choice import Choice
 from .config import RunConfig
-from .mistakes import problems_of
+from .mistakes import axis_problems, problems_of
 from .reading import ConfigError, make_config
 from .spec import CellSpec, Setting
 
-# What computes the figures: another version may give another number, so it is part of a cell's
-# name.
+# The libraries that compute figures. Another version may give another figure, so versions are part
+# of a cell's name.
 MEASURED_BY = ("torch", "diffusers", "torch-fidelity", "POT", "scikit-learn")
 
-# Raised whenever our own code would give the same cell other figures: results of earlier code are
-# not reused then.
+# Raise this whenever our own code would give a cell other figures: results of earlier code are then
+# computed again.
 MEASUREMENT = "2"
+
+# The keys of a config that a cell takes over as they are.
+COPIED = (
+    "n_samples", "batch_size", "w2_points", "fit_budget", "device", "precision", "compile",
+    "save_samples",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do."""
+    """What a run will do.
+
+    Attributes:
+        config: with the names of backbone and extractor filled in.
+        cells: in the order that they are computed in.
+        T: the number of noising steps of the whole chain.
+    """
 
     config: RunConfig
     cells: list[CellSpec]
@@ -39,27 +48,25 @@ class Plan:
 
     @property
     def rows(self) -> int:
+        """The number of rows that comparison.csv will have."""
         return sum(len(c.solvers) * len(c.splits) for c in self.cells)
 
     def matched(self, evaluations: Iterable[int]) -> "Plan":
-        """The plan with rivals from pure noise, and oracles, in as many steps as ``evaluations``
-        names besides.
+        """The plan with rivals and oracles added at every NFE in ``evaluations``.
 
-        How often a prior evaluates the frozen model in ``sample`` is known once it has been fitted
-        and sampled; what it is compared with at equal NFE can be planned only then.
+        How often a prior evaluates the frozen model in ``sample`` is only known once it has been
+        fitted and sampled. What it has to be compared with at equal NFE can only be planned then.
         """
         counts = sorted(set(evaluations))
         cells = [replace(spec, solvers=self._with_steps(spec, counts)) for spec in self.cells]
         return replace(self, cells=cells)
 
     def _with_steps(self, spec: CellSpec, counts: list[int]) -> tuple[Setting, ...]:
-        rival = spec.prior == "noise" and spec.t_trunc == self.T
-        if not rival and spec.prior != "oracle":
+        is_rival = spec.prior == "noise" and spec.t_trunc == self.T
+        if not is_rival and spec.prior != "oracle":
             return spec.solvers
-        solvers = [*self.config.solver, *(self.config.rivals if rival else ())]
-        new = [
-            (solver, k) for k in counts if k <= spec.t_trunc for solver in dict.fromkeys(solvers)
-        ]
+        solvers = dict.fromkeys([*self.config.solver, *(self.config.rivals if is_rival else ())])
+        new = [(solver, k) for k in counts if k <= spec.t_trunc for solver in solvers]
         return tuple(dict.fromkeys([*spec.solvers, *new]))
 
 
@@ -68,8 +75,10 @@ def read_plan(
     overrides: dict[str, Any],
     sets: Iterable[str] = (),
 ) -> Plan:
-    """The plan of a config file, preset or mapping with what is set on top; every mistake in all of
-    it in one error.
+    """The plan of a config file, preset or mapping, with ``overrides`` and ``sets`` on top.
+
+    Raises:
+        UserError: naming every mistake in all of them.
     """
     try:
         config = make_config(source, overrides, sets)
@@ -80,155 +89,160 @@ def read_plan(
 
 
 def make_plan(config: RunConfig) -> Plan:
-    """Check everything that can be checked before any work starts, then lay out the cells."""
-    plugins = load_plugins()
-    problems = problems_of(config)
-    priors: list[tuple[Choice, Registration]] = []
-    metrics: dict[str, str] = {}
-    if not problems:
-        for given in [*config.priors, *config.controls]:
-            if all(given.label != p.label for p, _ in priors):
-                priors.append((given, plugins.find("prior", given.name)))
-        metrics = {
-            r.distribution: r.version
-            for r in (plugins.find("metric", name) for name in config.metrics)
-        }
-    task = None
+    """Check everything that can be checked before any work starts, then lay out the cells.
+
+    Raises:
+        UserError: naming every mistake.
+    """
+    problems, found = problems_of(config), None
     try:
-        forget_changed(
-            config.dataset.name,
-            config.backbone or "",
-            config.extractor.name if config.extractor else "",
-        )
-        load_data(
-            _source(config.dataset)
-        )  # a name that does not exist has no backbone either: say the first
-        backbone = config.backbone or default_for("backbone", config.dataset.name)
-        extractor = config.extractor or Choice(name=default_for("extractor", config.dataset.name))
-        config = config.model_copy(update={"backbone": backbone, "extractor": extractor})
-        sources: dict[str, Any] = {
-            "dataset": _source(config.dataset),
-            "backbone": backbone,
-            "extractor": _source(extractor),
-        }
-        task = load_task(
-            **sources, **{k: getattr(config, k) for k in ("device", "precision", "compile")}
-        )
-    except (
-        UserError,
-        OSError,
-        RuntimeError,
-        TypeError,
-    ) as error:  # '~nobody', a name too long, an option unhashable
+        found = resolve(config)
+        problems += axis_problems(config, found.task.diffusion.process)
+    # A path such as '~nobody', a name too long for a path, an option that cannot be hashed.
+    except (UserError, OSError, RuntimeError, TypeError) as error:
         problems.append(str(error))
-    if task is not None:
-        process = task.diffusion.process
-        for t in config.t_trunc:
-            try:
-                process.check(t, "t_trunc")
-                for steps in config.steps:
-                    respace(t, steps)
-            except UserError as error:
-                problems.append(str(error))
-        try:
-            respace(process.T, config.full_chain.steps)
-        except UserError as error:
-            problems.append(f"full_chain: {error}")
-    if problems or task is None:
+    if problems or found is None:
         raise UserError("; ".join(dict.fromkeys(problems)))
+    return Plan(found.config, layout(found), found.task.diffusion.T)
 
-    T = task.diffusion.T
 
-    def settings(
-        t: int, solvers: list[str], first: tuple[Setting, ...] = ()
-    ) -> tuple[Setting, ...]:
-        """Each (solver, steps) once; ``all`` and t_trunc steps are the same chain."""
-        chains: dict[tuple[str, int], Setting] = {}
-        for solver, steps in (*first, *((s, k) for s in solvers for k in config.steps)):
-            chains.setdefault((solver, steps or t), (solver, steps))
-        return tuple(chains.values())
+@dataclass(frozen=True)
+class Resolved:
+    """A config and what its names stand for.
 
-    full = (config.full_chain.solver, config.full_chain.steps)
-    versions = {name: metadata.version(name) for name in MEASURED_BY}
-    versions |= {"priorbench": __version__, "measurement": MEASUREMENT}
-    readers = plugins.of_kind("extractor")
-    reader = (
-        {r.distribution: r.version for r in [readers[extractor.name]]}
-        if extractor.name in readers
-        else {}
-    )
-    digests = {
-        "dataset": task.dataset_digest,
-        "backbone": task.backbone_digest,
-        "network": task.diffusion.architecture(),
-        "extractor": task.extractor_digest,
+    Attributes:
+        config: with the names of backbone and extractor filled in.
+        sources: dataset, backbone and extractor, as cells name them.
+        task: the three of them, loaded.
+    """
+
+    config: RunConfig
+    sources: dict[str, Any]
+    task: Task
+
+
+def resolve(config: RunConfig) -> Resolved:
+    """Find and load the data set, the backbone and the extractor of a config.
+
+    Raises:
+        UserError: if one of them does not exist, or they do not fit together.
+    """
+    extractor = config.extractor
+    forget_changed(config.dataset.name, config.backbone or "", extractor.name if extractor else "")
+    # First of all the data set: a name that does not exist has no backbone either.
+    load_data(_source(config.dataset))
+    backbone = config.backbone or default_for("backbone", config.dataset.name)
+    extractor = extractor or Choice(name=default_for("extractor", config.dataset.name))
+    config = config.model_copy(update={"backbone": backbone, "extractor": extractor})
+    sources: dict[str, Any] = {
+        "dataset": _source(config.dataset),
+        "backbone": backbone,
+        "extractor": _source(extractor),
     }
-
-    def cell(
-        given: Choice, found: Registration, t: int, seed: int, solvers: tuple[Any, ...]
-    ) -> CellSpec:
-        defaults = parameter_defaults(found.load())
-        return CellSpec(
-            prior=given.name,
-            distribution=found.distribution,
-            params=defaults | given.params,
-            settings=given.settings,
-            control=found.control,
-            t_trunc=t,
-            seed=seed,
-            solvers=solvers,
-            digests=digests,
-            versions=versions | metrics | reader | {found.distribution: found.version},
-            metrics=tuple(config.metrics),
-            # Equally many for every cell: FID falls with their number, and what had more of them
-            # would be chosen.
-            splits=(
-                ("test", config.n_samples),
-                *(((found.load().chosen_on, choosing),) if choosing else ()),
-            ),
-            **sources,
-            **{name: getattr(config, name) for name in _COPIED},
-        )
-
-    # As many as are reported by default: few choose a rival that is not the best, which flatters
-    # every prior.
-    choosing = (
-        config.n_samples
-        if config.n_validation is None
-        else min(config.n_validation, config.n_samples)
-    )
-    noise = (Choice(name="noise"), plugins.find("prior", "noise"))
-    cells = []
-    for seed in range(config.seed, config.seed + config.seeds):
-        # The full chain comes first: every speed-up is measured against it. With it, pure noise by
-        # the solvers of the grid and by those that anybody would run instead.
-        cells.append(cell(*noise, T, seed, settings(T, [*config.solver, *config.rivals], (full,))))
-        for t in config.t_trunc:
-            cells += [
-                cell(p, r, t, seed, settings(t, config.solver))
-                for p, r in priors
-                if not (p.label == "noise" and t == T)
-            ]
-    return Plan(config, cells, T)
+    arithmetic = {key: getattr(config, key) for key in ("device", "precision", "compile")}
+    return Resolved(config, sources, load_task(**sources, **arithmetic))
 
 
 def _source(choice: Choice) -> Source:
     for key, value in choice.params.items():
         if isinstance(value, dict):
             raise UserError(
-                f"option {key!r} of {choice.name!r} must be a value or a list of values, got {value!r}"
+                f"option {key!r} of {choice.name!r} must be a value or a list of values, "
+                f"got {value!r}"
             )
     frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in choice.params.items()}
     return Source(choice.name, tuple(sorted(frozen.items())))
 
 
-_COPIED = (
-    "n_samples",
-    "batch_size",
-    "w2_points",
-    "fit_budget",
-    "device",
-    "precision",
-    "compile",
-    "save_samples",
-)
+def layout(found: Resolved) -> list[CellSpec]:
+    """The cells of a config, seed by seed.
+
+    The full chain comes first: every speed-up is measured against it. It shares a cell with pure
+    noise by the solvers of the grid and by the rivals, which anybody would run instead of a prior.
+    """
+    config, T = found.config, found.task.diffusion.T
+    make = _CellMaker(found)
+    noise = Choice(name="noise")
+    full = (config.full_chain.solver, config.full_chain.steps)
+    priors: dict[str, Choice] = {}
+    for given in (*config.priors, *config.controls):
+        priors.setdefault(given.label, given)
+    cells = []
+    for seed in range(config.seed, config.seed + config.seeds):
+        pure = [full, *_settings(config, [*config.solver, *config.rivals])]
+        cells.append(make(noise, T, seed, _distinct(T, pure)))
+        for t_trunc in config.t_trunc:
+            settings = _distinct(t_trunc, _settings(config, config.solver))
+            for given in priors.values():
+                if not (given.label == "noise" and t_trunc == T):
+                    cells.append(make(given, t_trunc, seed, settings))
+    return cells
+
+
+def _settings(config: RunConfig, solvers: list[str]) -> list[Setting]:
+    return [(solver, steps) for solver in solvers for steps in config.steps]
+
+
+def _distinct(t_trunc: int, settings: list[Setting]) -> tuple[Setting, ...]:
+    """Each chain once: ``all`` steps and t_trunc steps are the same chain."""
+    chains: dict[tuple[str, int], Setting] = {}
+    for solver, steps in settings:
+        chains.setdefault((solver, steps or t_trunc), (solver, steps))
+    return tuple(chains.values())
+
+
+class _CellMaker:
+    """Makes the spec of a cell from what its prior adds to what all cells share."""
+
+    def __init__(self, found: Resolved) -> None:
+        config, task = found.config, found.task
+        # By default as many samples as are reported. A choice by few is often wrong, and a rival
+        # that is not the best flatters every prior.
+        wanted = config.n_samples if config.n_validation is None else config.n_validation
+        self.choosing = min(wanted, config.n_samples)
+        self.n_samples = config.n_samples
+        self.versions = _versions(config)
+        self.shared: dict[str, Any] = {
+            **found.sources,
+            **{name: getattr(config, name) for name in COPIED},
+            "metrics": tuple(config.metrics),
+            "digests": {
+                "dataset": task.dataset_digest,
+                "backbone": task.backbone_digest,
+                "network": task.diffusion.architecture(),
+                "extractor": task.extractor_digest,
+            },
+        }
+
+    def __call__(
+        self, given: Choice, t_trunc: int, seed: int, solvers: tuple[Setting, ...]
+    ) -> CellSpec:
+        registered = load_plugins().find("prior", given.name)
+        prior = registered.load()
+        # Every cell scores equally many: FID falls with their number, so whatever had more of them
+        # would be chosen.
+        splits = (("test", self.n_samples), (prior.chosen_on, self.choosing))
+        return CellSpec(
+            **self.shared,
+            prior=given.name,
+            distribution=registered.distribution,
+            params=parameter_defaults(prior) | given.params,
+            settings=given.settings,
+            control=registered.control,
+            t_trunc=t_trunc,
+            seed=seed,
+            solvers=solvers,
+            splits=splits if self.choosing else splits[:1],
+            versions=self.versions | {registered.distribution: registered.version},
+        )
+
+
+def _versions(config: RunConfig) -> dict[str, str]:
+    """The versions of whatever a cell's figures depend on, the prior's own left out."""
+    plugins, extractors = load_plugins(), load_plugins().of_kind("extractor")
+    used: list[Registration] = [plugins.find("metric", name) for name in config.metrics]
+    if config.extractor and config.extractor.name in extractors:
+        used.append(extractors[config.extractor.name])
+    versions = {name: metadata.version(name) for name in MEASURED_BY}
+    versions |= {"priorbench": __version__, "measurement": MEASUREMENT}
+    return versions | {r.distribution: r.version for r in used}

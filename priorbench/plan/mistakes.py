@@ -1,81 +1,116 @@
-"""What is wrong with the names and hyperparameters in a config, each with its path."""
+"""What is wrong with the names, hyperparameters and axes of a config, each with its path."""
 
-from ..diffusion.solvers import solver_class
+from collections.abc import Iterator
+
+from ..diffusion.process import ForwardProcess
+from ..diffusion.solvers import respace, solver_class
 from ..errors import UserError, unknown
 from ..plugin_manager import Registration, load_plugins
 from ..prior import parameter_defaults
 from .choice import Choice
 from .config import RunConfig
 
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
+
 
 def problems_of(config: RunConfig) -> list[str]:
-    """What is wrong with the names and parameters in a config, each with its path."""
-    plugins, found = load_plugins(), []
+    """What is wrong with the names and hyperparameters in a config."""
+    return [*_in_priors(config), *_in_plugged(config), *_in_solvers(config)]
+
+
+def _in_priors(config: RunConfig) -> Iterator[str]:
     for axis in ("priors", "controls"):
         for i, given in enumerate(getattr(config, axis)):
+            where = f"{axis}[{i}]"
             try:
-                registration = plugins.find("prior", given.name)
+                registration = load_plugins().find("prior", given.name)
                 if registration.load().chosen_on != "validation" and not registration.control:
-                    found.append(
-                        f"{axis}[{i}]: {given.name!r} is no control, so its settings are chosen on 'validation'"
+                    yield (
+                        f"{where}: {given.name!r} is no control, so its settings are chosen on "
+                        "'validation'"
                     )
-                found += [f"{axis}[{i}].{said}" for said in param_problems(given, registration)]
+                yield from (f"{where}.{said}" for said in param_problems(given, registration))
             except UserError as error:
-                found.append(f"{axis}[{i}].name: {error}")
+                yield f"{where}.name: {error}"
+
+
+def _in_plugged(config: RunConfig) -> Iterator[str]:
+    """Metrics and the executor."""
     named = [(f"metrics[{i}]", "metric", name) for i, name in enumerate(config.metrics)]
     for where, kind, name in [*named, ("executor", "executor", config.executor)]:
         try:
-            plugins.find(kind, name).load()
+            load_plugins().find(kind, name).load()
         except UserError as error:
-            found.append(f"{where}: {error}")
-    solvers = [
-        (f"{axis}[{i}]", s)
+            yield f"{where}: {error}"
+
+
+def _in_solvers(config: RunConfig) -> Iterator[str]:
+    named = [
+        (f"{axis}[{i}]", solver)
         for axis in ("solver", "rivals")
-        for i, s in enumerate(getattr(config, axis))
+        for i, solver in enumerate(getattr(config, axis))
     ]
-    for where, solver in [*solvers, ("full_chain.solver", config.full_chain.solver)]:
+    for where, solver in [*named, ("full_chain.solver", config.full_chain.solver)]:
         try:
             solver_class(solver)
         except UserError as error:
-            found.append(f"{where}: {error}")
-    return found
+            yield f"{where}: {error}"
 
 
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
+def axis_problems(config: RunConfig, process: ForwardProcess) -> Iterator[str]:
+    """What is wrong with t_trunc and steps, given the schedule of the backbone."""
+    for t_trunc in config.t_trunc:
+        try:
+            process.check(t_trunc, "t_trunc")
+            for steps in config.steps:
+                respace(t_trunc, steps)
+        except UserError as error:
+            yield str(error)
+    try:
+        respace(process.T, config.full_chain.steps)
+    except UserError as error:
+        yield f"full_chain: {error}"
 
 
 def check_params(given: Choice, registration: Registration) -> None:
-    """Raise :class:`UserError` for hyperparameters that the prior does not have or does not take."""
+    """Check the hyperparameters of a prior.
+
+    Raises:
+        UserError: if the prior does not have one of them, or does not take its value.
+    """
     problems = param_problems(given, registration)
     if problems:
         raise UserError(f"prior {given.name!r}: {'; '.join(problems)}")
 
 
 def param_problems(given: Choice, registration: Registration) -> list[str]:
-    """What is wrong with the hyperparameters: ``params.projections: must be at least 1, got 0``,
-    and so on.
-    """
+    """What is wrong with hyperparameters, ``params.projections: must be at least 1, got 0``."""
     cls = registration.load()
     known = parameter_defaults(cls)
     found = []
     for name, value in given.params.items():
         if name not in known:
-            found.append(
-                f"params.{name}: {unknown('parameter', name, known, of=f'prior {given.name!r}')}"
-            )
-            continue
-        kind = type(known[name])
-        fits = isinstance(value, (int, float) if kind is float else kind)
-        if kind in _KINDS and (not fits or (kind is not bool and isinstance(value, bool))):
-            found.append(f"params.{name}: must be {_KINDS[kind]}, got {value!r}")
-            continue
-        try:
-            cls(**{name: value})
-        except Exception as error:  # a prior's own code
-            found.append(f"params.{name}: {str(error).removeprefix(f'{name} ')}")
+            error = unknown("parameter", name, known, of=f"prior {given.name!r}")
+            found.append(f"params.{name}: {error}")
+        elif not _fits(type(known[name]), value):
+            found.append(f"params.{name}: must be {KINDS[type(known[name])]}, got {value!r}")
+        else:
+            try:
+                cls(**{name: value})
+            except Exception as error:  # the prior's own code
+                found.append(f"params.{name}: {str(error).removeprefix(f'{name} ')}")
     if not found:
-        try:  # what is wrong with them together
+        try:  # each of them is right, but all together may not be
             cls(**given.params)
         except Exception as error:
             found.append(f"params: {error}")
     return found
+
+
+def _fits(kind: type, value: object) -> bool:
+    """Whether a value has the type of a parameter's default; a whole number is a number too."""
+    if kind not in KINDS:
+        return True
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)

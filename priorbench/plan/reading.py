@@ -1,6 +1,4 @@
-"""Reading a config: a YAML file or preset, command-line options on top, every mistake named in
-words.
-"""
+"""Reading a config: a YAML file or preset, options on top, every mistake explained in words."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,28 +11,46 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ..errors import UserError, printable, unknown
-from .choice import Choice, read_yaml
+from .choice import Choice
 from .config import FullChain, RunConfig
+from .safe_yaml import read_yaml
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")  # in the name of a folder
+
+
+class ConfigError(UserError):
+    """What is wrong with a config.
+
+    Attributes:
+        rest: the config without its mistakes, so that names in it can be looked up too.
+    """
+
+    def __init__(self, problems: list[str], rest: RunConfig | None) -> None:
+        super().__init__("; ".join(problems))
+        self.rest = rest
 
 
 def presets() -> dict[str, Path]:
-    """The shipped configs by name; in the wheel they lie in the package, in a clone beside it."""
+    """The shipped configs by name. A wheel has them in the package, a clone beside it."""
     package = Path(__file__).parents[1]
-    folder = next(
-        (f for f in (package / "configs", package.parent / "configs") if f.is_dir()), package
-    )
+    folders = (package / "configs", package.parent / "configs")
+    folder = next((f for f in folders if f.is_dir()), package)
     return {p.stem: p for p in sorted(folder.glob("*.yaml"))}
 
 
 def read_config(source: str | Path | None) -> dict[str, Any]:
-    """The mapping in a YAML file, or in a preset by its name; None is the digits default."""
+    """The mapping in a YAML file, or in a preset by its name; None is the digits default.
+
+    Raises:
+        UserError: if there is no such file or preset, or it holds no mapping.
+    """
     known = presets()
     name = str(source or "digits")
     path = known.get(name, Path(name))
-    there = False
+    exists = False
     with suppress(OSError):  # too long for a path
-        there = path.is_file()
-    if not there:
+        exists = path.is_file()
+    if not exists:
         if path.suffix not in (".yaml", ".yml"):
             raise unknown("config file or preset", name, known)
         raise UserError(f"config file {name} does not exist (presets: {', '.join(known)})")
@@ -45,14 +61,17 @@ def read_config(source: str | Path | None) -> dict[str, Any]:
     if values is None:
         values = {}
     if not isinstance(values, dict):
-        raise UserError(
-            f"config file {name} must hold a mapping of keys to values, got {type(values).__name__}"
-        )
-    return {"name": re.sub(r"[^A-Za-z0-9._-]", "-", path.stem)} | values
+        kind = type(values).__name__
+        raise UserError(f"config file {name} must hold a mapping of keys to values, got {kind}")
+    return {"name": _UNSAFE.sub("-", path.stem)} | values
 
 
 def assign(values: dict[str, Any], assignment: str) -> None:
-    """Apply one ``--set key=value`` (``full_chain.steps=50``); the value is YAML."""
+    """Apply one ``--set key=value`` (``full_chain.steps=50``); the value is YAML.
+
+    Raises:
+        UserError: if it is no assignment, or the value cannot be read.
+    """
     path, equals, text = assignment.partition("=")
     if not equals or not path:
         raise UserError(f"--set takes key=value, got {assignment!r}")
@@ -73,23 +92,21 @@ def make_config(
     overrides: dict[str, Any] | None = None,
     sets: Iterable[str] = (),
 ) -> RunConfig:
-    """Read, override, validate. Every mistake is named, each with its path, in one
-    :class:`UserError`.
+    """Read a config, apply ``overrides`` and ``sets``, validate.
+
+    Raises:
+        ConfigError: naming every mistake with its path.
     """
+    sets = list(sets)
     values = deepcopy(dict(source)) if isinstance(source, Mapping) else read_config(source)
     values |= deepcopy({k: v for k, v in (overrides or {}).items() if v is not None})
     for assignment in sets:
         assign(values, assignment)
-    if source is None and "name" not in {*(overrides or {}), *(s.partition("=")[0] for s in sets)}:
-        given = values.get("dataset", "digits")
-        path = given.get("name", "run") if isinstance(given, dict) else str(given).partition("[")[0]
-        values["name"] = (
-            re.sub(r"[^A-Za-z0-9._-]+", "-", Path(str(path)).name).strip("-._") or "run"
-        )
-    values, problems = (
-        {str(key): value for key, value in values.items()},
-        list(_unprintable(values)),
-    )
+    named = {*(overrides or {}), *(s.partition("=")[0] for s in sets)}
+    if source is None and "name" not in named:
+        values["name"] = _name_of(values.get("dataset", "digits"))
+    values = {str(key): value for key, value in values.items()}
+    problems = list(_unprintable(values))
     try:
         config = RunConfig.model_validate(values)
     except ValidationError as error:
@@ -100,20 +117,16 @@ def make_config(
     return config
 
 
-class ConfigError(UserError):
-    """What is wrong with a config; ``rest`` is the config without it, so that names in it can be
-    looked up too.
-    """
-
-    def __init__(self, problems: list[str], rest: RunConfig | None) -> None:
-        super().__init__("; ".join(problems))
-        self.rest = rest
+def _name_of(dataset: Any) -> str:
+    """The name of a run that has no other: that of its data set."""
+    is_mapping = isinstance(dataset, dict)
+    path = dataset.get("name", "run") if is_mapping else str(dataset).partition("[")[0]
+    name = re.sub(f"{_UNSAFE.pattern}+", "-", Path(str(path)).name)
+    return name.strip("-._") or "run"
 
 
 def _without(values: dict[str, Any], errors: Iterable[Any]) -> RunConfig | None:
-    """``values`` with every mistake replaced by what is certainly right, places in lists being
-    kept.
-    """
+    """``values`` with a valid value in place of each mistake, at the same place in lists."""
     values = dict(values)
     for field, *rest in (error["loc"] for error in errors):
         if field in ("priors", "controls") and rest and isinstance(rest[0], int):
@@ -129,7 +142,7 @@ def _without(values: dict[str, Any], errors: Iterable[Any]) -> RunConfig | None:
 
 
 def _unprintable(value: Any, where: str = "") -> Iterator[str]:
-    """Where a string has control characters, which would reach terminals and tables."""
+    """Problems with control characters in strings, which would reach terminals and tables."""
     if isinstance(value, str) and printable(value) != value:
         path = printable(where).replace("\n", "\\n")
         yield f"{path}: must have no control characters, got {_short(value)}"
@@ -143,21 +156,25 @@ def _unprintable(value: Any, where: str = "") -> Iterator[str]:
 
 
 def _explain(error: Any) -> str:
-    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error["loc"]).lstrip(".")
-    if error["type"] == "extra_forbidden":
-        model: dict[Any, type[BaseModel]] = dict.fromkeys(
-            ("priors", "controls", "dataset", "extractor"), Choice
-        )
-        model["full_chain"] = FullChain
-        parent = error["loc"][0] if len(error["loc"]) > 1 else ""
-        near = get_close_matches(
-            str(error["loc"][-1]), list(model.get(parent, RunConfig).model_fields), n=1
-        )
-        return f"config key {where!r} does not exist" + (
-            f"; did you mean {near[0]!r}?" if near else ""
-        )
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{where}: {message[0].lower()}{message[1:]}, got {_short(error['input'])}"
+    """An error of pydantic in words: ``t_trunc[0]: must be ..., got ...``."""
+    steps = (f"[{p}]" if isinstance(p, int) else f".{p}" for p in error["loc"])
+    where = "".join(steps).lstrip(".")
+    if error["type"] != "extra_forbidden":
+        message = error["msg"].removeprefix("Value error, ")
+        return f"{where}: {message[0].lower()}{message[1:]}, got {_short(error['input'])}"
+    *parents, key = error["loc"]
+    near = get_close_matches(str(key), list(_model_of(parents).model_fields), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"config key {where!r} does not exist{hint}"
+
+
+def _model_of(parents: list[Any]) -> type[BaseModel]:
+    """The model whose keys stand below ``parents``."""
+    if not parents:
+        return RunConfig
+    if parents[0] == "full_chain":
+        return FullChain
+    return Choice if parents[0] in ("priors", "controls", "dataset", "extractor") else RunConfig
 
 
 def _short(value: Any) -> str:

@@ -1,6 +1,4 @@
-"""What a cell is, and what it yields: plain data that crosses process boundaries and names results
-on disk.
-"""
+"""What determines a cell, and what it yields. Plain data that crosses processes and names files."""
 
 import hashlib
 import json
@@ -10,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..task import Source
+from .choice import label_of
 
-# Of these, what a fit computes with. The rest may change, and a fitted prior is what it was.
+# The versions that a fit depends on. If others change, a fitted prior stays what it was.
 FITTED_BY = ("torch", "diffusers", "POT", "scikit-learn", "priorbench")
 
 Setting = tuple[str, int | None]  # a solver and its steps; None: every timestep
@@ -19,8 +18,9 @@ Setting = tuple[str, int | None]  # a solver and its steps; None: every timestep
 
 @dataclass(frozen=True)
 class CellSpec:
-    """All that determines a cell. Plain data: it crosses process boundaries, and its hash names the
-    result.
+    """Everything that determines a cell: one fit, and the settings that its samples go through.
+
+    It is plain data that crosses process boundaries, and its hash names the result.
     """
 
     dataset: Source
@@ -49,56 +49,51 @@ class CellSpec:
 
     @property
     def cell(self) -> str:
-        """The name of the result: a hash of everything above. Of data and extractor it is the
-        content that counts (in ``digests``), not the options, such as a path, by which they were
-        found.
+        """The name of the result: a hash of everything above.
+
+        Data set and extractor count by their content (in ``digests``), not by the options, such as
+        a path, by which they were found.
         """
         return name_of(asdict(self))
 
     @property
     def fit(self) -> str:
-        """The name of the fitted prior: a hash of what determines the fit alone. Solvers, steps,
-        samples and metrics do not, so that another of them takes the prior that is there.
+        """The name of the fitted prior: a hash of what determines the fit.
+
+        Solvers, steps, samples and metrics are left out: other values of them reuse the fit.
         """
-        names = (
-            "prior",
-            "params",
-            "t_trunc",
-            "seed",
-            "fit_budget",
-            "device",
-            "precision",
-            "compile",
-        )
-        versions = {name: self.versions.get(name) for name in (*FITTED_BY, self.distribution)}
-        known: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return _hash(
-            known
-            | {
-                "digests": [
-                    self.digests["dataset"],
-                    self.digests["backbone"],
-                    self.digests["network"],
-                ],
-                "versions": versions,
-            }
-        )
+        known = {
+            "prior": self.prior,
+            "params": self.params,
+            "t_trunc": self.t_trunc,
+            "seed": self.seed,
+            "fit_budget": self.fit_budget,
+            "device": self.device,
+            "precision": self.precision,
+            "compile": self.compile,
+            "digests": [self.digests[name] for name in ("dataset", "backbone", "network")],
+            "versions": {n: self.versions.get(n) for n in (*FITTED_BY, self.distribution)},
+        }
+        return _hash(known)
 
     @property
     def results(self) -> list["CellSpec"]:
-        """The cell by one (solver, steps) after the other: each is a result of its own on disk."""
+        """The cell with one (solver, steps) at a time: each is a result of its own on disk."""
         return [replace(self, solvers=(setting,)) for setting in self.solvers]
 
     @property
     def label(self) -> str:
         """``ot[projections=64]``."""
-        return f"{self.prior}[{self.settings}]" if self.settings else self.prior
+        return label_of(self.prior, self.settings)
+
+    @property
+    def title(self) -> str:
+        """``ot[projections=64] t_trunc 200 seed 0``: how logs and notes name the cell."""
+        return f"{self.label} t_trunc {self.t_trunc} seed {self.seed}"
 
 
 def name_of(spec: dict[str, Any]) -> str:
-    """The hash that names the result of a :class:`CellSpec`, given as a dictionary (from JSON,
-    perhaps).
-    """
+    """The hash that names the result of a :class:`CellSpec`, given as a dictionary."""
     return _hash(
         spec | {"dataset": spec["dataset"]["name"], "extractor": spec["extractor"]["name"]}
     )
@@ -110,8 +105,13 @@ def _hash(known: dict[str, Any]) -> str:
 
 @dataclass
 class CellResult:
-    """What a cell yields: rows for the table, images for the grids, the log, and notes that the
-    user should see.
+    """What a cell yields.
+
+    Attributes:
+        rows: of comparison.csv.
+        images: (N, C, H, W) bytes, by the text of an :class:`ImageKey`.
+        log: lines for the run's log.
+        notes: lines that the user should see.
     """
 
     spec: CellSpec
@@ -122,4 +122,49 @@ class CellResult:
 
     @property
     def ok(self) -> bool:
+        """Whether no row failed."""
         return all(row["status"] == "ok" for row in self.rows)
+
+
+@dataclass(frozen=True)
+class ImageKey:
+    """Which images a cell kept: the key of a ``.npz`` file, as text.
+
+    ``x_t``, what the prior supplied; ``x_0 <solver> <nfe>``, what the chain made of it;
+    ``chain <solver> <nfe> <t>``, samples on their way, at t; ``z`` and ``f(z)``, the prior's
+    latents and their images; ``nearest``, the training image nearest to each x_0.
+
+    Attributes:
+        kind: the first word of the text.
+        solver, nfe: of ``x_0`` and ``chain``.
+        t: of ``chain``.
+    """
+
+    kind: str
+    solver: str = ""
+    nfe: int = 0
+    t: int = 0
+
+    def __str__(self) -> str:
+        words = {"x_0": (self.solver, self.nfe), "chain": (self.solver, self.nfe, self.t)}
+        return " ".join(map(str, (self.kind, *words.get(self.kind, ()))))
+
+    @classmethod
+    def parse(cls, text: str) -> "ImageKey":
+        """The key whose text is ``text``.
+
+        Raises:
+            ValueError: if no key has that text.
+        """
+        kind, *words = text.split(" ")
+        if len(words) != {"x_0": 2, "chain": 3}.get(kind, 0):
+            raise ValueError(f"{text!r} is no key of images")
+        if not words:
+            return cls(kind)
+        solver, nfe, *t = words
+        return cls(kind, solver, int(nfe), *map(int, t))
+
+    @property
+    def chain(self) -> tuple[str, int] | None:
+        """The solver and NFE that made the images, None where they come before any chain."""
+        return (self.solver, self.nfe) if self.kind in ("x_0", "chain") else None

@@ -56,7 +56,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     the mean. With one seed FID has an interval over samples, and other columns have none. The
     interval of ``fid_inf`` also counts the finite test set. Seconds taken under different
     conditions (:data:`.columns.CLOCK`) have no mean, and seconds that are shared by a run's seeds
-    have no interval. Where a prior's own evaluations differ between seeds, ``nfe`` is the largest number.
+    have no interval. Where a prior's own evaluations differ between seeds, ``nfe`` is the largest
+    number.
     """
     columns = [*AVERAGED, *(c for c in table.columns if c not in COLUMNS)]
     good = succeeded(table)

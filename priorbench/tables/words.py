@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..plan.choice import label_of
 from .columns import LABEL, Row, contenders
 
 NEVER = 1e12  # a break-even beyond this many images is never reached
@@ -12,7 +13,7 @@ NEVER = 1e12  # a break-even beyond this many images is never reached
 
 def named(prior: Any, params: Any) -> str:
     """``ot[projections=64]``."""
-    return f"{prior}[{params}]" if isinstance(params, str) and params else str(prior)
+    return label_of(str(prior), params if isinstance(params, str) else "")
 
 
 def where(row: Row) -> str:

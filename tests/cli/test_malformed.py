@@ -13,7 +13,7 @@ from PIL import Image
 
 from priorbench import UserError, load_prior
 from priorbench.cli import main
-from priorbench.plan.choice import read_yaml
+from priorbench.plan.safe_yaml import read_yaml
 from priorbench.plan.config import RunConfig
 from priorbench.plan.layout import read_plan
 from priorbench.plan.reading import make_config
