@@ -1,5 +1,5 @@
-"""What the cells of a run share: data, frozen model, extractor, and the features of the splits.
-Loaded once a process.
+"""What all cells of a run share: the data set, the frozen model, the extractor, and the features of
+the splits. Each process loads them once.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from .data.dataset import Dataset, to_float
 from .data.loading import load_dataset
+from .data.splits import SPLITS
 from .diffusion.frozen import FrozenDiffusion
 from .diffusion.loading import load_backbone
 from .diffusion.process import generator_for
@@ -26,67 +27,77 @@ from .metrics.memorisation import authenticity, neighbour_ratio
 from .metrics.neighbours import neighbour_distances
 from .plugin_manager import load_plugins
 
-JUDGED = 2000  # of the measured samples, at most, that are looked up among the images of every split, and as many draws
+# How many of the measured samples, at most, are looked up among the images of every split; and how
+# many draws of x_t they are compared with.
+JUDGED = 2000
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set or extractor by name, with its options; hashable, so that it can name a cached
-    one.
-    """
+    """A data set or extractor by name, with its options. It can be hashed, to key a cache."""
 
     name: str
     options: tuple[tuple[str, Any], ...] = ()
 
 
-@dataclass(frozen=True, eq=False)  # known by identity: it names what it caches
+@dataclass(frozen=True, eq=False)  # compared by identity: a task keys what it caches
 class Task:
+    """The data, the models, and what is computed from them once.
+
+    Attributes:
+        dataset: images of the three splits.
+        diffusion: the frozen model.
+        extractor: the network whose features FID is computed from.
+        dataset_digest, backbone_digest, extractor_digest: hashes of what was loaded.
+        layers: of the frozen model, as they were loaded.
+        reader: the mode and hooks of the extractor, as they were loaded.
+        known: the features of each split and their hash, once they are computed.
+    """
+
     dataset: Dataset
     diffusion: FrozenDiffusion
     extractor: FeatureExtractorBase
     dataset_digest: str
     backbone_digest: str
     extractor_digest: str
-    layers: str  # of the frozen model
-    reader: AsMade  # the extractor's mode and hooks
-    known: dict[str, tuple[Tensor, str]] = field(
-        default_factory=dict
-    )  # features of the splits, and their digests
+    layers: str
+    reader: AsMade
+    known: dict[str, tuple[Tensor, str]] = field(default_factory=dict)
 
     def put_back(self) -> list[str]:
-        """Undo what a plugin can have done to the models besides their weights: what it was, in
-        words.
-        """
+        """Undo whatever a plugin can change of the models besides weights; say what it was."""
         return [
             *(f"the frozen model's {what}" for what in self.diffusion.refreeze()),
             *(f"the extractor's {what}" for what in self.reader.restore()),
         ]
 
     def changed(self) -> list[str]:
-        """What is no longer as it was loaded, in words: every cell relies on it, and no plugin may
-        write to it.
+        """What is no longer as it was loaded, in words.
+
+        Every cell relies on all of it, and no plugin may write to it.
         """
-        now = {
+        features = self.known.values()
+        as_loaded = {
             "the frozen model's weights": self.diffusion.digest() == self.backbone_digest,
             "the frozen model's layers": self.diffusion.layers() == self.layers,
             "the images of the data set": self.dataset.digest() == self.dataset_digest,
             "the extractor's weights": weights_digest(self.extractor) == self.extractor_digest,
-            "the features of the data set": all(
-                _digest(x) == digest for x, digest in self.known.values()
-            ),
+            "the features of the data set": all(_digest(x) == digest for x, digest in features),
         }
-        return [what for what, same in now.items() if not same]
+        return [what for what, same in as_loaded.items() if not same]
+
+    def images(self, split: str) -> Tensor:
+        """The images of a split, (N, C, H, W) in [-1, 1]."""
+        return to_float(getattr(self.dataset, split))
 
     def marginal(self, t_trunc: int) -> TruncatedMarginal:
-        """What a prior is fitted to: it is given training and validation images, never the test
-        split.
-        """
-        train, validation = to_float(self.dataset.train), to_float(self.dataset.validation)
+        """What a prior is fitted to: training and validation images, never the test split."""
+        train, validation = self.images("train"), self.images("validation")
         return TruncatedMarginal(train, self.diffusion, t_trunc, validation)
 
     def held_out(self, t_trunc: int) -> TruncatedMarginal:
-        """The same law over the test split, for measuring."""
-        return TruncatedMarginal(to_float(self.dataset.test), self.diffusion, t_trunc)
+        """The marginal of the test split, which priors are measured against."""
+        return TruncatedMarginal(self.images("test"), self.diffusion, t_trunc)
 
     def features(self, split: str) -> Tensor:
         """Features (N, F) of the images of a split."""
@@ -97,12 +108,14 @@ class Task:
 
     @cached_property
     def train_neighbours(self) -> Tensor:
+        """How far each training image is from its nearest neighbour, (N,), in feature space."""
         return neighbour_distances(self.features("train"))
 
-    @lru_cache(maxsize=8)  # noqa: B019 - contexts live as long as the process
+    @lru_cache(maxsize=8)  # noqa: B019 - tasks live as long as the process
     def floor(self, n_samples: int) -> dict[str, float]:
-        """What images that no prior made score: FID of as many training images, and how far
-        held-out images are from being copies.
+        """What images that no prior made score.
+
+        The FID of as many training images, and the authenticity of the test images.
         """
         train, test = self.features("train"), self.features("test")
         floor, floor_error = fid_floor(train, test, n_samples)
@@ -114,47 +127,43 @@ class Task:
 
     @cached_property
     def held_out_ratio(self) -> tuple[float, float]:
-        """:func:`neighbour_ratio` of the validation images, and its standard error."""
+        """The neighbour ratio of the validation images, and its standard error."""
         return neighbour_ratio(*(self.features(split) for split in ("validation", "train", "test")))
 
     @lru_cache(maxsize=4)  # noqa: B019
     def emitted(self, t_trunc: int | None) -> Stored:
-        """The judge of what is emitted: x_{t_trunc}, or clean images where that is None."""
-        clean = {
-            split: to_float(getattr(self.dataset, split))
-            for split in ("train", "validation", "test")
-        }
+        """The judge of what a prior emits: x_{t_trunc}, or clean images if ``t_trunc`` is None."""
+        clean = {split: self.images(split) for split in SPLITS}
         if t_trunc is None:
             return Stored(clean, {split: images[:JUDGED] for split, images in clean.items()})
         signal = float(self.diffusion.process.alpha_bar[t_trunc]) ** 0.5
-        draws = {split: self._draws(images, t_trunc, split) for split, images in clean.items()}
+        draws = {split: self._draws(t_trunc, split) for split in SPLITS}
         return Stored({split: signal * images for split, images in clean.items()}, draws)
 
     @lru_cache(maxsize=4)  # noqa: B019
     def noise_level(self, t_trunc: int) -> NoiseLevel:
         """The judge of the noise in x_{t_trunc}."""
-        return NoiseLevel(
-            self.quiet_directions, self._draws(to_float(self.dataset.test), t_trunc, "test")
-        )
+        return NoiseLevel(self.quiet_directions, self._draws(t_trunc, "test"))
 
     @cached_property
     def quiet_directions(self) -> Tensor:
-        return quiet_directions(to_float(self.dataset.train))
+        """Directions in which clean images hardly vary."""
+        return quiet_directions(self.images("train"))
 
-    def _draws(self, images: Tensor, t_trunc: int, split: str) -> Tensor:
-        marginal = TruncatedMarginal(images, self.diffusion, t_trunc)
+    def _draws(self, t_trunc: int, split: str) -> Tensor:
+        marginal = TruncatedMarginal(self.images(split), self.diffusion, t_trunc)
         return marginal.draw(JUDGED, generator_for(0, f"judged {split}")).cpu()
 
     def warning(self, n_samples: int) -> str:
-        """What a reader of a row of ``n_samples`` should know before believing it; mostly nothing."""
+        """What to know before believing a row of ``n_samples``; usually empty."""
         features = self.features("test").shape[1]
         few = {"samples": n_samples, "test images": len(self.dataset.test)}
-        said = [
+        found = [
             f"{n} {what} for {features} features: their covariance is singular and FID far too high"
             for what, n in few.items()
             if n <= features
         ]
-        return "; ".join([*said, *([self.diffusion.warning] if self.diffusion.warning else [])])
+        return "; ".join(filter(None, [*found, self.diffusion.warning]))
 
 
 def _digest(x: Tensor) -> str:
@@ -162,28 +171,75 @@ def _digest(x: Tensor) -> str:
 
 
 def default_for(kind: str, dataset: str) -> str:
-    """The backbone or extractor that is registered under the data set's own name, or an error that
-    says what to do.
+    """The backbone or extractor that is registered under the name of the data set.
+
+    Raises:
+        UserError: if there is none, saying how to choose or make one.
     """
     if dataset in load_plugins().of_kind(kind):
         return dataset
-    trained = f"train one with 'priorbench {kind} train'"
-    others = {
-        "backbone": f"--backbone takes a diffusers folder or a hub name, or {trained}",
-        "extractor": f"--extractor takes inception-v3-compat and others of torch-fidelity, or {trained}",
+    train = f"train one with 'priorbench {kind} train'"
+    options = {
+        "backbone": "--backbone takes a diffusers folder or a hub name",
+        "extractor": "--extractor takes inception-v3-compat and others of torch-fidelity",
     }
-    raise UserError(f"there is no {kind} for data set {dataset!r} of the same name: {others[kind]}")
+    raise UserError(
+        f"there is no {kind} for data set {dataset!r} of the same name: {options[kind]}, or {train}"
+    )
+
+
+@lru_cache(maxsize=2)
+def load_data(dataset: Source) -> Dataset:
+    """The data set that ``dataset`` names, read once per process."""
+    return load_dataset(dataset.name, dict(dataset.options))
+
+
+@lru_cache(maxsize=2)
+def load_task(
+    dataset: Source,
+    backbone: str,
+    extractor: Source,
+    device: str = "auto",
+    precision: str = "fp32",
+    compile: bool = False,
+) -> Task:
+    """Load the data set, the frozen model and the extractor, once per process.
+
+    Raises:
+        UserError: if one of them cannot be loaded, or they do not fit together.
+    """
+    data = load_data(dataset)
+    diffusion = load_backbone(backbone, device=device, precision=precision, compile=compile)
+    check_fit(data, diffusion, backbone)
+    reader = load_extractor(extractor.name, dict(extractor.options))
+    if diffusion.device.type == "cuda":  # torch-fidelity runs on CUDA or the CPU
+        reader = reader.to(diffusion.device)
+    features_of(data.test[:1], reader)  # fails now if the extractor cannot read these images
+    return Task(
+        data,
+        diffusion,
+        reader,
+        dataset_digest=data.digest(),
+        backbone_digest=diffusion.digest(),
+        extractor_digest=weights_digest(reader),
+        layers=diffusion.layers(),
+        reader=AsMade(reader),
+    )
+
+
+def forget() -> None:
+    """Load data and models again when they are next needed, because something wrote to them."""
+    load_data.cache_clear()
+    load_task.cache_clear()
 
 
 def forget_changed(*paths: str) -> None:
-    """Have data and models loaded anew if files at these paths changed: a notebook may train one
-    and run again.
+    """Load data and models again if files at these paths have changed since they were last seen.
+
+    A notebook may train a model, run, train it again under the same path, and run again.
     """
-    found = {
-        path: _newest(Path(path).expanduser())
-        for path in filter(None, paths)
-        if Path(path).expanduser().exists()
-    }
+    existing = [path for path in filter(None, paths) if Path(path).expanduser().exists()]
+    found = {path: _newest(Path(path).expanduser()) for path in existing}
     if any(_SEEN.get(path, stamp) != stamp for path, stamp in found.items()):
         forget()
     _SEEN.update(found)
@@ -197,47 +253,12 @@ def _newest(path: Path) -> int:
     return max(file.stat().st_mtime_ns for file in files)
 
 
-@lru_cache(maxsize=2)
-def load_data(dataset: Source) -> Dataset:
-    """The data set of ``dataset``, read once a process."""
-    return load_dataset(dataset.name, dict(dataset.options))
-
-
-@lru_cache(maxsize=2)
-def load_task(
-    dataset: Source,
-    backbone: str,
-    extractor: Source,
-    device: str = "auto",
-    precision: str = "fp32",
-    compile: bool = False,
-) -> Task:
-    """Load what a run is about, and see that it fits together."""
-    data = load_data(dataset)
-    diffusion = load_backbone(backbone, device=device, precision=precision, compile=compile)
-    check_fit(data, diffusion, backbone)
-    reader = load_extractor(extractor.name, dict(extractor.options))
-    if diffusion.device.type == "cuda":  # torch-fidelity runs on CUDA or the CPU
-        reader = reader.to(diffusion.device)
-    features_of(
-        data.test[:1], reader
-    )  # one that cannot read these images says so before anything is computed
-    return Task(
-        data, diffusion, reader, data.digest(), diffusion.digest(), weights_digest(reader), diffusion.layers(),
-        AsMade(reader),
-    )  # fmt: skip
-
-
-def forget() -> None:
-    """Have data and models loaded anew by whoever needs them next: somebody wrote to those that are
-    here.
-    """
-    load_data.cache_clear()
-    load_task.cache_clear()
-
-
 def check_fit(data: Dataset, diffusion: FrozenDiffusion, backbone: str | Path) -> None:
-    """Raise :class:`UserError` if the model does not make images of the data set's kind."""
+    """Check that the model makes images of the data set's shape.
+
+    Raises:
+        UserError: if it does not, with the options of the data set that would mend it.
+    """
     if diffusion.shape == data.shape:
         return
     have, want = ("x".join(map(str, shape)) for shape in (data.shape, diffusion.shape))
@@ -248,5 +269,6 @@ def check_fit(data: Dataset, diffusion: FrozenDiffusion, backbone: str | Path) -
         options.append(f"resize={size[0]}")
     hint = f"; the data set's option {','.join(options)} makes them fit" if options else ""
     raise UserError(
-        f"data set {data.name!r} has images of {have}, backbone {str(backbone)!r} makes {want}{hint}"
+        f"data set {data.name!r} has images of {have}, "
+        f"backbone {str(backbone)!r} makes {want}{hint}"
     )

@@ -1,6 +1,4 @@
-"""What a frozen model is worth by itself: does it fit a data set, and what does its full chain
-score?
-"""
+"""What a frozen model is worth by itself: whether it fits a data set, and what it scores."""
 
 from collections.abc import Callable
 
@@ -16,7 +14,7 @@ from ..task import check_fit
 
 
 def misfit(data: Dataset, diffusion: FrozenDiffusion, backbone: str) -> str:
-    """Why the model does not fit the data, or nothing."""
+    """Why the model does not fit the data; empty if it does."""
     try:
         check_fit(data, diffusion, backbone)
     except UserError as error:
@@ -25,11 +23,20 @@ def misfit(data: Dataset, diffusion: FrozenDiffusion, backbone: str) -> str:
 
 
 def score(
-    diffusion: FrozenDiffusion, data: Dataset, extractor: FeatureExtractorBase, solver: str, steps: int,
-    n_samples: int, batch_size: int, seed: int, progress: Callable[[int, int, float], None],
-) -> dict[str, str]:  # fmt: skip
-    """FID, precision and recall of ``n_samples`` draws of the full chain against the test split,
-    with the floor.
+    diffusion: FrozenDiffusion,
+    data: Dataset,
+    extractor: FeatureExtractorBase,
+    solver: str,
+    steps: int,
+    n_samples: int,
+    batch_size: int,
+    seed: int,
+    progress: Callable[[int, int, float], None],
+) -> dict[str, str]:
+    """FID, precision and recall of ``n_samples`` draws of the full chain against the test split.
+
+    Returns:
+        Names and figures, the floor among them.
     """
     noise, chain = generator_for(seed, "sample"), generator_for(seed, "denoise")
     batches: list[torch.Tensor] = []
@@ -41,9 +48,10 @@ def score(
     test = features_of(data.test, extractor)
     made = fidelity(features_of(torch.cat(batches), extractor), test)
     floor, _ = fid_floor(features_of(data.train, extractor), test, n_samples)
+    samples = f"{n_samples} samples against {len(data.test)} test images"
     return {
         "extractor": extractor.get_name(),
-        "full chain": f"{solver}, {steps} steps, {n_samples} samples against {len(data.test)} test images",
+        "full chain": f"{solver}, {steps} steps, {samples}",
         "FID": f"{made['fid']:.2f}",
         f"FID of {min(n_samples, len(data.train))} training images (floor)": f"{floor:.2f}",
         "precision, recall": f"{made['precision']:.3f}, {made['recall']:.3f}",

@@ -1,5 +1,7 @@
-"""One cell: fit a prior, sample it once, denoise by every (solver, steps), measure. A pure function
-of its spec.
+"""One cell: fit a prior, sample it once, denoise by every (solver, steps), measure.
+
+:func:`run_cell` is a pure function of its spec, so that resuming, retrying and every executor are
+the same thing.
 """
 
 import json
@@ -18,39 +20,32 @@ from torch import Tensor
 from ..conformance import quick_failures
 from ..data.dataset import to_bytes
 from ..diffusion.process import generator_for
-from ..errors import UserError, printable
+from ..errors import UserError, one_line, printable
 from ..files import CannotWrite
 from ..isolation import standard
+from ..marginal import TruncatedMarginal
 from ..plan.budget import read_budget
-from ..plan.spec import CellResult, CellSpec
+from ..plan.spec import CellResult, CellSpec, ImageKey, Setting
 from ..plugin_manager import load_plugins
 from ..prior import FitRun, TruncPrior, make_prior
 from ..store.fits import Fits
 from ..tables.columns import Row
 from ..task import Task, forget, load_task
 from .guard import Guard
-from .measure import (
-    AtT,
-    BadSample,
-    Drawn,
-    choosing_fid,
-    denoised,
-    drawn,
-    facts,
-    make_row,
-    test_columns,
-)
+from .measure import AtT, choosing_fid, facts, make_row, test_columns
 from .preview import preview
+from .sampling import BadSample, Chain, Drawn, denoised, drawn
 from .timing import PeakMemory, clock
 
 PREVIEW = 40  # images kept of x_{t_trunc}, and of x_0 unless samples are saved
 
 Progress = Callable[[int, int, float], None]
+Images = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted prior, what its fit took, and whether it was fitted just now."""
+    """A fitted prior, the seconds and steps of its fit, and whether it was fitted just now."""
 
     prior: TruncPrior
     seconds: float
@@ -58,47 +53,187 @@ class Fit:
     new: bool
 
 
+@dataclass(frozen=True)
+class Samples:
+    """What a cell measures: its samples, and on each choosing split others, as x_{t_trunc}."""
+
+    test: Drawn
+    choosing: list[tuple[str, Tensor]]
+
+
 def run_cell(
     spec: CellSpec, progress: Progress | None = None, fits: Fits | None = None
 ) -> CellResult:
-    """Compute a cell. Whatever a prior does wrong is in the rows, not raised.
+    """Compute a cell. Whatever a prior does wrong ends up in the rows, and is not raised.
 
     Arguments:
-        fits: where fitted priors are kept, and taken from; None keeps nothing.
+        progress: called with (step, total, loss) during the fit.
+        fits: where fitted priors are kept and reused; None keeps none.
 
     Raises:
-        CannotWrite: if the fitted prior cannot be kept.
+        CannotWrite: if the fitted prior cannot be saved.
     """
     task = task_of(spec)
-    guard = Guard(task, spec.label)
-    rows, images = list[Row](), dict[str, np.ndarray]()
+    cell = _Cell(task, spec, progress or _ignore, fits)
+    rows, images = list[Row](), Images()
     try:
         with standard(), PeakMemory(task.diffusion.device) as memory:
-            rows, images = _compute(
-                task, spec, guard, progress or (lambda step, total, loss: None), fits
-            )
+            rows, images = cell.compute()
         rows = [row | {"peak_memory_mb": round(memory.megabytes, 1)} for row in rows]
     except (CannotWrite, KeyboardInterrupt):
         raise
-    except (
-        BaseException
-    ) as error:  # a prior that calls sys.exit, or panics in another language, ends itself alone
-        guard.log.append(traceback.format_exc())
-        reason = " ".join(str(error).split()) or (
-            "out of memory" if isinstance(error, MemoryError) else "no reason given"
-        )
-        rows = failure(spec, f"{type(error).__name__}: {reason}").rows
+    # A prior that calls sys.exit, or panics in another language, ends its own cell alone.
+    except BaseException as error:
+        cell.guard.log.append(traceback.format_exc())
+        rows = failure(spec, f"{type(error).__name__}: {_reason(error)}").rows
     if changed := task.changed():
         forget()  # later cells get everything as it was
         rows = failure(spec, f"prior {spec.label!r} changed {' and '.join(changed)}").rows
-    return CellResult(spec, rows, images, guard.log, guard.notes)
+    return CellResult(spec, rows, images, cell.guard.log, cell.guard.notes)
+
+
+def _ignore(step: int, total: int, loss: float) -> None:
+    """Progress that nobody watches."""
+
+
+def _reason(error: BaseException) -> str:
+    unsaid = "out of memory" if isinstance(error, MemoryError) else "no reason given"
+    return one_line(error) or unsaid
+
+
+class _Cell:
+    """The steps of a cell. Each returns what the next one needs; a plugin's code is guarded."""
+
+    def __init__(self, task: Task, spec: CellSpec, progress: Progress, fits: Fits | None) -> None:
+        self.task, self.spec, self.progress, self.fits = task, spec, progress, fits
+        self.guard = Guard(task, spec.label)
+
+    def compute(self) -> tuple[list[Row], Images]:
+        """Marginal -> fit -> sample -> denoise -> measure -> row."""
+        failed_checks = self.failed_checks()
+        fit = self.fit(self.task.marginal(self.spec.t_trunc))
+        samples = self.sample(fit)
+        known = facts(fit.prior, samples.test, self.task, self.spec)
+        known |= {"fit_seconds": fit.seconds, "fit_steps": fit.steps}
+        known |= {"failed_checks": failed_checks}
+        at_t = AtT(samples.test, self.task, self.spec, fit.prior.emits)
+        rows, images = list[Row](), {str(ImageKey("x_t")): _bytes(samples.test.x_t[:PREVIEW])}
+        for setting in self.spec.solvers:
+            chain = denoised(samples.test.x_t, self.task, self.spec, *setting)
+            known["nfe"] = chain.nfe + ceil(samples.test.nfe)
+            rows += self.measure(setting, chain, samples, at_t, known)
+            x_0 = chain.x_0 if self.spec.save_samples else chain.x_0[:PREVIEW]
+            images[str(ImageKey("x_0", setting[0], known["nfe"]))] = _bytes(x_0)
+        return rows, images | self.pictures(fit.prior, samples.test)
+
+    def failed_checks(self) -> str:
+        """The quick conformance checks that a contender fails, made before its first fit here."""
+        if self.spec.control:
+            return ""
+        with self.guard():
+            cls = load_plugins().find("prior", self.spec.prior).load()
+            return _checked(cls, json.dumps(self.spec.params, sort_keys=True))
+
+    def fit(self, marginal: TruncatedMarginal) -> Fit:
+        """The prior fitted to ``marginal``: one that was kept, otherwise fitted now."""
+        spec, device, log = self.spec, self.task.diffusion.device, self.guard.log
+        with self.guard():
+            if self.fits:
+                kept = self.fits.load(spec, marginal.shape, device)
+                self.guard.notes += [kept.note] if kept.note else []
+                log += kept.log
+                if kept.prior is not None:
+                    return Fit(kept.prior, kept.seconds, kept.steps, new=False)
+            cls = load_plugins().find("prior", spec.prior).load()
+            prior = make_prior(cls, spec.label, spec.params).to(device)
+            run = fit_run(spec, self.progress, lambda line: log.append(str(line)))
+            started = clock(device)
+            prior.fit(marginal, run)
+            return Fit(prior, clock(device) - started, run.taken, new=True)
+
+    def sample(self, fit: Fit) -> Samples:
+        """The samples to measure, and for each choosing split others, that settings are chosen by.
+
+        A new fit is kept in between: only after samples of it are valid, because a fit that is kept
+        would outlive the bug that spoilt it; but before anything is measured, so that a cell that
+        is interrupted need not fit again.
+        """
+        (_, n_samples), *others = self.spec.splits
+        with self.guard():
+            test = drawn(fit.prior, self.task, self.spec, n_samples)
+        if self.fits and fit.new:
+            self.keep(fit, self.fits)
+        choosing: list[tuple[str, Tensor]] = []
+        for split, n in others:
+            with self.guard():
+                samples = drawn(fit.prior, self.task, self.spec, n, f" {split}")
+            choosing.append((split, samples.x_t))
+        return Samples(test, choosing)
+
+    def keep(self, fit: Fit, fits: Fits) -> None:
+        """Save a fit, and say so if its weights do not bring it back."""
+        if self.task.changed():
+            raise BadSample("the fit changed what all cells share")
+        about = {"fit_seconds": fit.seconds, "fit_steps": fit.steps, "log": list(self.guard.log)}
+        with self.guard():
+            reusable = fits.keep(self.spec, fit.prior, self.task.dataset.shape, **about)
+        if not reusable:
+            self.guard.log.append(
+                "loaded from its weights the prior draws other samples: its fit will not be reused"
+            )
+
+    def measure(
+        self, setting: Setting, chain: Chain, samples: Samples, at_t: AtT, known: Row
+    ) -> list[Row]:
+        """The rows of one solver setting: of the test split, and of the choosing splits."""
+        row = partial(make_row, self.task, self.spec, *setting, **known)
+        if not bool(chain.x_0.isfinite().all()):
+            error = (
+                f"solver {setting[0]} in {chain.nfe} evaluations made values that are not finite"
+            )
+            failed = {"status": "failed", "error": error}
+            return [row(split=split, n_samples=n, **failed) for split, n in self.spec.splits]
+        columns = test_columns(chain, samples.test, at_t, self.task, self.spec, self.guard)
+        counted = {"n_samples": len(samples.test.x_t), "denoise_seconds": chain.seconds}
+        rows = [row(split="test", **counted, **columns)]
+        for split, x_t in samples.choosing:
+            fid = choosing_fid(x_t, self.task, self.spec, *setting, split)
+            rows.append(row(split=split, **counted | {"n_samples": len(x_t)}, fid=fid))
+        return rows
+
+    def pictures(self, prior: TruncPrior, samples: Drawn) -> Images:
+        """Samples on their way from z to x_0. Without them all figures stand."""
+        try:
+            with self.guard():
+                shown = preview(prior, samples.x_t, self.task, self.spec, ceil(samples.nfe))
+        except Exception as error:
+            what = f"{self.spec.label} t_trunc {self.spec.t_trunc}"
+            self.guard.notes.append(f"{what} has no picture of its way: {error}")
+            return {}
+        return {str(key): images.numpy() for key, images in shown.items()}
+
+
+@lru_cache(maxsize=64)
+def _checked(cls: type[TruncPrior], params: str) -> str:
+    return ", ".join(quick_failures(cls, json.loads(params)))
+
+
+def _bytes(x: Tensor) -> np.ndarray:
+    return to_bytes(x).numpy()
+
+
+def fit_run(spec: CellSpec, progress: Progress, log: Callable[[str], None]) -> FitRun:
+    """What a fit is given: its generator, and its budget from now on."""
+    seconds, steps = read_budget(spec.fit_budget)
+    deadline = None if seconds is None else time.monotonic() + seconds
+    return FitRun(generator_for(spec.seed, "fit"), deadline, progress, log, steps)
 
 
 def failure(spec: CellSpec, reason: str) -> CellResult:
-    """A cell of which every row says why it failed, and none has a number."""
-    task, said = load_task(*_sources(spec)), printable(reason)
+    """The result of a cell that failed: every row says why, and none has a figure."""
+    task, error = load_task(*_sources(spec)), printable(reason)
     rows = [
-        make_row(task, spec, *setting, split=split, n_samples=n, status="failed", error=said)
+        make_row(task, spec, *setting, split=split, n_samples=n, status="failed", error=error)
         for setting in spec.solvers
         for split, n in spec.splits
     ]
@@ -106,11 +241,11 @@ def failure(spec: CellSpec, reason: str) -> CellResult:
 
 
 def task_of(spec: CellSpec) -> Task:
-    """What the cell is about, loaded once a process.
+    """The task that the cell belongs to, loaded once per process.
 
     Raises:
-        UserError: if it is no longer what the plan's hashes were taken of: results would be kept
-            under a wrong name.
+        UserError: if it is no longer what the plan's hashes were taken of. Results would otherwise
+            be kept under a wrong name.
     """
     task = load_task(*_sources(spec))
     loaded = load_plugins().find("prior", spec.prior).version
@@ -123,7 +258,7 @@ def task_of(spec: CellSpec) -> Task:
     for what, found, planned in checks:
         if found != planned:
             raise UserError(
-                f"{what} has changed since the run began; the same command again takes it as it is now"
+                f"{what} has changed since the run began; repeat the command to use it as it is now"
             )
     return task
 
@@ -132,131 +267,10 @@ def _sources(spec: CellSpec) -> tuple[Any, ...]:
     return spec.dataset, spec.backbone, spec.extractor, spec.device, spec.precision, spec.compile
 
 
-def _compute(
-    task: Task, spec: CellSpec, guard: Guard, progress: Progress, fits: Fits | None
-) -> tuple[list[Row], dict[str, np.ndarray]]:
-    """Marginal -> fit -> sample -> denoise -> measure: the rows, and the images that are kept."""
-    with guard():
-        failed_checks = _failed_checks(spec)
-    with guard():
-        fit = _fit(task, spec, guard, progress, fits)
-    with guard():
-        samples = drawn(fit.prior, task, spec, spec.n_samples)
-    if fits and fit.new:
-        _keep(fit, task, spec, guard, fits)
-    # Settings are chosen by samples that the reported figures never see, against images that they
-    # are not reported on.
-    (_, n_samples), *others = spec.splits
-    choosing: list[tuple[str, Tensor]] = []
-    for split, n in others:
-        with guard():
-            choosing.append((split, drawn(fit.prior, task, spec, n, f" {split}").x_t))
-
-    known = facts(fit.prior, samples, task, spec)
-    known |= {"fit_seconds": fit.seconds, "fit_steps": fit.steps, "failed_checks": failed_checks}
-    at_t = AtT(samples, task, spec, fit.prior.emits)
-    rows, images = list[Row](), {"x_t": to_bytes(samples.x_t[:PREVIEW]).numpy()}
-    for solver, steps in spec.solvers:
-        chain = denoised(samples.x_t, task, spec, solver, steps)
-        nfe = chain.nfe + ceil(samples.nfe)
-        row = partial(make_row, task, spec, solver, steps, nfe=nfe, **known)
-        images[f"x_0 {solver} {nfe}"] = to_bytes(
-            chain.x_0 if spec.save_samples else chain.x_0[:PREVIEW]
-        ).numpy()
-        if not bool(chain.x_0.isfinite().all()):
-            error = f"solver {solver} in {chain.nfe} evaluations made values that are not finite"
-            rows += [
-                row(split=split, n_samples=n, status="failed", error=error)
-                for split, n in spec.splits
-            ]
-            continue
-        timed = {"denoise_seconds": chain.seconds}
-        columns = test_columns(chain, samples, at_t, task, spec, guard)
-        rows.append(row(split="test", n_samples=n_samples, **timed, **columns))
-        for split, other in choosing:
-            score = choosing_fid(other, task, spec, solver, steps, split)
-            rows.append(row(split=split, n_samples=len(other), fid=score, **timed))
-    return rows, images | _pictures(fit.prior, samples, task, spec, guard)
-
-
-@lru_cache(maxsize=64)
-def _checked(cls: type[TruncPrior], params: str) -> str:
-    return ", ".join(quick_failures(cls, json.loads(params)))
-
-
-def _failed_checks(spec: CellSpec) -> str:
-    """Which of the quick conformance checks a contender fails, looked at before its first fit in
-    this process.
-    """
-    if spec.control:
-        return ""
-    return _checked(
-        load_plugins().find("prior", spec.prior).load(), json.dumps(spec.params, sort_keys=True)
-    )
-
-
-def _fit(task: Task, spec: CellSpec, guard: Guard, progress: Progress, fits: Fits | None) -> Fit:
-    """The fitted prior: from ``fits`` if it is there, else fitted now."""
-    device, marginal = task.diffusion.device, task.marginal(spec.t_trunc)
-    if fits:
-        kept = fits.load(spec, marginal.shape, device)
-        guard.notes += [kept.note] if kept.note else []
-        guard.log += kept.log
-        if kept.prior is not None:
-            return Fit(kept.prior, kept.seconds, kept.steps, new=False)
-    prior = make_prior(load_plugins().find("prior", spec.prior).load(), spec.label, spec.params).to(
-        device
-    )
-    run = fit_run(spec, progress, lambda line: guard.log.append(str(line)))
-    started = clock(device)
-    prior.fit(marginal, run)
-    return Fit(prior, clock(device) - started, run.taken, new=True)
-
-
-def fit_run(spec: CellSpec, progress: Progress, log: Callable[[str], None]) -> FitRun:
-    """What a fit is given: its generator, and its budget from now on."""
-    seconds, steps = read_budget(spec.fit_budget)
-    deadline = None if seconds is None else time.monotonic() + seconds
-    return FitRun(generator_for(spec.seed, "fit"), deadline, progress, log, steps)
-
-
-def _keep(fit: Fit, task: Task, spec: CellSpec, guard: Guard, fits: Fits) -> None:
-    """Save the fit only once its samples are valid (a bad fit that is kept would outlive the
-    mending of its bug), and before anything is measured (what ends the cell then does not cost the
-    fit).
-    """
-    if task.changed():
-        raise BadSample("the fit changed what all cells share")
-    about = {"fit_seconds": fit.seconds, "fit_steps": fit.steps, "log": list(guard.log)}
-    with guard():
-        reusable = fits.keep(spec, fit.prior, task.dataset.shape, **about)
-    if not reusable:
-        guard.log.append(
-            "loaded from its weights the prior draws other samples: its fit will not be reused"
-        )
-
-
-def _pictures(
-    prior: TruncPrior, samples: Drawn, task: Task, spec: CellSpec, guard: Guard
-) -> dict[str, np.ndarray]:
-    """Samples on their way; without them the figures stand all the same."""
-    try:
-        with guard():
-            found = preview(prior, samples.x_t, task, spec, ceil(samples.nfe))
-    except Exception as error:
-        guard.notes.append(
-            f"{spec.label} t_trunc {spec.t_trunc} has no picture of its way: {error}"
-        )
-        return {}
-    return {name: shown.numpy() for name, shown in found.items()}
-
-
 def retimed(spec: CellSpec, rows: list[Row], fits: Fits, note: Callable[[str], None]) -> list[Row]:
-    """``rows`` of ``spec`` with sampling and denoising timed again, here and now and with nothing
-    beside it.
+    """``rows`` of ``spec``, with sampling and denoising timed again while nothing else runs.
 
-    The seconds of the fit stay as they were. So do all rows where the fit is not to be had any
-    more.
+    The seconds of the fit stay as they were. All rows do where the fit is no longer there.
     """
     task = task_of(spec)
     guard = Guard(task, spec.label)
@@ -269,16 +283,17 @@ def retimed(spec: CellSpec, rows: list[Row], fits: Fits, note: Callable[[str], N
             return rows
         with guard():
             samples = drawn(kept.prior, task, spec, spec.n_samples)
-        chains = {
-            one.cell: denoised(samples.x_t, task, spec, *one.solvers[0]) for one in spec.results
-        }
-    found = []
-    for row in (row for row in rows if row["cell"] in chains):
-        chain = chains[row["cell"]]
-        new: Row = {"prior_seconds": samples.seconds, "denoise_seconds": chain.seconds}
-        new |= {"threads": torch.get_num_threads(), "concurrency": 1}
-        if "images_per_second" in row:  # a reported row, not one that settings are chosen by
-            new |= {"images_per_second": 1 / (samples.seconds + chain.seconds)}
-            new |= {"prior_batches": samples.batches, "denoise_batches": chain.batches}
-        found.append(row | new)
+        settings = {one.cell: one.solvers[0] for one in spec.results}
+        chains = {cell: denoised(samples.x_t, task, spec, *s) for cell, s in settings.items()}
+    return [
+        row | _timing(row, samples, chains[row["cell"]]) for row in rows if row["cell"] in chains
+    ]
+
+
+def _timing(row: Row, samples: Drawn, chain: Chain) -> Row:
+    found: Row = {"prior_seconds": samples.seconds, "denoise_seconds": chain.seconds}
+    found |= {"threads": torch.get_num_threads(), "concurrency": 1}
+    if "images_per_second" in row:  # a reported row, not one that settings are chosen by
+        found["images_per_second"] = 1 / (samples.seconds + chain.seconds)
+        found |= {"prior_batches": samples.batches, "denoise_batches": chain.batches}
     return found

@@ -1,4 +1,4 @@
-"""How long a run should take here, told beforehand."""
+"""How long a run should take here, estimated before it begins."""
 
 import time
 from collections.abc import Iterable
@@ -14,9 +14,11 @@ from ..plan.layout import Plan
 from ..plan.spec import CellSpec
 from ..plugin_manager import load_plugins
 from ..prior import FitRun, make_prior
-from ..task import Task, load_task
+from ..task import Task
+from .cell import task_of
 
-TASTED = 1.0  # seconds of a fit after its first step
+TASTED = 1.0  # seconds of a fit that are looked at, after its first step
+MEASURING = 1.5  # seconds that measuring one solver setting takes
 
 
 class _Enough(Exception):
@@ -24,8 +26,9 @@ class _Enough(Exception):
 
 
 class _Taste:
-    """Listens to a fit from its first step on, which comes after all that is done but once, and
-    soon ends it.
+    """Watches a fit from its first step on, and soon ends it.
+
+    What is done only once comes before the first step.
     """
 
     def __init__(self) -> None:
@@ -43,18 +46,15 @@ class _Taste:
 
 
 def estimate(plan: Plan, specs: Iterable[CellSpec]) -> float:
-    """Seconds that ``specs`` should take here, from a taste of each: a batch denoised, each kind of
-    fit begun.
+    """Seconds that ``specs`` should take here.
 
-    A prior that reports no progress is run to its end.
+    One batch is denoised, and one fit of each kind is begun. A prior that reports no progress is
+    fitted to the end.
     """
     specs = list(specs)
     if not specs:
         return 0.0
-    first = specs[0]
-    task = load_task(
-        first.dataset, first.backbone, first.extractor, first.device, first.precision, first.compile
-    )
+    task = task_of(specs[0])
     per_evaluation = _seconds_per_evaluation(task.diffusion, plan.config.batch_size)
     fits: dict[str, float] = {}
     total = 0.0
@@ -63,7 +63,8 @@ def estimate(plan: Plan, specs: Iterable[CellSpec]) -> float:
             fits[spec.label] = _fit_seconds(task, spec)
         images = sum(n for _, n in spec.splits) + spec.batch_size
         evaluations = sum(spec.t_trunc if k is None else k for _, k in spec.solvers)
-        total += fits[spec.label] + images * evaluations * per_evaluation + 1.5 * len(spec.solvers)
+        total += fits[spec.label] + images * evaluations * per_evaluation
+        total += MEASURING * len(spec.solvers)
     return total
 
 
@@ -71,18 +72,13 @@ def _fit_seconds(task: Task, spec: CellSpec) -> float:
     prior = make_prior(load_plugins().find("prior", spec.prior).load(), spec.label, spec.params)
     seconds, steps = read_budget(spec.fit_budget)
     taste, started = _Taste(), time.monotonic()
-    with (
-        suppress(Exception),
-        isolated(),
-    ):  # enough; or a prior that fails, which its cell will report
-        prior.fit(
-            task.marginal(spec.t_trunc),
-            FitRun(generator_for(0, "estimate"), None, taste, budget=steps),
-        )
+    run = FitRun(generator_for(0, "estimate"), None, taste, budget=steps)
+    # The end of the taste, or a prior that fails, which its cell will report.
+    with suppress(Exception), isolated():
+        prior.fit(task.marginal(spec.t_trunc), run)
     found = time.monotonic() - started + taste.rest
-    return (
-        seconds if seconds and taste.steps > 1 else found
-    )  # of a fit without steps a budget changes nothing
+    # A budget makes no difference to a fit without steps.
+    return seconds if seconds and taste.steps > 1 else found
 
 
 def _seconds_per_evaluation(diffusion: FrozenDiffusion, batch: int) -> float:

@@ -1,4 +1,8 @@
-"""Executors: how a list of cells is run. Every one calls the same pure function."""
+"""Executors: how a list of cells is run. All of them call the same pure function.
+
+An executor is a function of a :class:`~priorbench.bench.work.Work` and specs; it yields a result
+for each. A new one starts here, or in a plugin that registers it.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -9,7 +13,7 @@ from .workers import pool
 
 
 def serial(work: Work, specs: Iterable[CellSpec]) -> Iterator[CellResult]:
-    """One after the other: in this process, or in one that can be killed where there is a timeout."""
+    """One after the other: in this process, or, with a timeout, in one that can be killed."""
     specs = list(specs)
     return map(work, specs) if work.timeout is None else pool(replace(work, workers=1), specs)
 

@@ -1,4 +1,4 @@
-"""Plugin code runs inside a :class:`Guard`, so that a cell's figures depend on no other cell."""
+"""Plugin code runs inside a :class:`Guard`, so that no cell's figures depend on another cell."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +8,11 @@ from ..task import Task
 
 
 class Guard:
-    """Puts back what a plugin's code changes of the process and of the models that all cells share.
+    """Puts back whatever a plugin's code changes of the process and of the models that cells share.
 
     Attributes:
-        log: a line for each change of the process; the cell's own lines stand here too.
-        notes: a line for each change of a model, which the user should see.
+        log: the cell's log, with a line for each change of the process.
+        notes: lines that the user should see, one for each change of a model.
     """
 
     def __init__(self, task: Task, label: str) -> None:
@@ -22,16 +22,17 @@ class Guard:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        with isolated(
-            lambda name: self.say(self.log, f"{self.label} changed {name}; it was put back")
-        ):
+        with isolated(self._changed):
             try:
                 yield
             finally:
                 for what in self.task.put_back():
-                    self.say(self.notes, f"{self.label} left {what} changed; it was put back")
+                    _add(self.notes, f"{self.label} left {what} changed; it was put back")
 
-    def say(self, lines: list[str], line: str) -> None:
-        """Add a line that is not there yet."""
-        if line not in lines:
-            lines.append(line)
+    def _changed(self, name: str) -> None:
+        _add(self.log, f"{self.label} changed {name}; it was put back")
+
+
+def _add(lines: list[str], line: str) -> None:
+    if line not in lines:
+        lines.append(line)

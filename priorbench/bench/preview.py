@@ -11,7 +11,7 @@ from ..data.dataset import to_bytes
 from ..diffusion.process import generator_for
 from ..metrics.fidelity import features_of
 from ..metrics.neighbours import nearest
-from ..plan.spec import CellSpec
+from ..plan.spec import CellSpec, ImageKey
 from ..prior import HasLatents, TruncPrior
 from ..task import Task
 
@@ -20,42 +20,52 @@ SHOWN = 10  # samples on their way
 
 def preview(
     prior: TruncPrior, x_t: Tensor, task: Task, spec: CellSpec, nfe_prior: int = 0
-) -> dict[str, Tensor]:
-    """Bytes (SHOWN, C, H, W) by name, of one solver setting: the last, of pure noise the full
-    chain, which comes first.
+) -> dict[ImageKey, Tensor]:
+    """Images (SHOWN, C, H, W), as bytes, of samples on their way with one solver setting.
 
-    ``chain <solver> <NFE> <t>`` for a few t from t_trunc down to 0; ``nearest``, the training image
-    that is nearest to each x_0 in the extractor's features; where the prior shows its latents,
-    ``z`` and ``f(z)``, which the chain starts from then. Draws are its own: no figure of the table
-    depends on them.
+    The setting is the last; for pure noise it is the full chain, which comes first. Where the prior
+    shows its latents, the chain starts from ``f(z)``. The draws are the preview's own: no figure of
+    the table depends on them.
     """
     diffusion = task.diffusion
     solver, steps = spec.solvers[0 if spec.t_trunc == diffusion.T else -1]
     generator = generator_for(spec.seed, "preview")
-    kept: dict[str, Tensor] = {}
+    kept: dict[ImageKey, Tensor] = {}
     x = x_t[:SHOWN]
     if isinstance(prior, HasLatents):
-        with torch.no_grad():
-            z = prior.latents(len(x), generator)
-            x = prior.from_latents(z).to(diffusion.device, torch.float32)
-        if x.shape != x_t[:SHOWN].shape or len(z) != len(x) or not bool(x.isfinite().all()):
-            raise ValueError(
-                f"from_latents(latents({len(z)})) must give as many finite images as sample does"
-            )
-        kept |= {"z": to_bytes(as_images(z, task.dataset.shape)), "f(z)": to_bytes(x)}
+        z, x = _from_latents(prior, x, generator)
+        kept[ImageKey("z")] = to_bytes(as_images(z, task.dataset.shape))
+        kept[ImageKey("f(z)")] = to_bytes(x)
         if prior.emits == "x_0":
             x = diffusion.diffuse(x, spec.t_trunc, generator)
     before = diffusion.evaluations
     states = diffusion.trajectory(x, spec.t_trunc, solver, steps, generator)
-    nfe = diffusion.evaluations - before + nfe_prior  # as the rows have it
-    kept |= {f"chain {solver} {nfe} {t}": to_bytes(x) for t, x in states.items()}
-    found = nearest(features_of(to_bytes(states[0]), task.extractor), task.features("train"))
-    return kept | {"nearest": task.dataset.train[found]}
+    nfe = diffusion.evaluations - before + nfe_prior  # counted as in the rows
+    kept |= {ImageKey("chain", solver, nfe, t): to_bytes(x) for t, x in states.items()}
+    features = features_of(to_bytes(states[0]), task.extractor)
+    kept[ImageKey("nearest")] = task.dataset.train[nearest(features, task.features("train"))]
+    return kept
+
+
+def _from_latents(
+    prior: HasLatents, like: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Latents of the prior, and the images that it makes of them, in the shape of ``like``."""
+    with torch.no_grad():
+        z = prior.latents(len(like), generator)
+        x = prior.from_latents(z).to(like.device, torch.float32)
+    if x.shape != like.shape or len(z) != len(like) or not bool(x.isfinite().all()):
+        raise ValueError(
+            f"from_latents(latents({len(z)})) must give as many finite images as sample does"
+        )
+    return z, x
 
 
 def as_images(z: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Latents (N, ...) as images: of ``shape`` where they have as many numbers, else squares of one
-    channel, filled up with grey.
+    """Latents (N, ...) as images.
+
+    They take ``shape`` if they have as many numbers. Otherwise they become squares of one channel,
+    filled up with grey.
     """
     z = z.detach().flatten(1).float()
     if z.shape[1] == math.prod(shape):

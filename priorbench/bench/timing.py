@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
 
 import psutil
 import torch
@@ -14,15 +14,17 @@ Draw = Callable[[int, torch.Generator], Tensor]
 
 
 def clock(device: torch.device) -> float:
-    """Seconds, read once all that was queued on ``device`` is done."""
+    """Seconds, read once everything that was queued on ``device`` is done."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
     return time.perf_counter()
 
 
 class PeakMemory:
-    """The most memory in use while inside, in MB: allocated on a CUDA device, else resident in this
-    process.
+    """The most memory in use while inside.
+
+    Attributes:
+        megabytes: allocated on a CUDA device, else resident in this process.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -45,7 +47,12 @@ class PeakMemory:
             self._thread.start()
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         if self.cuda:
             self.megabytes = torch.cuda.max_memory_allocated(self.device) / 2**20
         else:
@@ -55,11 +62,11 @@ class PeakMemory:
 
 @dataclass(frozen=True)
 class Timing:
-    """How long drawing took.
+    """How long it took to draw.
 
     Attributes:
-        total: seconds of all draws together, from the first call on.
-        batches: seconds an image of each batch of full size.
+        total: seconds of all draws that count, from the first call on.
+        batches: seconds per image of each batch of full size.
     """
 
     total: float
@@ -74,8 +81,11 @@ def timed(
     device: torch.device,
     least: int = 1,
 ) -> tuple[Tensor, Timing]:
-    """``count`` draws by batches, and how long they took; further batches are drawn and dropped
-    until ``least`` are timed.
+    """``count`` draws in batches, and how long they took.
+
+    Arguments:
+        draw: called with the size of a batch and ``generator``.
+        least: if fewer full batches are timed, further ones are drawn, timed and dropped.
     """
     drawn, seconds = [], []
     sizes = [len(chunk) for chunk in torch.arange(count).split(batch_size)]

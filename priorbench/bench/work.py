@@ -1,43 +1,59 @@
-"""What an executor is handed: a function from a spec to its result, and how it is to be called."""
+"""What an executor is handed: a function from a spec to its result, and how to call it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Protocol
 
 from ..plan.spec import CellResult, CellSpec
 from ..store.fits import Fits
 from .cell import failure, run_cell, task_of
 
 
-def _nobody(event: str, spec: CellSpec, *values: Any) -> None:
-    """Listens to a :class:`Work` that nobody listens to."""
+class Listener(Protocol):
+    """Hears how cells get on."""
+
+    def cell(self, spec: CellSpec) -> None:
+        """A cell begins."""
+
+    def progress(self, spec: CellSpec, step: int, total: int, loss: float) -> None:
+        """The fit of a cell has come this far."""
+
+
+class Nobody:
+    """A listener that ignores everything."""
+
+    def cell(self, spec: CellSpec) -> None:
+        """Ignore it."""
+
+    def progress(self, spec: CellSpec, step: int, total: int, loss: float) -> None:
+        """Ignore it."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What an executor is handed: called with a spec, it computes that cell, here or in the process
-    it was pickled to.
+    """What an executor is handed.
+
+    Called with a spec, it computes that cell, here or in the process that it was pickled to.
 
     Attributes:
         fits: where fitted priors are kept.
         workers: how many cells may be computed at once (``--workers``).
-        timeout: seconds after which a cell is to be given up as failed (``--timeout``), or None.
-        at_once: how many cells are computed at once, for the rows to say; an executor replaces it.
-        tell: is called with ("cell", spec) when one begins and ("progress", spec, step, total,
-            loss) in its fit.
+        timeout: seconds after which a cell has failed (``--timeout``), or None.
+        at_once: how many cells are computed at once, which their rows report. An executor that
+            computes several replaces it.
+        listener: hears when a cell begins and how its fit gets on.
     """
 
     fits: Fits | None = None
     workers: int = 1
     timeout: float | None = None
     at_once: int = 1
-    tell: Callable[..., None] = _nobody
+    listener: Listener = field(default_factory=Nobody)
 
     def __call__(self, spec: CellSpec) -> CellResult:
-        task_of(spec)  # what a process loads once is not the cell's time
-        self.tell("cell", spec)
-        return self._signed(run_cell(spec, partial(self.tell, "progress", spec), self.fits))
+        task_of(spec)  # loading takes place once per process, and is not the cell's time
+        self.listener.cell(spec)
+        return self._signed(run_cell(spec, partial(self.listener.progress, spec), self.fits))
 
     def failed(self, spec: CellSpec, reason: str) -> CellResult:
         """The result of a cell whose process is gone."""

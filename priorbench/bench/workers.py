@@ -1,6 +1,4 @@
-"""Cells in processes of their own: several at once, each killed when its time is over, none missed
-when it dies.
-"""
+"""Cells in processes of their own: several at once, killed when their time is up or they die."""
 
 import os
 import signal
@@ -19,19 +17,23 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from ..plan.spec import CellResult, CellSpec
-from .work import Work
+from .work import Nobody, Work
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-REPORTS = 0.1  # seconds between two reports of a fit's progress, at least
+REPORTS = 0.1  # the least seconds between two reports of a fit's progress
+PATIENCE = 3600.0  # the most seconds to wait before looking at the workers again
 
 
 def pool(work: Work, specs: list[CellSpec]) -> Iterator[CellResult]:
-    """Each result as it is done. The threads that torch has here are divided among the processes."""
+    """The result of each spec, as soon as it is done.
+
+    The threads that torch has here are divided among the processes.
+    """
     if not specs:
         return
-    # Fewer cells than workers are computed as among others: rows of one folder are timed under one
-    # condition.
-    count, threads = min(work.workers, len(specs)), max(1, torch.get_num_threads() // work.workers)
+    count = min(work.workers, len(specs))
+    threads = max(1, torch.get_num_threads() // work.workers)
+    # Even where there are fewer cells than workers: all rows of a folder are timed alike.
     work = replace(work, at_once=work.workers)
     waiting, workers = deque(specs), [Worker(work, threads) for _ in range(count)]
     try:
@@ -52,62 +54,84 @@ def pool(work: Work, specs: list[CellSpec]) -> Iterator[CellResult]:
 
 
 def _with_news(workers: list["Worker"]) -> list["Worker"]:
-    """Waits for those that said something, died or ran out of time."""
+    """Wait; return the workers that sent something, died or ran out of time."""
     deadlines = [w.deadline for w in workers if w.deadline is not None]
-    patience = min(3600.0, max(0.0, min(deadlines) - time.monotonic())) if deadlines else None
-    ready = set(
-        connection.wait([end for w in workers for end in (w.pipe, w.process.sentinel)], patience)
-    )
-    return [w for w in workers if ready & {w.pipe, w.process.sentinel} or w.late]
+    patience = max(0.0, min(deadlines) - time.monotonic()) if deadlines else PATIENCE
+    ends = [end for w in workers for end in (w.pipe, w.process.sentinel)]
+    ready = set(connection.wait(ends, min(patience, PATIENCE)))
+    return [w for w in workers if ready & {w.pipe, w.process.sentinel} or w.is_late]
 
 
 class Worker:
-    """A process that computes one cell after the other, seen from outside."""
+    """A process that computes one cell after the other, seen from outside.
+
+    Attributes:
+        ready: it can be given a cell.
+        gone: it has ended, and takes no more cells.
+        spec: the cell that it computes, or None.
+        deadline: when that cell's time is up, by ``time.monotonic()``, or None.
+    """
 
     def __init__(self, work: Work, threads: int) -> None:
         self.work = work
         self.ready = self.gone = False
         self.spec: CellSpec | None = None
         self.deadline: float | None = None
-        self.pipe, theirs = get_context("spawn").Pipe()
-        arguments = (theirs, replace(work, tell=Work.tell), threads)
+        self.pipe, its_end = get_context("spawn").Pipe()
+        arguments = (its_end, replace(work, listener=Nobody()), threads)
         self.process = get_context("spawn").Process(target=_serve, args=arguments, daemon=False)
         with _environment(dict.fromkeys(THREADS, str(threads))), _interrupts_wait():
             self.process.start()
-        theirs.close()
+        its_end.close()
 
     @property
-    def late(self) -> bool:
+    def is_late(self) -> bool:
+        """Whether the cell's time is up."""
         return self.deadline is not None and time.monotonic() >= self.deadline
 
     def give(self, spec: CellSpec) -> None:
+        """Have a cell computed."""
         self.spec = spec
-        with suppress(OSError):  # it has died: the next news is of that
+        with suppress(OSError):  # the process has died, which its news will say
             self.pipe.send(spec)
 
     def news(self) -> CellResult | None:
-        """Take in what the process said, and see whether it is there and in time: a result, if
-        there is one.
+        """Take in what the process sent, and see whether it lives and is in time.
+
+        Returns:
+            A result, if there is one.
+
+        Raises:
+            UserError: if the process says so, or cannot even begin.
         """
         try:
             while self.pipe.poll():
-                said, *values = self.pipe.recv()
-                if said == "ready":
-                    self.ready = True
-                elif said == "done":
-                    self.spec = self.deadline = None
-                    return values[0]
-                elif said == "error":
-                    raise values[0]
-                else:
-                    if said == "cell" and self.work.timeout is not None:
-                        self.deadline = time.monotonic() + self.work.timeout
-                    self.work.tell(said, *values)
+                if (result := self._hear(*self.pipe.recv())) is not None:
+                    return result
         except (EOFError, OSError):
             return self._ended(None)
-        if self.late:
+        if self.is_late:
             return self._ended(f"timeout: not done after {self.work.timeout:g} s, and stopped")
         return None if self.process.is_alive() else self._ended(None)
+
+    def _hear(self, event: str, *values: Any) -> CellResult | None:
+        """Act on one message of the process; see :class:`_Reporter` and :func:`_serve`."""
+        match event:
+            case "ready":
+                self.ready = True
+            case "cell":
+                if self.work.timeout is not None:
+                    self.deadline = time.monotonic() + self.work.timeout
+                self.work.listener.cell(*values)
+            case "progress":
+                self.work.listener.progress(*values)
+            case "done":
+                self.spec = self.deadline = None
+                result: CellResult = values[0]
+                return result
+            case "error":
+                raise values[0]
+        return None
 
     def _ended(self, reason: str | None) -> CellResult | None:
         if reason is None:
@@ -115,15 +139,10 @@ class Worker:
         spec, code = self.spec, self.process.exitcode
         self.kill()
         self.gone, self.spec, self.deadline = True, None, None
-        if reason is None and code is not None and code < 0:
-            hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-            reason = f"its process was killed by {signal.Signals(-code).name}{hint}"
-        reason = reason or f"its process ended by itself, with exit code {code}"
+        reason = reason or _reason(code)
         if spec is None and not self.ready:
             raise UserError(f"a worker cannot begin: {reason}")
-        if spec is None:  # it had nothing to do
-            return None
-        return self.work.failed(spec, reason)
+        return None if spec is None else self.work.failed(spec, reason)
 
     def kill(self) -> None:
         """End the process and those that it started."""
@@ -136,29 +155,44 @@ class Worker:
         self.pipe.close()
 
 
+def _reason(code: int | None) -> str:
+    """Why a process ended, from its exit code."""
+    if code is None or code >= 0:
+        return f"its process ended by itself, with exit code {code}"
+    hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+    return f"its process was killed by {signal.Signals(-code).name}{hint}"
+
+
+class _Reporter:
+    """The process's listener: sends on what it hears, progress not too often."""
+
+    def __init__(self, pipe: Any) -> None:
+        self.pipe = pipe
+        self.last = 0.0
+
+    def cell(self, spec: CellSpec) -> None:
+        self.last = time.monotonic()
+        self.pipe.send(("cell", spec))
+
+    def progress(self, spec: CellSpec, step: int, total: int, loss: float) -> None:
+        if step == total or time.monotonic() - self.last > REPORTS:
+            self.last = time.monotonic()
+            self.pipe.send(("progress", spec, step, total, loss))
+
+
 def _serve(pipe: Any, work: Work, threads: int) -> None:
-    """The process's side: specs in, events and results out, until nobody is there any more."""
+    """What the process does: take specs, send events and results, until nobody is there."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    tqdm.set_lock(
-        threading.RLock()
-    )  # its own is a semaphore of the system, which outlives a process that is killed
+    # tqdm's own lock is a semaphore of the system, which outlives a process that is killed.
+    tqdm.set_lock(threading.RLock())
     torch.set_num_threads(threads)
-    last = 0.0
-
-    def tell(event: str, *values: Any) -> None:
-        nonlocal last
-        done = event != "progress" or values[1] == values[2]
-        if done or time.monotonic() - last > REPORTS:
-            last = time.monotonic()
-            pipe.send((event, *values))
-
-    work = replace(work, tell=tell)
+    work = replace(work, listener=_Reporter(pipe))
     pipe.send(("ready",))
     with suppress(EOFError):
         while True:
             try:
                 pipe.send(("done", work(pipe.recv())))
-            except UserError as error:  # the disk is full, say: no cell's fault
+            except UserError as error:  # no cell's fault: the disk is full, for instance
                 pipe.send(("error", error))
 
 
@@ -171,7 +205,7 @@ def _die_with_parent() -> None:
 
 @contextmanager
 def _environment(changes: dict[str, str]) -> Iterator[None]:
-    """What the libraries of a child read when they are loaded."""
+    """Set variables that the libraries of a child read when they are loaded."""
     before = {name: os.environ.get(name) for name in changes}
     os.environ |= changes
     try:
@@ -186,7 +220,7 @@ def _environment(changes: dict[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _interrupts_wait() -> Iterator[None]:
-    """A child started inside never sees the terminal's Ctrl-C: its parent does, and ends it."""
+    """A child started inside never sees the terminal's Ctrl-C; its parent does, and ends it."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

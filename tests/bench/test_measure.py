@@ -16,7 +16,7 @@ from torch import nn
 import priorbench
 from priorbench import FrozenDiffusion, TruncPrior, randn
 from priorbench import runner as run
-from priorbench.bench import measure, timing
+from priorbench.bench import sampling, timing
 from priorbench.bench.executors import serial
 from priorbench.bench.work import Work
 from priorbench.isolation import isolated
@@ -121,14 +121,14 @@ def test_a_prior_is_not_called_before_its_clock_runs(monkeypatch):
         before.extend(calls)
         return timing.timed(draw, *rest)
 
-    monkeypatch.setattr(measure, "timed", watched)
+    monkeypatch.setattr(sampling, "timed", watched)
     spec = next(
         s for s in read_plan(None, {"priors": "gaussian"}, SMALL).cells if s.prior == "gaussian"
     )
     task = load_task(spec.dataset, spec.backbone, spec.extractor, spec.device)
     prior = Eager()
     prior.fitted.fill_(True)
-    found = measure.drawn(prior, task, spec, 30)
+    found = sampling.drawn(prior, task, spec, 30)
     assert (before, calls) == ([], [12, 12, 6])
     assert found.nfe == 0
 

@@ -17,7 +17,7 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 import priorbench
 from priorbench import FitRun, TruncPrior, UserError, hookimpl, load_prior
-from priorbench.bench import cell
+from priorbench.bench import work
 from priorbench.bench.estimate import _Enough, _Taste, estimate
 from priorbench.files import write_atomically
 from priorbench.metrics.wasserstein import exact_w2
@@ -133,7 +133,7 @@ def test_the_same_command_gives_the_same_table_and_another_seed_does_not(done, t
 
 def test_what_is_done_is_not_computed_again(done, monkeypatch):
     folder, first = done
-    monkeypatch.setattr(cell, "_compute", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(work, "run_cell", lambda *_: pytest.fail("computed again"))
     again = small_run(folder, priors="gaussian")
     assert set(again.cell) < set(first.cell)
     assert pd.read_csv(folder / "comparison.csv").shape[0] == len(again) == 5

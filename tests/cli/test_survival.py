@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import priorbench
 from priorbench import UserError
-from priorbench.bench import cell
+from priorbench.bench import cell, work
 from priorbench.files import CannotWrite
 from priorbench.plugin_files import FILES
 from priorbench.plugin_manager import load_plugins
@@ -128,7 +128,7 @@ def test_a_prior_that_its_weights_do_not_bring_back_is_fitted_anew(faulty, tmp_p
 
 def test_collect_tables_what_is_there_and_computes_nothing(done, monkeypatch, tmp_path):
     folder, first = done
-    monkeypatch.setattr(cell, "_compute", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr(work, "run_cell", lambda *_: pytest.fail("computed"))
     about = (folder / "run.json").read_bytes()
     found = small_run(
         folder, priors="gaussian,vae[iterations=6,width=8]", steps=[2, 7], collect=True
