@@ -34,14 +34,50 @@ myst_heading_anchors = 3
 myst_substitutions = {"columns": column_table(), "roles": role_table()}
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
-napoleon_use_ivar = True
+napoleon_use_rtype = False  # else "Returns:" takes the words before a colon for a type
 
+# Every reference must lead somewhere. Those to other projects cannot: the build reads nothing from
+# the internet.
 nitpicky = True
+nitpick_ignore_regex = [
+    (r"py:.*", r"(collections|contextlib|numpy|pandas|pathlib|pluggy|time|torch|typing)\..*"),
+]
+nitpick_ignore = [
+    ("py:class", "priorbench.diffusion.process.Time"),  # a type variable
+    ("py:class", "priorbench.plan.config.RunConfig"),  # its keys are a table of docs/reference.md
+    ("py:class", "priorbench.task.Source"),
+    # Of the docstring of FrozenDiffusion.denoise, whose list of arguments is broken.
+    ("py:class", "scheduler."),
+    ("py:class", " -> x_0."),
+    # Docstrings that name things by less than their full name, or things that have no page.
+    ("py:meth", "ForwardProcess.diffuse"),
+    ("py:class", "UserError"),
+    ("py:data", "QUICK"),
+    ("py:func", "priorbench.isolation.isolated"),
+]
 
 html_theme = "furo"
 html_title = f"priorbench {release}"
 html_static_path = ["_static"]
 html_css_files = ["wide.css"]
+
+
+COLON, STAND_IN = ":", "\N{RATIO}"
+
+
+def hide_colons(app, what, name, obj, options, lines):
+    """Keep napoleon from taking the words before a colon for the type of a property or constant."""
+    if what in ("property", "data", "attribute"):
+        lines[:] = [line.replace(COLON, STAND_IN) for line in lines]
+
+
+def show_colons(app, what, name, obj, options, lines):
+    if what in ("property", "data", "attribute"):
+        lines[:] = [line.replace(STAND_IN, COLON) for line in lines]
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", hide_colons, priority=400)  # napoleon's is 500
+    app.connect("autodoc-process-docstring", show_colons, priority=600)
