@@ -56,6 +56,25 @@ overhead: $(VENV)/installed
 workers: $(VENV)/installed
 	$(BIN)/python benchmarks/workers.py
 
+.PHONY: docs docs-links help
+
+# The site, in build/docs: every warning is an error, and the internet is not needed.
+docs: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx -E -W --keep-going -q -b html docs build/docs
+	@echo 'The site is at build/docs/index.html.'
+
+# Follows every link of the site that leads out of it. Needs the internet.
+docs-links: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx -E -q -b linkcheck docs build/docs-links
+
+# Lists the targets: the comment above each, or else its first command.
+help:
+	@awk '/^# / { said = said " " substr($$0, 3); next } \
+	  /^[a-z-]+:/ { split($$0, part, ":"); name = part[1]; if (said) show(); next } \
+	  /^\t/ && name { said = " " substr($$0, 2); show(); next } \
+	  { said = "" } \
+	  function show() { printf "%-18s%s\n", name, said; name = said = "" }' Makefile
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -65,6 +84,10 @@ $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/pip install --editable '.[dev]'
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/pip install --editable '.[docs]'
 	touch $@
 
 clean:
