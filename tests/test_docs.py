@@ -1,33 +1,54 @@
-"""The documentation does what it says: its blocks are run, and nothing that plugins can do is left
-out of it.
+"""The documentation does what it says: its blocks are run, its links lead somewhere, and nothing
+that users can do is left out of it.
 """
 
 import inspect
 import os
 import re
+import runpy
+import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
+import click
 import pytest
 import torch
+import yaml
 
 import priorbench
 from priorbench import FitRun, hookspecs
+from priorbench.cli import cli
+from priorbench.plan.config import RunConfig
 from priorbench.plugin_manager import Plugins
+from priorbench.tables.columns import ROLES, SCHEMA
 
 ROOT = Path(priorbench.__file__).parents[1]
 PAGE = (ROOT / "docs/plugins.md").read_text()
+README = (ROOT / "README.md").read_text()
 HOOKS = {name: f for name, f in vars(hookspecs).items() if hasattr(f, "priorbench_spec")}
+PAGES = sorted(
+    str(path.relative_to(ROOT))
+    for pattern in ("*.md", "docs/*.md", "plugins/*/README.md", "priorbench/assets/**/README.md")
+    for path in ROOT.glob(pattern)
+    if path.name != "CHANGELOG.md"
+)
+WIDTH = 200  # characters of a line of prose; one sentence a line keeps far below it
+
+
+def blocks(text, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.S | re.M)
+
+
+def without_code(text):
+    """Markdown without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", text, flags=re.S | re.M)
 
 
 def test_the_plugin_of_the_readme_registers_fits_and_samples(marginal, monkeypatch):
-    (block,) = [
-        b
-        for b in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-        if "hookimpl" in b
-    ]
+    (block,) = [b for b in blocks(README, "python") if "hookimpl" in b]
     module = ModuleType("my_prior")
     monkeypatch.setitem(sys.modules, "my_prior", module)
     exec(compile(block, "README.md", "exec"), module.__dict__)
@@ -37,6 +58,28 @@ def test_the_plugin_of_the_readme_registers_fits_and_samples(marginal, monkeypat
     prior.fit(marginal, FitRun(torch.Generator().manual_seed(0)))
     assert prior.sample(5, torch.Generator().manual_seed(1)).shape == (5, 1, 8, 8)
     assert list(prior.params()) == ["width"]
+
+
+def test_the_other_python_of_the_readme_runs(tmp_path, monkeypatch):
+    """In the order of the page, with less of everything, and the shipped model for the reader's."""
+    monkeypatch.chdir(tmp_path)
+    less = {"full_chain.steps": 2, "rivals": [], "controls": ["noise"], "solver": "dpm++"}
+    small = partial(
+        priorbench.run, priors=["ot"], t_trunc=200, n_samples=20, steps=2, fit_budget="1 steps",
+        settings=less, report=False,
+    )  # fmt: skip
+    monkeypatch.setattr(priorbench, "run", small)
+    run = [b for b in blocks(README, "python") if "hookimpl" not in b]
+    assert len(run) == 2
+    names = {}
+    for block in run:
+        block = block.replace(
+            "path/to/diffusers/pipeline", str(ROOT / "priorbench/assets/digits/backbone")
+        )
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["prior"].emits == "x_0"  # the default of ot, which the page has to noise first
+    assert names["x_0"].shape == (16, 1, 8, 8)
+    assert set(names["table"].prior) == {"ot", "noise"}
 
 
 def test_every_block_of_the_tutorial_runs(tmp_path):
@@ -105,11 +148,107 @@ def test_no_hook_and_no_argument_is_undocumented():
         assert re.search(rf"register\([^)]*{argument}", PAGE), argument
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
-)
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
+    """To a file that exists, and to a heading of it where one is named."""
     path = ROOT / page
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
-        if "://" not in target:
-            assert (path.parent / target).exists(), target
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(path.read_text())):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        found = path.parent / file if file else path
+        assert found.exists(), target
+        if anchor:
+            assert anchor in anchors(found.read_text()), target
+
+
+def anchors(text):
+    """The anchors of a page's headings, as GitHub and the site name them."""
+    headings = re.findall(r"^#+ (.*)$", without_code(text), re.M)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_lines_of_prose_are_short(page):
+    for number, line in enumerate(without_code((ROOT / page).read_text()).splitlines(), 1):
+        if not line.startswith(("|", "    ", "![")):
+            assert len(line) <= WIDTH, f"{page}, line {number} without its code blocks: {line}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_and_their_options_exist(page):
+    """Every line of code that begins with priorbench."""
+    text = (ROOT / page).read_text()
+    for line in re.findall(r"^(?: {4})?priorbench ([a-z].*)$", text, re.M):
+        words = shlex.split(line, comments=True)
+        if words[0] == "greet":  # the command of a plugin
+            continue
+        command, context = cli, click.Context(cli)
+        while isinstance(command, click.Group):
+            command = command.get_command(context, words.pop(0))
+            assert command, line
+        known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
+        known |= {"--plugin", "--plugins-dir"}  # anywhere on the command line
+        for word in words:
+            if word.startswith("--"):
+                assert word.partition("=")[0] in known, line
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_of_the_repository_that_are_named_exist(page):
+    """Such as `tests/test_docs.py`."""
+    text = (ROOT / page).read_text()
+    for path in re.findall(r"`((?:tests|benchmarks|configs|priorbench|plugins)/[\w./-]+)`", text):
+        assert (ROOT / path).exists(), path
+    for target in re.findall(r"`make ([a-z-]+)`", text):
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M), target
+
+
+def test_every_column_has_a_meaning_and_is_on_its_page():
+    for column in SCHEMA:
+        assert re.fullmatch(r"[^|\n]{3,}[.]", column.meaning), column.name
+        assert set(column.roles.split()) <= ROLES.keys(), column.name
+    site = runpy.run_path(str(ROOT / "docs/conf.py"))
+    columns, roles = site["column_table"](), site["role_table"]()
+    shown = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", columns, re.M)
+    assert shown == [(c.name, c.meaning, c.roles.replace(" ", ", ")) for c in SCHEMA]
+    assert re.findall(r"^\| (\w+) \| The column ", roles, re.M) == list(ROLES)
+    assert site["myst_substitutions"] == {"columns": columns, "roles": roles}
+    for placeholder in ("{{ columns }}", "{{ roles }}"):
+        assert f"\n{placeholder}\n" in (ROOT / "docs/columns.md").read_text()
+
+
+def test_every_public_name_is_on_the_page_of_the_api():
+    text = (ROOT / "docs/api.md").read_text()
+    for name in priorbench.__all__:
+        assert re.search(rf"^\.\. (auto)?\w+:: {name}\b", text, re.M), name
+
+
+def test_every_key_and_preset_is_in_the_reference():
+    text = (ROOT / "docs/reference.md").read_text()
+    rows = ", ".join(re.findall(r"^\| ([^|]*) \|", text, re.M)).split(", ")
+    for key in RunConfig.model_fields:
+        assert key in rows, key
+    for preset in (ROOT / "configs").glob("*.yaml"):
+        assert f"`{preset.stem}`" in rows, preset.stem
+
+
+def test_the_glossary_has_the_words():
+    words = re.findall(r"^### (.*)$", (ROOT / "docs/glossary.md").read_text(), re.M)
+    named = {w.strip("`").lower() for heading in words for w in heading.split(", ")}
+    expected = (
+        "t, T, alpha_bar, t_trunc, prior, emits, marginal, solver, steps, control, contender, "
+        "rival, nfe, cell, oracle, floor, excess, memoriser, noise, setting, split, verdict"
+    )
+    assert {w.lower() for w in expected.split(", ")} <= named
+
+
+def test_every_page_is_in_the_index():
+    listed = (ROOT / "docs/index.md").read_text().split()
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.stem == "index" or page.stem in listed, page.name
+
+
+def test_the_citation_is_of_this_version():
+    about = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert about["version"] == priorbench.__version__

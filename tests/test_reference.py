@@ -2,12 +2,15 @@
 
 import json
 import re
+from io import StringIO
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 import priorbench
+from priorbench.report.terminal import show
 
 ROOT = Path(priorbench.__file__).parents[1]
 
@@ -37,8 +40,126 @@ def shown(page, first):
     return table
 
 
-def test_the_first_table_of_the_readme_is_the_reference_run():
-    header, *rows = shown("README.md", "prior")
+def best_of(name):
+    return pd.read_csv(ROOT / f"results/reference/{name}/best.csv", keep_default_na=False)
+
+
+def fids(name, prior, t_trunc, solver, nfe):
+    """The mean FID over seeds of one setting."""
+    run = RUNS[name]
+    found = run[
+        (run.prior == prior) & (run.t_trunc == t_trunc) & (run.solver == solver) & (run.nfe == nfe)
+    ].fid
+    assert len(found)
+    return found.mean()
+
+
+def test_the_readme_shows_what_the_reference_run_prints():
+    """The rows of the table of best settings, without its last columns; the head as it is."""
+    text = (ROOT / "README.md").read_text()
+    head, *rows = re.findall(r"^     +(NFE .*|\d+  .*)$", text, re.M)
+    assert len(rows) == 4
+    console = Console(width=140, record=True, file=StringIO())
+    table, best = (
+        pd.read_csv(ROOT / f"results/reference/digits/{file}.csv")
+        for file in ("comparison", "best")
+    )
+    show(table, pd.DataFrame(), best, console)
+    printed = [" ".join(line.split()) for line in console.export_text().splitlines()]
+    for row in (head, *rows):
+        assert any(line.startswith(" ".join(row.split())) for line in printed), row
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_the_gains_of_ot_with_few_evaluations_are_the_reference_runs(page):
+    text = (ROOT / page).read_text()
+    least, most = re.search(r"(\d+) to (\d+) times (?:lower|better) than", text).groups()
+    best = best_of("digits-nfe").set_index(["prior", "nfe"])
+    gains = [1 / float(best.relative_nfe["ot", nfe]) for nfe in (1, 2, 3)]
+    assert (f"{min(gains):.0f}", f"{max(gains):.0f}") == (least, most)
+    contenders = ("gaussian", "ot", "vae", "gan")
+    assert not any(best.beats_noise[prior, 20] == "yes" for prior in contenders)
+    assert [p for p in contenders if best.beats_noise[p, 10] == "yes"] == ["ot"]
+    assert [[p for p in contenders if float(best["rank"][p, nfe]) == 1] for nfe in (1, 2)] == [
+        ["ot"],
+        ["ot"],
+    ]
+    if page != "README.md":
+        assert f"by {100 * (1 - float(best.relative_nfe['ot', 10])):.0f} %" in text
+
+
+def test_the_sentences_about_the_digits_default_are_the_reference_run():
+    text = (ROOT / "docs/results.md").read_text()
+    run = RUNS["digits"]
+    for _, nfe, fid in shown("docs/results.md", "solver from pure noise")[1:]:
+        solver = {"0.57": "ddim", "2.11": "dpm++", "1.78": "unipc"}[fid]
+        assert f"{fids('digits', 'noise', 1000, solver, int(nfe)):.2f}" == fid
+    (floor,) = run.fid_floor.unique()
+    assert f"The training images themselves score {floor + 1e-9:.2f}." in text
+    best = best_of("digits").set_index("prior")
+    assert f"speed-up over the 100-step chain is {float(best.speedup['ot']):.0f}," in text
+    for prior in ("gan", "ot", "vae"):
+        seconds = run[run.prior == prior].fit_seconds.mean()
+        assert f"{seconds:.0f} for `{prior}`" in text
+    beaten = [p for p in ("gaussian", "ot", "vae", "gan") if best.beats_noise[p] == "yes"]
+    assert beaten == ["gaussian", "ot", "vae"]
+    assert list(best.beats_noise_in_time[beaten]) == ["yes"] * 3
+
+
+def test_the_sentences_about_mnist_are_the_reference_run():
+    text = (ROOT / "docs/results.md").read_text()
+    best = best_of("mnist-nfe").set_index(["prior", "nfe"])
+    three = {prior: f"{best.fid[prior, 3]:.{2 - len(str(int(best.fid[prior, 3])))}f}"
+             for prior in ("ot", "noise", "gaussian")}  # fmt: skip
+    assert (
+        f"with 3 it scores {three['ot']}, against {three['noise']} from pure noise "
+        f"and {three['gaussian']} from a Gaussian" in text
+    )
+    chain = best.loc["noise", 100]
+    half = (float(chain.fid_high) - float(chain.fid_low)) / 2
+    assert f"100 DDPM steps ({chain.fid:.1f} ± {half:.1f}, three seeds)" in text
+    assert f"{float(best.speedup['ot', 3]):.0f} times faster" in text
+    (floor,) = RUNS["mnist-nfe"].fid_floor.unique()
+    assert f"floor {floor:.2f}." in text
+    for nfe in (5, 10, 20):
+        assert best.fid["ot", nfe] < best.fid["noise", nfe]
+        assert all(best.fid[p, nfe] > best.fid["noise", nfe] for p in ("gaussian", "vae", "gan"))
+
+
+def test_the_tables_of_the_transport_priors_are_the_reference_runs():
+    """The rows that name a tracked run; those of a commit are history."""
+    seen = 0
+    header, *rows = shown("docs/ot.md", "on mnist, dpm++sde, t_trunc 200 / 400")
+    for name, *cells, source in rows:
+        if source.startswith("`mnist-nfe`"):
+            prior = {"`": "gaussian", "a": "ot", "o": "oracle"}[name[0]]
+            for nfe, cell in zip(header[1:-1], cells, strict=True):
+                found = [fids("mnist-nfe", prior, t, "dpm++sde", int(nfe[4:])) for t in (200, 400)]
+                assert " / ".join(f"{fid:.1f}" for fid in found) == cell, (name, nfe)
+                seen += 1
+    header, *rows = shown("docs/ot.md", "on digits, dpm++, 5 evaluations")
+    for name, *cells, source in rows:
+        if source == "`digits`":
+            prior = {"`": "gaussian", "a": "ot", "o": "oracle"}[name[0]]
+            for t_trunc, cell in zip((100, 200, 400), cells, strict=True):
+                assert f"{fids('digits', prior, t_trunc, 'dpm++', 5):.2f}" == cell, (name, t_trunc)
+                seen += 1
+    header, *rows = shown("docs/ot.md", "mean authenticity")
+    for name, *cells, source in rows:
+        run = RUNS[re.match(r"`(.*)`", source)[1]]
+        for prior, cell in zip(("ot", "oracle", "vae"), cells, strict=False):
+            found = [
+                run[(run.prior == prior) & (run.t_trunc == int(t))].authenticity.mean()
+                for t in re.findall(r"\d+", name)
+            ]
+            assert " / ".join(f"{share:.2f}" for share in found) == cell, (name, prior)
+            seen += 1
+        assert f"{run.authenticity_test.mean():.2f}" == cells[-1]
+    assert seen == 9 + 9 + 6
+
+
+def test_the_first_table_of_the_results_is_the_reference_run():
+    header, *rows = shown("docs/results.md", "prior")
     run = RUNS["digits"]
     for row in rows:
         for cell, column in zip(row[1:], header[1:], strict=True):
@@ -54,7 +175,7 @@ def test_the_tables_over_evaluations_are_the_reference_runs(run):
     """Each entry is the test split's FID with half its 95 % interval, of the setting chosen on
     another split.
     """
-    header, *rows = shown("README.md", f"best on {run}, NFE")
+    header, *rows = shown("docs/results.md", f"best on {run}, NFE")
     best = pd.read_csv(ROOT / f"results/reference/{run}-nfe/best.csv")
     for prior, *cells in rows:
         for nfe, cell in zip(header[1:], cells, strict=True):
