@@ -34,6 +34,7 @@ myst_heading_anchors = 3
 myst_substitutions = {"columns": column_table(), "roles": role_table()}
 
 autodoc_member_order = "bysource"
+maximum_signature_line_length = 88
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 napoleon_use_rtype = False  # else "Returns:" takes the words before a colon for a type
@@ -60,8 +61,6 @@ nitpick_ignore = [
 
 html_theme = "furo"
 html_title = f"priorbench {release}"
-html_static_path = ["_static"]
-html_css_files = ["wide.css"]
 
 
 COLON, STAND_IN = ":", "\N{RATIO}"
