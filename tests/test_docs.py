@@ -69,14 +69,10 @@ def test_the_other_python_of_the_readme_runs(tmp_path, monkeypatch):
         settings=less, report=False,
     )  # fmt: skip
     monkeypatch.setattr(priorbench, "run", small)
-    run = [b for b in blocks(README, "python") if "hookimpl" not in b]
-    assert len(run) == 2
+    (block,) = [b for b in blocks(README, "python") if "hookimpl" not in b]
+    backbone = str(ROOT / "priorbench/assets/digits/backbone")
     names = {}
-    for block in run:
-        block = block.replace(
-            "path/to/diffusers/pipeline", str(ROOT / "priorbench/assets/digits/backbone")
-        )
-        exec(compile(block, "README.md", "exec"), names)
+    exec(compile(block.replace("path/to/diffusers/pipeline", backbone), "README.md", "exec"), names)
     assert names["prior"].emits == "x_0"  # the default of ot, which the page has to noise first
     assert names["x_0"].shape == (16, 1, 8, 8)
     assert set(names["table"].prior) == {"ot", "noise"}
