@@ -165,10 +165,11 @@ def anchors(text):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_lines_of_prose_are_short(page):
-    for number, line in enumerate(without_code((ROOT / page).read_text()).splitlines(), 1):
+def test_lines_of_prose_are_short_and_hold_one_sentence(page):
+    for line in without_code((ROOT / page).read_text()).splitlines():
         if not line.startswith(("|", "    ", "![")):
-            assert len(line) <= WIDTH, f"{page}, line {number} without its code blocks: {line}"
+            assert len(line) <= WIDTH, line
+            assert not re.search(r"[^\d\s][.?!] [A-Z`]", line), line
 
 
 @pytest.mark.parametrize("page", PAGES)
