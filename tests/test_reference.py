@@ -180,6 +180,7 @@ def test_the_tables_over_evaluations_are_the_reference_runs(run):
     for prior, *cells in rows:
         for nfe, cell in zip(header[1:], cells, strict=True):
             row = best[(best.prior == prior.split()[0]) & (best.nfe == int(nfe))].iloc[0]
+            assert cell.startswith("**") == (row["rank"] == 1), (prior, nfe)
             fid, half = cell.strip("*").split(" ± ")
             assert f"{row.fid:.{len(fid.partition('.')[2])}f}" == fid, (prior, nfe)
             assert f"{(row.fid_high - row.fid_low) / 2:.{len(half.partition('.')[2])}f}" == half, (
