@@ -1,6 +1,4 @@
-"""Fitted priors on disk, each named by the hash of what determines the fit alone, and taken from
-there again.
-"""
+"""Fitted priors on disk, each named by the hash of what determines its fit."""
 
 import hashlib
 import json
@@ -13,18 +11,23 @@ import torch
 from safetensors.torch import save
 
 from ..diffusion.process import generator_for, seeded
+from ..errors import one_line
 from ..files import remove, set_aside, write_atomically
 from ..plan.spec import CellSpec
 from ..plugin_manager import load_plugins
 from ..prior import TruncPrior, make_prior
 
-COMPARED = 16  # draws by which a prior is known to come back from its weights
+COMPARED = 16  # how many draws show that a prior comes back from its weights
 
 
 @dataclass
 class Kept:
-    """What was found of a fit: ``prior`` is None where there is none, and ``note`` says what was
-    set aside.
+    """What was found of a fit.
+
+    Attributes:
+        prior: fitted, or None if it has to be fitted.
+        seconds, steps, log: of its fit.
+        note: says what was set aside, if anything was.
     """
 
     prior: TruncPrior | None = None
@@ -36,23 +39,25 @@ class Kept:
 
 @dataclass(frozen=True)
 class Fits:
-    """The folder ``priors`` of a run: ``<prior>-t<t_trunc>-s<seed>-<hash>/``, for
-    :func:`priorbench.load_prior` too.
+    """The folder ``priors`` of a run, with a folder ``<prior>-t<t_trunc>-s<seed>-<hash>`` each.
 
-    ``prior.json`` comes last, so that where it is everything is.
+    :func:`priorbench.load_prior` reads them too. ``prior.json`` is written last: where it is,
+    everything is.
     """
 
     folder: Path
 
     def path(self, spec: CellSpec) -> Path:
+        """The folder of the fit of ``spec``."""
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", spec.prior).strip(".-") or "prior"
         return self.folder / f"{name}-t{spec.t_trunc}-s{spec.seed}-{spec.fit[:8]}"
 
     def forget(self, spec: CellSpec) -> None:
+        """Have the prior fitted again."""
         remove(self.path(spec) / "prior.json")
 
     def load(self, spec: CellSpec, shape: tuple[int, int, int], device: torch.device) -> Kept:
-        """The prior of ``spec`` as it was fitted, if it is there; what is damaged is set aside."""
+        """The prior of ``spec`` as it was fitted, if it is there; a damaged fit is set aside."""
         folder = self.path(spec)
         if not (folder / "prior.json").exists():
             return Kept()
@@ -64,32 +69,35 @@ class Fits:
                 return Kept()
             if about["sha256"] != _digest(folder):
                 raise ValueError("its weights are not those that were written")
-            seconds, steps, log = (
-                float(about["fit_seconds"]),
-                int(about["fit_steps"]),
-                [str(v) for v in about["log"]],
+            return Kept(
+                _rebuilt(spec, folder, shape, device),
+                seconds=float(about["fit_seconds"]),
+                steps=int(about["fit_steps"]),
+                log=[str(line) for line in about["log"]],
             )
-            return Kept(_rebuilt(spec, folder, shape, device), seconds, steps, log)
-        except Exception as error:  # whatever is wrong with it, fitting again mends it
-            reason = f"holds no fit that can be used ({type(error).__name__}: {' '.join(str(error).split())})"
+        except Exception as error:  # whatever is wrong with it, another fit mends it
+            found = f"{type(error).__name__}: {one_line(error)}"
+            reason = f"holds no fit that can be used ({found})"
             return Kept(note=set_aside(folder, self.folder.parent, reason))
 
     def keep(
         self, spec: CellSpec, prior: TruncPrior, shape: tuple[int, int, int], **about: Any
     ) -> bool:
-        """Write a fitted prior; whether it can be had back from its weights.
+        """Write a fitted prior.
 
-        One that remembers anything outside of them cannot: it is kept for the user, but fitted anew
-        when needed.
+        Returns:
+            Whether it comes back from its weights. One that remembers anything outside of them does
+            not: it is kept for the user, but fitted again when it is needed.
         """
         folder = self.path(spec)
         weights = save({k: v.contiguous().cpu() for k, v in prior.state_dict().items()})
         write_atomically(folder / "prior.safetensors", weights)
         reusable = _comes_back(spec, prior, folder, shape)
         known = {
-            "prior": spec.prior, "params": prior.params(), "emits": prior.emits, "shape": list(shape),
-            "t_trunc": spec.t_trunc, "seed": spec.seed, "backbone": spec.backbone, "versions": spec.versions,
-            "fit": spec.fit, "sha256": _digest(folder), "reusable": reusable,
+            "prior": spec.prior, "params": prior.params(), "emits": prior.emits,
+            "shape": list(shape), "t_trunc": spec.t_trunc, "seed": spec.seed,
+            "backbone": spec.backbone, "versions": spec.versions, "fit": spec.fit,
+            "sha256": _digest(folder), "reusable": reusable,
         }  # fmt: skip
         write_atomically(
             folder / "prior.json", json.dumps(known | about, indent=2).encode() + b"\n"

@@ -16,11 +16,12 @@ from ..files import CannotWrite, write_atomically
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Inside, no other process is: the system holds the lock, and lets it go when this process
-    ends, however it does.
+    """Keep other processes out of ``folder`` while inside.
+
+    The system holds the lock, and releases it when this process ends, however it ends.
 
     Raises:
-        UserError: saying who holds it.
+        UserError: if another process is inside, saying which.
     """
     holder = folder / ".running.json"
     try:
@@ -52,6 +53,7 @@ def locked(folder: Path) -> Iterator[None]:
 def _who(holder: Path) -> str:
     try:
         about = json.loads(holder.read_text())
-        return f"another run (pid {int(about['pid'])} on {about['host']!s:.64}, since {about['since']!s:.19})"
+        pid, host, since = int(about["pid"]), str(about["host"])[:64], str(about["since"])[:19]
+        return f"another run (pid {pid} on {host}, since {since})"
     except (OSError, ValueError, KeyError, TypeError):  # it has only just begun
         return "another run"

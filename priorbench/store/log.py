@@ -10,26 +10,32 @@ from ..files import CannotWrite
 
 
 class RunLog:
-    """``logs/<time>-<pid>.log`` of a run, made once there is something to say."""
+    """``logs/<time>-<pid>.log`` of a run, created when its first line is written.
+
+    Arguments:
+        folder: where the file goes.
+        tell: is called with every note.
+    """
 
     def __init__(self, folder: Path, tell: Callable[[str], None]) -> None:
         self.path = folder / f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.log"
         self.tell = tell
 
     def note(self, line: str) -> None:
-        """For the file, and for whoever watches the run."""
+        """Write a line, and tell it to whoever watches the run."""
         self.tell(printable(line))
         self.write(line)
 
     def write(self, heading: str, *lines: str) -> None:
+        """Write a heading with the time, and lines below it.
+
+        Raises:
+            CannotWrite: if the file cannot be written.
+        """
+        text = "\n".join([f"== {datetime.now():%H:%M:%S} {heading}", *map(str, lines)])
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a") as file:
-                file.write(
-                    printable(
-                        "\n".join([f"== {datetime.now():%H:%M:%S} {heading}", *map(str, lines)])
-                        + "\n"
-                    )
-                )
+                file.write(printable(text + "\n"))
         except OSError as error:
             raise CannotWrite(f"cannot write {self.path}: {error.strerror or error}") from error

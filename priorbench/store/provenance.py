@@ -1,6 +1,4 @@
-"""What a run says of itself: ``run.json``, from which it can be done again, and the log of what
-went wrong.
-"""
+"""What a run records about itself: ``run.json``, from which it can be repeated."""
 
 import json
 import os
@@ -14,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..errors import UserError, printable
+from ..errors import UserError, one_line, printable
 from ..plan.layout import Plan
 from ..plugin_files import FILES, FOLDERS
 from ..plugin_manager import LEFT_OUT
@@ -53,7 +51,7 @@ def _started_as_command() -> bool:
 
 
 def command(without: str = "") -> str:
-    """The command line that this process was started by, to be typed again, but for one option."""
+    """The command line that started this process, ready to be typed, without one option."""
     return shlex.join(["priorbench", *(a for a in sys.argv[1:] if a != without)])
 
 
@@ -61,7 +59,7 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
     """The ``run.json`` at ``path`` or in that folder.
 
     Raises:
-        UserError: if it is none.
+        UserError: if it is no ``run.json`` of a run.
     """
     file = Path(path) / "run.json" if Path(path).is_dir() else Path(path)
     try:
@@ -69,16 +67,14 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
         if not isinstance(about["config"], dict):
             raise ValueError("its 'config' is no mapping")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = (
-            getattr(error, "strerror", None)
-            or f"{type(error).__name__}: {' '.join(str(error).split())}"
-        )
+        found = f"{type(error).__name__}: {one_line(error)}"
+        reason = getattr(error, "strerror", None) or found
         raise UserError(f"--from {file}: is no run.json of a run ({reason})") from error
     return dict(about)
 
 
 def differences(about: dict[str, Any], plan: Plan) -> list[str]:
-    """What is not as it was in the run that ``about`` tells of, a line each."""
+    """What has changed since the run that ``about`` records, a line for each thing."""
     now = provenance(plan)
     found = []
     for part in ("hashes", "versions", "plugins"):
@@ -91,7 +87,7 @@ def differences(about: dict[str, Any], plan: Plan) -> list[str]:
 
 
 def _commit() -> str | None:
-    """The git commit of the folder that the run was started in, if it is in a repository."""
+    """The git commit of the current folder, if it is in a repository."""
     try:
         found = subprocess.run(
             ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
@@ -102,11 +98,10 @@ def _commit() -> str | None:
 
 
 def _processor() -> str:
-    """The processor's name, where the system tells it."""
+    """The processor's name, if the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(
-            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
-        )
+        names = (line for line in lines if line.startswith("model name"))
+        return next(names).split(":", 1)[1].strip()
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
