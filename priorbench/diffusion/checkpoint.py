@@ -1,27 +1,38 @@
-"""What a training needs to go on after it was killed: one safetensors file, replaced atomically."""
+"""What an interrupted training needs to resume: one safetensors file, replaced atomically."""
 
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..files import write_atomically
+
+if TYPE_CHECKING:
+    from diffusers.training_utils import EMAModel
+
+# What reading a file can raise if it is no checkpoint, or that of another network.
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
 
 
 @dataclass
 class State:
     """How far a training has come.
 
-    ``history`` has (step, training loss, validation loss) of each evaluation, the training loss
-    being the mean since the one before; ``best`` are the averaged weights of the lowest validation
-    loss; ``running`` the losses of the steps since the last evaluation.
+    Attributes:
+        step: the steps taken.
+        seconds: the time that they took, over all processes that the training has had.
+        best_loss: the lowest validation loss, reached at ``best_step``.
+        best: the averaged weights of ``best_step``.
+        history: (step, training loss, validation loss) of each evaluation. The training loss is the
+            mean over the steps since the evaluation before.
+        running: the losses of the steps since the last evaluation.
     """
 
     step: int = 0
@@ -35,14 +46,60 @@ class State:
     def record(
         self, step: int, validation: float, weights: Iterable[Tensor], seconds: float
     ) -> None:
+        """Take in an evaluation of ``weights`` at ``step``, with its ``validation`` loss."""
         self.step, self.seconds = step, seconds
-        self.history.append(
-            (step, round(sum(self.running) / len(self.running), 6), round(validation, 6))
-        )
+        training = round(sum(self.running) / len(self.running), 6)
+        self.history.append((step, training, round(validation, 6)))
         self.running = []
         if validation < self.best_loss or not self.best:
             self.best_loss, self.best_step = round(validation, 6), step
             self.best = [w.detach().clone() for w in weights]
+
+
+@dataclass
+class Learner:
+    """The five objects that a step of the optimiser changes."""
+
+    network: nn.Module
+    averaged: "EMAModel"
+    optimizer: torch.optim.Optimizer
+    cosine: torch.optim.lr_scheduler.LRScheduler
+    scaler: torch.amp.GradScaler | None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The weights, their average and the optimiser's moments, by the names in the file."""
+        found = {f"network/{k}": v for k, v in self.network.state_dict().items()}
+        shadow = self.averaged.state_dict()["shadow_params"]
+        found |= {f"averaged/{i:05}": v for i, v in enumerate(shadow)}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            found |= {f"optimizer/{index}/{k}": torch.as_tensor(v) for k, v in moments.items()}
+        return found
+
+    def settings(self) -> dict[str, Any]:
+        """The state that is no tensor, as JSON takes it."""
+        groups = self.optimizer.state_dict()["param_groups"]
+        return {
+            "optimizer": [{k: v for k, v in group.items() if k != "params"} for group in groups],
+            "cosine": self.cosine.state_dict(),
+            "scaler": None if self.scaler is None else self.scaler.state_dict(),
+        }
+
+    def restore(self, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+        """Take back, in place, what :meth:`tensors` and :meth:`settings` gave."""
+        self.network.load_state_dict(_part(tensors, "network"))
+        shadow = list(_part(tensors, "averaged").values())
+        self.averaged.load_state_dict({"shadow_params": shadow, "optimization_step": about["step"]})
+        self.averaged.to(next(self.network.parameters()).device)
+        known = self.optimizer.state_dict()
+        known["state"] = _nested(_part(tensors, "optimizer"))
+        known["param_groups"] = [
+            now | saved
+            for now, saved in zip(known["param_groups"], about["optimizer"], strict=True)
+        ]
+        self.optimizer.load_state_dict(known)
+        self.cosine.load_state_dict(about["cosine"])
+        if self.scaler is not None and about["scaler"]:
+            self.scaler.load_state_dict(about["scaler"])
 
 
 class Checkpoint:
@@ -53,7 +110,11 @@ class Checkpoint:
         self.path = folder / "checkpoint.safetensors"
 
     def finished(self, fresh: bool = False) -> dict[str, Any] | None:
-        """What ``training.json`` says, if this very training is done."""
+        """What ``training.json`` says, if this very training is done.
+
+        Raises:
+            UserError: if the folder holds another training or another model.
+        """
         if fresh or self.path.exists():
             return None
         if (self.folder / "training.json").exists():
@@ -76,64 +137,39 @@ class Checkpoint:
         for name, value in self.identity.items():
             if known.get(name) != value:
                 raise UserError(
-                    f"{self.folder} holds a training with {name} = {known.get(name)!r}, not {value!r}; "
-                    "choose another folder, or start over (--fresh)"
+                    f"{self.folder} holds a training with {name} = {known.get(name)!r}, "
+                    f"not {value!r}; choose another folder, or start over (--fresh)"
                 )
 
-    def restore(
-        self,
-        network: nn.Module,
-        averaged: Any,
-        optimizer: Any,
-        cosine: Any,
-        scaler: Any,
-        fresh: bool = False,
-    ) -> State:
-        """Put everything back as it was, in place; the start, where there is no checkpoint or none
-        is wanted.
+    def restore(self, learner: Learner, fresh: bool = False) -> State:
+        """Put ``learner`` back, in place, to where the checkpoint was written.
+
+        Returns:
+            The state there, or that of the start if there is no checkpoint or ``fresh`` is set.
+
+        Raises:
+            UserError: if the checkpoint cannot be read, or is that of another training.
         """
         if fresh or not self.path.exists():
             return State()
         try:
             with safe_open(self.path, framework="pt") as file:
                 about = json.loads((file.metadata() or {})["about"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the file is no mapping
             self._same(about["identity"])
-            network.load_state_dict(_part(tensors, "network"))
-            shadow = list(_part(tensors, "averaged").values())
-            averaged.load_state_dict({"shadow_params": shadow, "optimization_step": about["step"]})
-            averaged.to(next(network.parameters()).device)
-            known = optimizer.state_dict()
-            known["state"] = _nested(_part(tensors, "optimizer"))
-            known["param_groups"] = [
-                a | b for a, b in zip(known["param_groups"], about["optimizer"], strict=True)
-            ]
-            optimizer.load_state_dict(known)
-            cosine.load_state_dict(about["cosine"])
-            if scaler is not None and about["scaler"]:
-                scaler.load_state_dict(about["scaler"])
+            learner.restore(tensors, about)
             best = list(_part(tensors, "best").values())
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        except _UNREADABLE as error:
             raise UserError(
-                f"{self.path} cannot be gone on from ({reason}); --fresh starts over"
+                f"cannot resume from {self.path} ({first_line(error)}); --fresh starts over"
             ) from error
         history = [tuple(row) for row in about["history"]]
         return State(
             about["step"], about["seconds"], about["best_loss"], about["best_step"], best, history
         )
 
-    def save(
-        self,
-        state: State,
-        network: nn.Module,
-        averaged: Any,
-        optimizer: Any,
-        cosine: Any,
-        scaler: Any,
-    ) -> None:
-        """Write everything, and ``loss.csv`` beside it."""
-        known = optimizer.state_dict()
+    def save(self, state: State, learner: Learner) -> None:
+        """Write the checkpoint, and the losses to ``loss.csv`` beside it."""
         about = {
             "identity": self.identity,
             "step": state.step,
@@ -141,35 +177,25 @@ class Checkpoint:
             "best_loss": state.best_loss,
             "best_step": state.best_step,
             "history": state.history,
-            "optimizer": [
-                {k: v for k, v in group.items() if k != "params"} for group in known["param_groups"]
-            ],
-            "cosine": cosine.state_dict(),
-            "scaler": None if scaler is None else scaler.state_dict(),
+            **learner.settings(),
         }
-        tensors = {f"network/{k}": v for k, v in network.state_dict().items()}
-        tensors |= {
-            f"averaged/{i:05}": v for i, v in enumerate(averaged.state_dict()["shadow_params"])
-        }
-        tensors |= {f"best/{i:05}": v for i, v in enumerate(state.best)}
-        for index, moments in known["state"].items():
-            tensors |= {f"optimizer/{index}/{k}": torch.as_tensor(v) for k, v in moments.items()}
+        tensors = learner.tensors() | {f"best/{i:05}": v for i, v in enumerate(state.best)}
         tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
         write_atomically(self.path, save(tensors, {"about": json.dumps(about)}))
-        rows = [
-            "step,training_loss,validation_loss",
-            *(",".join(map(str, row)) for row in state.history),
-        ]
+        header = "step,training_loss,validation_loss"
+        rows = [header, *(",".join(map(str, row)) for row in state.history)]
         write_atomically(self.folder / "loss.csv", ("\n".join(rows) + "\n").encode())
 
 
 def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors ``name/...``, in the order of their names, under what follows the slash."""
     return {
         k.partition("/")[2]: v for k, v in sorted(tensors.items()) if k.partition("/")[0] == name
     }
 
 
 def _nested(moments: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """``index/key -> tensor`` as ``index -> key -> tensor``."""
     found: dict[int, dict[str, Tensor]] = {}
     for name, tensor in moments.items():
         index, _, key = name.partition("/")

@@ -1,15 +1,18 @@
-r"""Training a denoiser: the simple loss of Ho et al. (2020, https://arxiv.org/abs/2006.11239,
-equation 14),
+r"""Training a denoiser by the simple loss of Ho et al. (2020), equation 14.
 
-.. math:: L = \mathbb{E}_{t \sim U\{1..T\}, x_0, \epsilon} \, \lVert \epsilon - \epsilon_\theta(x_t, t) \rVert^2
+.. math:: L = \mathbb{E}_{t \sim U\{1..T\}, x_0, \epsilon} \,
+              \lVert \epsilon - \epsilon_\theta(x_t, t) \rVert^2
 
-with AdamW, a cosine learning rate and an exponential moving average of the weights. On small data a
-denoiser ends up reciting its training images, so the average is judged on validation images as it
-goes, and the best one is kept.
+The optimiser is AdamW, with a cosine learning rate and an exponential moving average of the
+weights. On small data a denoiser ends up reciting its training images. So the average is judged on
+validation images from time to time, and the best one is kept.
 
-The draws of a step follow from the seed and its number alone. So a training that was killed goes on
-from its last checkpoint as if nothing had happened, and several processes share the batch that one
-would have had.
+The draws of a step follow from the seed and the number of the step alone. So a training that was
+killed resumes from its last checkpoint and ends as if it had never stopped, and several processes
+share the batch that one process would have had.
+
+Reference: Denoising Diffusion Probabilistic Models (Ho et al., 2020),
+https://arxiv.org/abs/2006.11239
 """
 
 import json
@@ -18,7 +21,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +29,13 @@ from torch import Tensor, nn
 from ..data.dataset import Dataset, to_float
 from ..errors import UserError
 from ..files import write_atomically
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, Learner, State
 from .frozen import FrozenDiffusion
 from .process import ForwardProcess, generator_for, randn, scheduler_index, seeded
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from diffusers import DDPMScheduler
 
 
 @dataclass(frozen=True)
@@ -36,18 +43,19 @@ class TrainingSettings:
     """What determines a training.
 
     Arguments:
-        steps: of the optimiser, each on ``batch_size`` images, however many processes share them.
-        learning_rate: AdamW's, at the start of a cosine decay to 0.
-        ema_decay: of the average of the weights that is kept.
-        channels: of each level; each has half the resolution of the one before it.
-        heads: of the attention in the middle block.
-        T: noising steps, their variances by ``beta_schedule``.
-        evaluate_every: steps between two looks at the validation images, each followed by a
-            checkpoint.
-        validation_draws: noisy images that the average is judged on, at the least.
+        steps: steps of the optimiser, each on ``batch_size`` images. Several processes share the
+            images of a batch.
+        learning_rate: that of AdamW, at the start of a cosine decay to 0.
+        ema_decay: decay of the average of the weights that is kept.
+        channels: channels of each level; each level has half the resolution of the one before it.
+        heads: heads of the attention in the middle block.
+        T: noising steps; ``beta_schedule`` gives their variances.
+        evaluate_every: steps from one look at the validation images to the next; a checkpoint
+            follows each.
+        validation_draws: the least number of noisy images that the average is judged on.
         mixed_precision: ``no``, ``bf16`` or ``fp16``.
-        start_from: the sha256 of the model whose weights were the start (see :func:`train`); its
-            architecture and schedule are kept, and the settings of these count for nothing.
+        start_from: the sha256 of the model whose weights were the start (see :func:`train`). Its
+            architecture and schedule are kept, and the settings for these are ignored.
     """
 
     steps: int = 14_000
@@ -69,8 +77,10 @@ class TrainingSettings:
 
 
 def unet(shape: tuple[int, int, int], settings: TrainingSettings) -> nn.Module:
-    """A ``UNet2DModel`` for (C, H, W) images: one layer a block, attention in the middle block
-    alone.
+    """A ``UNet2DModel`` for (C, H, W): one layer a block, attention in the middle block alone.
+
+    Raises:
+        UserError: if the images are too small for so many levels.
     """
     from diffusers import UNet2DModel
 
@@ -78,7 +88,7 @@ def unet(shape: tuple[int, int, int], settings: TrainingSettings) -> nn.Module:
     depth = len(settings.channels)
     if min(height, width) < 2 ** (depth - 1):
         raise UserError(f"{depth} levels of channels are too many for images of {height}x{width}")
-    return UNet2DModel(
+    network: nn.Module = UNet2DModel(
         sample_size=height if height == width else (height, width),
         in_channels=channels,
         out_channels=channels,
@@ -90,17 +100,184 @@ def unet(shape: tuple[int, int, int], settings: TrainingSettings) -> nn.Module:
         norm_num_groups=8,
         dropout=settings.dropout,
     )
+    return network
 
 
 def target(
     process: ForwardProcess, kind: str, x_0: Tensor, noise: Tensor, t: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """(x_t, what the network should say of it) for times ``t`` (N,), by prediction type."""
+    """x_t at the times ``t`` (N,), and what a network of prediction type ``kind`` should answer.
+
+    Both have the shape of ``x_0`` and ``noise``, (N, C, H, W).
+    """
     alpha_bar = process.alpha_bar.to(t.device)[t].to(x_0.device, x_0.dtype).view(-1, 1, 1, 1)
     signal, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
     x_t = signal * x_0 + sigma * noise
     wanted = {"epsilon": noise, "sample": x_0, "v_prediction": signal * noise - sigma * x_0}[kind]
     return x_t, wanted
+
+
+class Trainer:
+    """One training: its images, its forward process, and the objects that its steps change.
+
+    Arguments:
+        dataset: trains on ``train``, judges the averaged weights on ``validation``.
+        settings: what determines the training.
+        start: the model to start from, or None for a :func:`unet` with fresh weights.
+        accelerator: gives the device and the precision, and this process's share of a batch.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        settings: TrainingSettings,
+        start: FrozenDiffusion | None,
+        accelerator: "Accelerator",
+    ) -> None:
+        from diffusers.training_utils import EMAModel
+
+        self.dataset, self.settings, self.accelerator = dataset, settings, accelerator
+        self.device: torch.device = accelerator.device
+        network = self._first_network(start)
+        averaged = EMAModel(
+            network.parameters(), decay=settings.ema_decay, use_ema_warmup=True, power=0.75
+        )
+        self.scheduler = self._noise_schedule(start)
+        self.process = ForwardProcess(self.scheduler.alphas_cumprod)
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(
+            network.parameters(), lr=settings.learning_rate, weight_decay=1e-4
+        )
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
+        # The same network, as the accelerator wraps it for training in several processes.
+        self.model, optimizer = accelerator.prepare(network, optimizer)
+        if settings.compile:
+            self.model.compile()
+        averaged.to(self.device)
+        self.learner = Learner(network, averaged, optimizer, cosine, accelerator.scaler)
+        self.state = State()
+
+    def _first_network(self, start: FrozenDiffusion | None) -> nn.Module:
+        with seeded(self.settings.seed, self.device):
+            network = (
+                unet(self.dataset.shape, self.settings)
+                if start is None
+                else deepcopy(start.network).requires_grad_(True)
+            )
+        return network.to(memory_format=torch.channels_last)  # training is twice as fast
+
+    def _noise_schedule(self, start: FrozenDiffusion | None) -> "DDPMScheduler":
+        from diffusers import DDPMScheduler
+
+        if start is not None:
+            return DDPMScheduler.from_config(start.config)
+        return DDPMScheduler(
+            num_train_timesteps=self.settings.T,
+            beta_schedule=self.settings.beta_schedule,
+            prediction_type=self.settings.prediction_type,
+        )
+
+    def run(
+        self, checkpoint: Checkpoint, progress: Callable[[int, int, float], None], fresh: bool
+    ) -> None:
+        """Take the steps that ``checkpoint`` leaves, then put the best weights into the network."""
+        self.state = checkpoint.restore(self.learner, fresh)
+        started = time.monotonic() - self.state.seconds
+        self.learner.network.train()
+        for step in range(self.state.step + 1, self.settings.steps + 1):
+            self._step(step)
+            if step % self.settings.evaluate_every == 0 or step == self.settings.steps:
+                self._evaluate(step, started)
+                if self.accelerator.is_main_process:
+                    checkpoint.save(self.state, self.learner)
+                    progress(step, self.settings.steps, self.state.history[-1][2])
+        with torch.no_grad():
+            weights = self.learner.network.parameters()
+            for parameter, kept in zip(weights, self.state.best, strict=True):
+                parameter.copy_(kept)
+
+    def _step(self, step: int) -> None:
+        """Take one step of the optimiser, of the learning rate and of the average."""
+        learner = self.learner
+        loss = self._step_loss(step)
+        learner.optimizer.zero_grad()
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
+        learner.optimizer.step()
+        learner.cosine.step()
+        learner.averaged.step(learner.network.parameters())
+        self.state.running.append(self.accelerator.reduce(loss.detach(), "mean").item())
+
+    def _step_loss(self, step: int) -> Tensor:
+        """The loss on this process's share of the batch of ``step``."""
+        size, rank, world = self.settings.batch_size, self.accelerator.process_index, self.processes
+        draws = generator_for(self.settings.seed, f"train {step}")
+        mine = slice(rank, None, world)
+        chosen = torch.randint(len(self.dataset.train), (size,), generator=draws)[mine]
+        t = torch.randint(1, self.process.T + 1, (size,), generator=draws)[mine]
+        noise = randn((size, *self.dataset.shape), draws)[mine].to(self.device)
+        dropout = int(torch.randint(2**31, (world,), generator=draws)[rank])
+        with seeded(dropout, self.device):
+            return self._loss(self.model, self.dataset.train[chosen], t, noise)
+
+    def _loss(self, predict: nn.Module, images: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """The mean squared error of ``predict`` on ``images``, bytes (N, C, H, W)."""
+        x_0 = to_float(images).to(self.device)
+        x_t, wanted = target(self.process, self.scheduler.config.prediction_type, x_0, noise, t)
+        output = predict(x_t, scheduler_index(t).to(self.device)).sample
+        return nn.functional.mse_loss(output.float(), wanted)
+
+    def _evaluate(self, step: int, started: float) -> None:
+        """Record the validation loss of the averaged weights, and keep them if it is the lowest."""
+        weights, averaged = self.learner.network.parameters, self.learner.averaged
+        averaged.store(weights())
+        averaged.copy_to(weights())
+        self.state.record(step, self._validation_loss(), weights(), time.monotonic() - started)
+        averaged.restore(weights())
+
+    @torch.no_grad()
+    def _validation_loss(self) -> float:
+        """The loss of the weights as they are, on the same draws each time."""
+        network, validation = self.learner.network, self.dataset.validation
+        draws = generator_for(self.settings.seed, "validation")
+        held_out = validation.repeat(-(-256 // len(validation)), 1, 1, 1)
+        rounds = -(-self.settings.validation_draws // len(held_out))
+        losses, counts = [], []
+        network.eval()
+        for images in held_out.split(256) * rounds:
+            t = torch.randint(1, self.process.T + 1, (len(images),), generator=draws)
+            noise = randn((len(images), *self.dataset.shape), draws, self.device)
+            losses.append(self._loss(network, images, t, noise).item() * len(images))
+            counts.append(len(images))
+        network.train()
+        return sum(losses) / sum(counts)
+
+    @property
+    def processes(self) -> int:
+        """How many processes share a batch."""
+        return int(self.accelerator.num_processes)
+
+    def summary(self, identity: dict[str, Any]) -> dict[str, Any]:
+        """What ``training.json`` says of a training that is done."""
+        return {
+            "settings": identity,
+            "steps": self.settings.steps,
+            "images_seen": self.settings.steps * self.settings.batch_size,
+            "seconds": round(self.state.seconds, 1),
+            "processes": self.processes,
+            "device": self.device.type,
+            "threads": torch.get_num_threads(),
+            "training_loss": self.state.history[-1][1],
+            "validation_loss": self.state.best_loss,
+            "kept_step": self.state.best_step,
+            "parameters": sum(p.numel() for p in self.learner.network.parameters()),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write a ``diffusers`` pipeline of the network to ``folder``."""
+        from diffusers import DDPMPipeline
+
+        network = self.learner.network.to(memory_format=torch.contiguous_format).eval()
+        DDPMPipeline(unet=network, scheduler=self.scheduler).save_pretrained(str(folder))
 
 
 def train(
@@ -111,21 +288,27 @@ def train(
     fresh: bool = False,
     start: FrozenDiffusion | None = None,
 ) -> dict[str, Any]:
-    """Train on ``dataset.train``; returns what ``training.json`` says. ``start`` gives
-    architecture, schedule and first weights, in place of fresh ones.
+    """Train on ``dataset.train``, or resume a training that was interrupted.
 
-    Writes a ``diffusers`` pipeline folder, ``loss.csv`` and ``training.json`` to ``output``; on the
-    way there ``checkpoint.safetensors``, from which the same call goes on. ``fresh`` starts over.
+    Writes a ``diffusers`` pipeline folder, ``loss.csv`` and ``training.json`` to ``output``. Until
+    these are there, ``checkpoint.safetensors`` is what the same call resumes from.
+
+    Arguments:
+        progress: called with (step, steps, validation loss) after each evaluation.
+        fresh: start over, whatever is in ``output``.
+        start: a model that gives architecture, schedule and first weights, in place of fresh ones.
+
+    Returns:
+        What ``training.json`` says.
 
     Raises:
-        UserError: if ``output`` holds a training with other settings or another model.
+        UserError: if ``output`` holds a training with other settings or another model, or if the
+            processes cannot share a batch evenly.
     """
     from accelerate import Accelerator
-    from diffusers import DDPMPipeline, DDPMScheduler
-    from diffusers.training_utils import EMAModel
 
     accelerator = Accelerator(mixed_precision=settings.mixed_precision)
-    device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
+    world = accelerator.num_processes
     if settings.batch_size % world:
         raise UserError(
             f"batch size {settings.batch_size} cannot be shared evenly by {world} processes"
@@ -141,110 +324,11 @@ def train(
     finished = checkpoint.finished(fresh)
     if finished is not None:
         return finished
-
-    with seeded(settings.seed, device):
-        network = (
-            unet(dataset.shape, settings)
-            if start is None
-            else deepcopy(start.network).requires_grad_(True)
-        )
-    network = network.to(memory_format=torch.channels_last)  # training is twice as fast
-    averaged = EMAModel(
-        network.parameters(), decay=settings.ema_decay, use_ema_warmup=True, power=0.75
-    )
-    scheduler = (
-        DDPMScheduler(
-            num_train_timesteps=settings.T,
-            beta_schedule=settings.beta_schedule,
-            prediction_type=settings.prediction_type,
-        )
-        if start is None
-        else DDPMScheduler.from_config(start.config)
-    )
-    prediction_type = scheduler.config.prediction_type
-    process = ForwardProcess(scheduler.alphas_cumprod)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=settings.learning_rate, weight_decay=1e-4
-    )
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
-    model, optimizer = accelerator.prepare(network, optimizer)
-    if settings.compile:
-        model.compile()
-    averaged.to(device)
-    state = checkpoint.restore(network, averaged, optimizer, cosine, accelerator.scaler, fresh)
-    started = time.monotonic() - state.seconds
-
-    def loss_of(predict: nn.Module, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        x_t, wanted = target(process, prediction_type, x_0, noise, t)
-        return nn.functional.mse_loss(
-            predict(x_t, scheduler_index(t).to(device)).sample.float(), wanted
-        )
-
-    def step_loss(step: int) -> Tensor:
-        """The loss of this process's share of the batch of ``step``."""
-        draws = generator_for(settings.seed, f"train {step}")
-        mine = slice(rank, None, world)
-        chosen = torch.randint(len(dataset.train), (settings.batch_size,), generator=draws)[mine]
-        t = torch.randint(1, process.T + 1, (settings.batch_size,), generator=draws)[mine]
-        noise = randn((settings.batch_size, *dataset.shape), draws)[mine].to(device)
-        dropout = int(torch.randint(2**31, (world,), generator=draws)[rank])
-        with seeded(dropout, device):
-            return loss_of(model, to_float(dataset.train[chosen]).to(device), t, noise)
-
-    @torch.no_grad()
-    def validation_loss() -> float:
-        """Of the averaged weights; on the same draws each time, so that only the weights differ."""
-        draws = generator_for(settings.seed, "validation")
-        held_out = dataset.validation.repeat(-(-256 // len(dataset.validation)), 1, 1, 1)
-        losses, counts = [], []
-        network.eval()
-        for images in held_out.split(256) * -(-settings.validation_draws // len(held_out)):
-            t = torch.randint(1, process.T + 1, (len(images),), generator=draws)
-            noise = randn((len(images), *dataset.shape), draws, device)
-            losses.append(
-                loss_of(network, to_float(images).to(device), t, noise).item() * len(images)
-            )
-            counts.append(len(images))
-        network.train()
-        return sum(losses) / sum(counts)
-
-    network.train()
-    for step in range(state.step + 1, settings.steps + 1):
-        loss = step_loss(step)
-        optimizer.zero_grad()
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        cosine.step()
-        averaged.step(network.parameters())
-        state.running.append(accelerator.reduce(loss.detach(), "mean").item())
-        if step % settings.evaluate_every == 0 or step == settings.steps:
-            averaged.store(network.parameters())
-            averaged.copy_to(network.parameters())
-            state.record(step, validation_loss(), network.parameters(), time.monotonic() - started)
-            averaged.restore(network.parameters())
-            if accelerator.is_main_process:
-                checkpoint.save(state, network, averaged, optimizer, cosine, accelerator.scaler)
-                progress(step, settings.steps, state.history[-1][2])
-    with torch.no_grad():
-        for parameter, kept in zip(network.parameters(), state.best, strict=True):
-            parameter.copy_(kept)
-    about = {
-        "settings": identity,
-        "steps": settings.steps,
-        "images_seen": settings.steps * settings.batch_size,
-        "seconds": round(state.seconds, 1),
-        "processes": world,
-        "device": device.type,
-        "threads": torch.get_num_threads(),
-        "training_loss": state.history[-1][1],
-        "validation_loss": state.best_loss,
-        "kept_step": state.best_step,
-        "parameters": sum(p.numel() for p in network.parameters()),
-    }
+    trainer = Trainer(dataset, settings, start, accelerator)
+    trainer.run(checkpoint, progress, fresh)
+    about = trainer.summary(identity)
     if accelerator.is_main_process:
-        network = network.to(memory_format=torch.contiguous_format).eval()
-        DDPMPipeline(unet=network, scheduler=scheduler).save_pretrained(str(output))
+        trainer.save(output)
         write_atomically(output / "training.json", (json.dumps(about, indent=2) + "\n").encode())
         checkpoint.path.unlink()
     accelerator.wait_for_everyone()

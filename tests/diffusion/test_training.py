@@ -141,7 +141,7 @@ def test_a_damaged_checkpoint_is_one_line(data, tmp_path):
         train(data, tmp_path, SETTINGS, killed_at(2))
     path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(UserError, match="cannot be gone on from") as caught:
+    with pytest.raises(UserError, match="cannot resume from") as caught:
         train(data, tmp_path, SETTINGS)
     assert "\n" not in str(caught.value)
 
