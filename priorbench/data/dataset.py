@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the toolkit: bytes in three splits, and their hash."""
+"""What a data set is: bytes in three splits, and their hash."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -8,20 +8,28 @@ from torch import Tensor
 
 
 def to_float(images: Tensor) -> Tensor:
-    """Bytes 0..255 to float32 in [-1, 1], the scale of every x_0 here."""
+    """Bytes 0..255 as float32 in [-1, 1], the scale of every x_0 in this project."""
     return images.to(torch.float32) / 127.5 - 1
 
 
 def to_bytes(x_0: Tensor) -> Tensor:
-    """x_0 to bytes, rounded and cut off at [-1, 1]: what is saved, shown and measured."""
+    """x_0 as bytes, rounded and clipped to [-1, 1]: what is saved, shown and measured."""
     return ((x_0 + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def batch_sizes(count: int, batch_size: int) -> list[int]:
+    """The sizes of the batches that ``count`` images make: the last one may be smaller."""
+    return [min(batch_size, count - start) for start in range(0, count, batch_size)]
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images as bytes, (N, C, H, W) uint8 in each split, with the labels (N,) where they are known.
+    """Images as bytes, (N, C, H, W) uint8 in each split, with their labels (N,) if these are known.
 
     Priors are fitted on ``train`` and may look at ``validation``; figures are reported on ``test``.
+
+    Raises:
+        ValueError: if a split is of another type, or of another (C, H, W) than ``train``.
     """
 
     name: str
@@ -33,14 +41,11 @@ class Dataset:
     def __post_init__(self) -> None:
         for split in ("train", "validation", "test"):
             images = getattr(self, split)
-            if (
-                images.dtype != torch.uint8
-                or images.ndim != 4
-                or images.shape[1:] != self.train.shape[1:]
-            ):
+            of_bytes = images.dtype == torch.uint8 and images.ndim == 4
+            if not of_bytes or images.shape[1:] != self.train.shape[1:]:
                 raise ValueError(
-                    f"data set {self.name!r}: {split} must be uint8 (N, C, H, W) with one (C, H, W) for all splits, "
-                    f"got {images.dtype} {tuple(images.shape)}"
+                    f"data set {self.name!r}: {split} must be uint8 (N, C, H, W), with one "
+                    f"(C, H, W) for all splits, got {images.dtype} {tuple(images.shape)}"
                 )
 
     @property
@@ -50,7 +55,7 @@ class Dataset:
         return channels, height, width
 
     def digest(self) -> str:
-        """sha256 over the splits' shapes and bytes."""
+        """sha256 over the shapes and bytes of the splits."""
         sha = hashlib.sha256()
         for images in (self.train, self.validation, self.test):
             sha.update(repr(tuple(images.shape)).encode() + images.contiguous().numpy().tobytes())

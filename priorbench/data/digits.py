@@ -1,7 +1,8 @@
-"""scikit-learn's 1,797 handwritten digits, 8x8, grey: small enough to train every prior on two
-cores in minutes.
+"""scikit-learn's 1,797 handwritten digits, 8x8, grey.
 
-Alpaydin and Kaynak, Optical Recognition of Handwritten Digits (UCI, 1998),
+They are small enough to train every prior on two cores in minutes.
+
+Reference: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits (UCI, 1998),
 https://doi.org/10.24432/C50P49
 """
 
@@ -10,8 +11,8 @@ import numpy as np
 from .dataset import Dataset
 from .splits import stratified
 
-# The shipped backbone and extractor saw exactly this training split. A split that moved would leak
-# test images to them.
+# The shipped backbone and extractor were trained on exactly this training split. With any other
+# split, the test split would contain images that they have seen.
 DIGEST = "8662596594a310b4e5823dd824b62a4cfe31f8b25649e9a235bd800e6ae4d7f4"
 
 

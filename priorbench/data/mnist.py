@@ -1,7 +1,6 @@
-"""10,000 of MNIST's handwritten digits, 28x28, grey: see ``assets/mnist/README.md`` for where they
-come from.
+"""10,000 of MNIST's handwritten digits, 28x28, grey; ``assets/mnist/README.md`` says which.
 
-LeCun, Cortes and Burges, The MNIST database of handwritten digits (1998),
+Reference: LeCun, Cortes and Burges, The MNIST database of handwritten digits (1998),
 http://yann.lecun.com/exdb/mnist
 """
 
@@ -11,7 +10,7 @@ from ..assets import folder
 from .dataset import Dataset
 from .splits import stratified
 
-# As for digits: the shipped models saw exactly this training split.
+# As for digits: the shipped models were trained on exactly this training split.
 DIGEST = "f39a890e1e2b5f53db89bd42cefea6117fc582d8027ce8e1a272bebd0ef0091e"
 
 

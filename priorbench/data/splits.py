@@ -1,4 +1,4 @@
-"""Splitting images, each time the same way, into train, validation and test."""
+"""Splitting images into train, validation and test, the same way each time."""
 
 import hashlib
 
@@ -10,7 +10,9 @@ from ..errors import UserError
 from .dataset import Dataset
 
 SPLITS = ("train", "validation", "test")
-LEAST = 8  # images in a split: fewer have no covariance worth a name
+#: The share of the images that is held out for a split, unless the user says otherwise.
+HELD_OUT = {"validation": 0.1, "test": 0.2}
+LEAST = 8  # images in a split: the covariance of fewer says nothing
 
 
 def stratified(
@@ -18,8 +20,13 @@ def stratified(
 ) -> Dataset:
     """A shipped data set of bytes (N, C, H, W), split at random with each label in proportion.
 
+    Arguments:
+        validation: how many images to hold out for the validation split.
+        test: how many for the test split.
+        digest: the :meth:`Dataset.digest` that the splits must have.
+
     Raises:
-        UserError: if the splits are not those whose :meth:`Dataset.digest` is ``digest``.
+        UserError: if the splits are others than those of ``digest``.
     """
     from sklearn.model_selection import train_test_split
 
@@ -37,7 +44,8 @@ def stratified(
     )
     if dataset.digest() != digest:
         raise UserError(
-            f"the installed scikit-learn splits {name} otherwise than the one that the shipped models were trained with"
+            f"the installed scikit-learn splits {name} differently from the one that the shipped "
+            "models were trained with"
         )
     return dataset
 
@@ -45,31 +53,25 @@ def stratified(
 def by_content(
     name: str, images: Tensor, held_out: dict[str, float | int], rest: str = "train"
 ) -> dict[str, list[int]]:
-    """Which of ``images`` (N, C, H, W) are for training and which are held out, in the order of
-    their content.
+    """The indices of ``images`` (N, C, H, W) in each split, in the order of their content.
 
-    That is by the sha256 of their bytes, which is as good as chance, and the first ones are held
-    out: so the split is the same whatever the images' names, order or file format, and equal images
-    are never on two sides.
+    That order is by the sha256 of their bytes, which is as good as chance, and the first images are
+    held out. So the split is the same whatever the names, order or file format of the images, and
+    equal images are never in two splits.
 
     Arguments:
-        held_out: how many for each split, as a share (below 1) or a count.
-        rest: the split that all others are in.
+        held_out: how many images to hold out for each split, as a share (below 1) or a count.
+        rest: the split that all other images are in.
 
     Raises:
-        UserError: if a split would have too few.
+        UserError: if a share or count makes no sense, or a split would have too few images.
     """
     keys = [hashlib.sha256(image.numpy().tobytes()).digest() for image in images]
     order = sorted(range(len(keys)), key=lambda i: (keys[i], i))
     chosen: dict[str, list[int]] = {}
     start = 0
     for split, wanted in held_out.items():
-        number = isinstance(wanted, int | float) and not isinstance(wanted, bool)
-        if not number or wanted <= 0 or (wanted > 1 and wanted % 1):
-            raise UserError(
-                f"data set {name!r}: {split} must be a share (0.1) or a count (500), got {wanted!r}"
-            )
-        end = min(start + (round(wanted * len(order)) if wanted < 1 else int(wanted)), len(order))
+        end = min(start + _count(name, split, wanted, len(order)), len(order))
         while start < end < len(order) and keys[order[end]] == keys[order[end - 1]]:
             end += 1
         chosen[split] = order[start:end]
@@ -78,7 +80,17 @@ def by_content(
     for split, index in chosen.items():
         if len(index) < LEAST:
             raise UserError(
-                f"data set {name!r} has {len(order)} images, which leaves {len(index)} for {split}; "
-                f"at least {LEAST} are needed in each split"
+                f"data set {name!r} has {len(order)} images, which leaves {len(index)} for "
+                f"{split}; at least {LEAST} are needed in each split"
             )
     return chosen
+
+
+def _count(name: str, split: str, wanted: float | int, total: int) -> int:
+    """How many of ``total`` images ``wanted`` means for ``split``."""
+    number = isinstance(wanted, int | float) and not isinstance(wanted, bool)
+    if not number or wanted <= 0 or (wanted > 1 and wanted % 1):
+        raise UserError(
+            f"data set {name!r}: {split} must be a share (0.1) or a count (500), got {wanted!r}"
+        )
+    return round(wanted * total) if wanted < 1 else int(wanted)
