@@ -9,6 +9,7 @@ after by :meth:`~priorbench.diffusion.frozen.FrozenDiffusion.refreeze` and
 
 import contextlib
 import gc
+import hashlib
 import locale
 import logging
 import os
@@ -285,6 +286,19 @@ if hasattr(os, "sched_getaffinity"):
             lambda cores: os.sched_setaffinity(0, cores),
         )
     )
+
+
+def weights_digest(module: nn.Module, before: bytes = b"") -> str:
+    """sha256 over the names and bytes of the weights, whatever file they came from.
+
+    Arguments:
+        before: bytes that are hashed first.
+    """
+    sha = hashlib.sha256(before)
+    for name, tensor in sorted(module.state_dict().items()):
+        sha.update(name.encode())
+        sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
 
 
 class AsMade:

@@ -1,6 +1,7 @@
 r"""The marginal q(x_{t_trunc}): the law that every prior is fitted to.
 
-.. math:: q(x_t) = \mathbb{E}_{x_0 \sim \text{train}} \, \mathcal{N}(\sqrt{\bar\alpha_t} \, x_0, (1 - \bar\alpha_t) I)
+.. math:: q(x_t) = \mathbb{E}_{x_0 \sim \text{train}} \,
+                   \mathcal{N}(\sqrt{\bar\alpha_t} \, x_0, (1 - \bar\alpha_t) I)
 """
 
 import torch
@@ -10,15 +11,18 @@ from .diffusion.frozen import FrozenDiffusion
 
 
 class TruncatedMarginal:
-    """Draws of x_{t_trunc}, fresh ones each time: a training image, diffused with fresh noise.
+    """Draws of x_{t_trunc}, fresh each time: a training image, diffused with fresh noise.
 
     Arguments:
         images: x_0 in [-1, 1], shape (N, C, H, W).
         diffusion: the frozen model. A prior may read its features, and differentiate through them,
-            never train it.
-        t_trunc: how many noising steps, 1..T.
+            but never train it.
+        t_trunc: the number of noising steps, 1..T.
         validation: held-out images of the same kind, for early stopping (and for the ``oracle``
             control).
+
+    Raises:
+        UserError: if ``t_trunc`` is not in 1..T.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class TruncatedMarginal:
 
     @property
     def T(self) -> int:
+        """The length of the whole chain."""
         return self.diffusion.T
 
     @property
@@ -53,17 +58,24 @@ class TruncatedMarginal:
         return channels, height, width
 
     def draw_clean(self, n: int, generator: torch.Generator) -> Tensor:
-        """``n`` images x_0, (n, C, H, W): without repetition while they last, each equally often
-        beyond.
+        """``n`` training images x_0, (n, C, H, W), drawn as :meth:`shuffled` does."""
+        return self.shuffled(self.images, n, generator)
+
+    @staticmethod
+    def shuffled(images: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        """``n`` of ``images`` (N, ...), in random order: (n, ...).
+
+        No image comes twice before each has come once; beyond N, each comes equally often.
         """
+        rounds = -(-n // len(images))
         orders = [
-            torch.randperm(len(self.images), generator=generator, device=generator.device)
-            for _ in range(-(-n // len(self.images)))
+            torch.randperm(len(images), generator=generator, device=generator.device)
+            for _ in range(rounds)
         ]
-        return self.images[torch.cat(orders)[:n].to(self.device)] if orders else self.images[:0]
+        return images[torch.cat(orders)[:n].to(images.device)] if orders else images[:0]
 
     def diffuse(self, x_0: Tensor, generator: torch.Generator) -> Tensor:
-        """q(x_{t_trunc} | x_0), differentiable in ``x_0``."""
+        """A draw of q(x_{t_trunc} | x_0), (N, C, H, W), differentiable in ``x_0``."""
         return self.diffusion.diffuse(x_0, self.t_trunc, generator)
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:

@@ -1,7 +1,6 @@
 """The prior interface: a generator of x_{t_trunc}, fitted to the marginal and then sampled."""
 
 import inspect
-import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -12,12 +11,13 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .diffusion.process import seeded
-from .errors import UserError
+from .errors import UserError, one_line
 from .marginal import TruncatedMarginal
+from .prior_files import WEIGHTS, read_about, write_about, write_weights
 
 
 @dataclass
@@ -27,13 +27,13 @@ class FitRun:
     Attributes:
         generator: the source of every random draw of the fit.
         deadline: a :func:`time.monotonic` reading by which ``fit`` should have returned, or None.
-        progress: called with (step, total, loss); ``total`` steps are what the fit means to take.
-        log: takes a line for the run's log.
-        budget: how many steps to take in place of the prior's own number, or None.
-        taken: how many :meth:`steps` have begun.
-        total: how many there will be, so far as that can be told.
-        share: how much of the fit is over, 0..1, by steps or by the clock: what schedules should go
-            by.
+        progress: called with (step, total, loss), where the fit means to take ``total`` steps.
+        log: takes a line for the log of the run.
+        budget: the number of steps to take in place of the prior's own number, or None.
+        taken: the number of :meth:`steps` that have been completed.
+        total: the number of steps that there will be, so far as it can be told.
+        share: how much of the fit is over, 0..1, by steps or by the clock. Schedules should follow
+            it.
     """
 
     generator: torch.Generator
@@ -46,13 +46,14 @@ class FitRun:
     share: float = 0.0
 
     def out_of_time(self) -> bool:
+        """Whether the deadline has passed."""
         return self.deadline is not None and time.monotonic() >= self.deadline
 
     def steps(self, own: int) -> Iterator[int]:
-        """0, 1, 2, ...: as many as the budget says, else until the deadline, else ``own``.
+        """The steps 0, 1, 2, ...: up to the budget, else until the deadline, else ``own`` of them.
 
-        A budget of steps or seconds is for every prior the same, so it takes the place of ``own``
-        whichever is more.
+        A budget of steps or seconds is the same for every prior, so it takes the place of ``own``
+        even if it is larger.
         """
         started = time.monotonic()
         count = self.budget or (own if self.deadline is None else None)
@@ -64,9 +65,8 @@ class FitRun:
                 )
                 break
             if self.deadline is not None:
-                self.share = min(
-                    1.0, (time.monotonic() - started) / max(self.deadline - started, 1e-9)
-                )
+                elapsed = time.monotonic() - started
+                self.share = min(1.0, elapsed / max(self.deadline - started, 1e-9))
             if count is not None:
                 self.share = max(self.share, self.taken / count)
             self.total = count or max(
@@ -80,22 +80,28 @@ class FitRun:
 class TruncPrior(nn.Module, ABC):
     """A generator of x_{t_trunc}.
 
-    A subclass has keyword-only hyperparameters, stored as given under their own names (as
-    scikit-learn does), and three methods. The base class sees to the rest: ``fit`` starts from a
-    fresh ``build`` (so that fitting again starts afresh), with initialisation and dropout seeded
-    from ``run.generator``; ``sample`` runs in eval mode without gradients and raises where ``fit``
-    did not come first. Draw every random number of your own from the generator that you are given,
-    with :func:`priorbench.randn` for instance.
+    A subclass has keyword-only hyperparameters, stored as given under their own names (as in
+    scikit-learn), and three methods: :meth:`build`, :meth:`fit` and :meth:`sample`. The base class
+    does the rest:
+
+    - ``fit`` begins with ``build``, so a second fit starts afresh. Initialisation and dropout are
+      seeded from ``run.generator``.
+    - ``sample`` runs in eval mode, without gradients; before ``fit`` it raises
+      :class:`RuntimeError`.
+
+    Draw every other random number from the generator that you are given, for instance with
+    :func:`priorbench.randn`.
     """
 
-    #: What ``sample`` returns: x_{t_trunc} itself, or a clean guess x_0 that the harness diffuses
+    #: What ``sample`` returns: x_{t_trunc} itself, or a clean guess x_0, which the harness diffuses
     #: to t_trunc.
     emits: Literal["x_t", "x_0"] = "x_t"
-    #: The split that settings of this prior are chosen on; ``train`` for a control that stores the
+    #: The split that settings of this prior are chosen on: ``train`` for a control that stores the
     #: validation images.
     chosen_on: ClassVar[Literal["validation", "train"]] = "validation"
-    #: Checks of :mod:`priorbench.testing` that this prior cannot be expected to pass, and why.
+    #: The checks of :mod:`priorbench.testing` that this prior cannot be expected to pass -> why.
     expected_failures: ClassVar[dict[str, str]] = {}
+    #: Whether ``fit`` has run; a buffer, so that it is saved with the weights.
     fitted: Tensor
 
     def __init__(self) -> None:
@@ -110,11 +116,11 @@ class TruncPrior(nn.Module, ABC):
             cls.sample = _samples_once_fitted(cls.__dict__["sample"])  # type: ignore[method-assign]
 
     def build(self, shape: tuple[int, int, int]) -> None:
-        """Make the modules and buffers for images of ``shape`` (C, H, W); called before ``fit`` and
-        before loading.
+        """Make the modules and buffers for images of ``shape`` (C, H, W).
 
-        A buffer whose size depends on the data is registered empty (``torch.empty(0)``) and takes
-        the saved one's shape.
+        It is called before ``fit`` and before weights are loaded. A buffer whose size depends on
+        the data is registered empty (``torch.empty(0)``), and takes the shape of the saved one when
+        it is loaded.
         """
 
     @abstractmethod
@@ -123,7 +129,7 @@ class TruncPrior(nn.Module, ABC):
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """``n`` draws, (n, C, H, W) float32: of x_{t_trunc} or x_0, as ``emits`` says."""
+        """``n`` draws of x_{t_trunc} or x_0, as ``emits`` says: (n, C, H, W) float32."""
 
     def params(self) -> dict[str, Any]:
         """The hyperparameters, by the names of ``__init__``."""
@@ -131,20 +137,18 @@ class TruncPrior(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return self.fitted.device
 
     def save(self, folder: str | Path, **about: Any) -> None:
-        """Weights to ``prior.safetensors``; class, parameters, shape (and ``about``) to
-        ``prior.json``.
+        """Write the weights to ``prior.safetensors``, the hyperparameters to ``prior.json``.
+
+        :func:`load_prior` reads them if ``about`` gives the registered name as ``prior`` and the
+        ``shape`` (C, H, W).
         """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {k: v.contiguous() for k, v in self.state_dict().items()}, folder / "prior.safetensors"
-        )
-        (folder / "prior.json").write_text(
-            json.dumps({"params": self.params(), "emits": self.emits, **about}, indent=2) + "\n"
-        )
+        write_weights(folder, self.state_dict())
+        write_about(folder, {"params": self.params(), "emits": self.emits, **about})
 
     def load_weights(self, path: Path) -> None:
         """Take the tensors of a safetensors file; call ``build`` first."""
@@ -158,9 +162,7 @@ class TruncPrior(nn.Module, ABC):
 
 @runtime_checkable
 class HasLatents(Protocol):
-    """What a prior may offer besides, where it is a map of latents, so that z can be shown beside
-    f(z).
-    """
+    """A prior that is a map f of latents z, and so can show z beside f(z)."""
 
     def latents(self, n: int, generator: torch.Generator) -> Tensor:
         """``n`` draws of z, (n, ...)."""
@@ -170,20 +172,22 @@ class HasLatents(Protocol):
 
 
 def _seed(generator: torch.Generator) -> int:
+    """A seed for the global generators, drawn from ``generator``."""
     return int(torch.randint(2**62, (), generator=generator, device=generator.device))
 
 
 def _fits_afresh(fit: Callable[..., None]) -> Callable[..., None]:
+    """``fit``, begun with ``build``, seeded, and ended with ``fitted`` set."""
+
     @wraps(fit)
     def wrapped(self: TruncPrior, marginal: TruncatedMarginal, run: FitRun) -> None:
         with seeded(_seed(run.generator), marginal.device):
             self.build(marginal.shape)
             self.to(marginal.device).train()
             fit(self, marginal, run)
+        # Loaded weights are contiguous, and other strides would round differently.
         for tensor in (*self.parameters(), *self.buffers()):
-            tensor.data = (
-                tensor.data.contiguous()
-            )  # as they will be when loaded: other strides round otherwise
+            tensor.data = tensor.data.contiguous()
         self.to(marginal.device).eval()
         self.fitted.fill_(True)
 
@@ -191,6 +195,8 @@ def _fits_afresh(fit: Callable[..., None]) -> Callable[..., None]:
 
 
 def _samples_once_fitted(sample: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """``sample``, refused before ``fit``, seeded, and without gradients."""
+
     @wraps(sample)
     def wrapped(self: TruncPrior, n: int, generator: torch.Generator) -> Tensor:
         if not bool(self.fitted):
@@ -202,34 +208,57 @@ def _samples_once_fitted(sample: Callable[..., Tensor]) -> Callable[..., Tensor]
 
 
 def parameter_defaults(cls: type[TruncPrior]) -> dict[str, Any]:
-    """name -> default of each hyperparameter of a prior class."""
+    """The hyperparameters of a prior class: name -> default."""
     parameters = inspect.signature(cls.__init__).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 def make_prior(cls: type[TruncPrior], name: str, params: dict[str, Any]) -> TruncPrior:
-    """An unbuilt prior; a hyperparameter that it refuses is the user's error."""
+    """A prior before ``build``; ``name`` is what errors call it.
+
+    Raises:
+        UserError: if it refuses a hyperparameter.
+    """
     try:
         return cls(**params)
     except (TypeError, ValueError) as error:
         raise UserError(f"prior {name!r}: {error}") from error
 
 
+def rebuild_prior(prior: TruncPrior, folder: Path, shape: tuple[int, int, int]) -> TruncPrior:
+    """``prior``, built for images of ``shape`` (C, H, W), with the weights in ``folder``.
+
+    Raises:
+        OSError, RuntimeError, SafetensorError: if the weights cannot be read, or are of another
+            prior. The ``build`` of a plugin may raise anything else.
+    """
+    with seeded(0):
+        prior.build(shape)
+    prior.load_weights(folder / WEIGHTS)
+    return prior.eval()
+
+
 def load_prior(folder: str | Path, device: str | torch.device = "auto") -> TruncPrior:
-    """A fitted prior from the folder that a run wrote (``results/<name>/priors/...``), ready to
-    ``sample``.
+    """A fitted prior, ready to ``sample``.
+
+    Arguments:
+        folder: a folder that a run wrote (``results/<name>/priors/...``).
+        device: where to put it; ``auto`` is the accelerator if there is one.
+
+    Raises:
+        UserError: if the folder holds no fitted prior, or that of a plugin that is not installed.
     """
     from .diffusion.frozen import resolve_device
     from .plugin_manager import load_plugins
 
     folder = Path(folder)
     try:
-        about = json.loads((folder / "prior.json").read_text())
+        about = read_about(folder)
         registration = load_plugins().find("prior", about["prior"])
         prior = make_prior(registration.load(), about["prior"], about["params"])
-        with seeded(0):
-            prior.build(tuple(about["shape"]))
-        prior.load_weights(folder / "prior.safetensors")
+        prior = rebuild_prior(prior, folder, tuple(about["shape"]))
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{folder} holds no fitted prior that can be read: {error}") from error
-    return prior.to(resolve_device(device)).eval()
+        raise UserError(
+            f"{folder} holds no fitted prior that can be read: {one_line(error)}"
+        ) from error
+    return prior.to(resolve_device(device))

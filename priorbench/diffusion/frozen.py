@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..isolation import AsMade
+from ..isolation import AsMade, weights_digest
 from .process import ForwardProcess, scheduler_index
 from .solvers import SMALLEST_ALPHA_BAR, Chain, respace
 
@@ -184,14 +184,9 @@ class FrozenDiffusion:
 
     def digest(self) -> str:
         """sha256 over weights and schedule: equal digests, equal model."""
-        sha = hashlib.sha256(repr(sorted((k, str(v)) for k, v in self.config.items())).encode())
-        sha.update(self.process.alpha_bar.numpy().tobytes())
-        for name, tensor in sorted(self.network.state_dict().items()):
-            sha.update(name.encode())
-            sha.update(
-                tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-            )
-        return sha.hexdigest()
+        schedule = repr(sorted((k, str(v)) for k, v in self.config.items())).encode()
+        schedule += self.process.alpha_bar.numpy().tobytes()
+        return weights_digest(self.network, schedule)
 
     def refreeze(self) -> list[str]:
         """Undo what code that was handed the model can have done to it; its weights are

@@ -1,48 +1,46 @@
-"""The extractor that a name stands for: a registered one, one of torch-fidelity's own, or a folder.
+"""The feature extractor that a name stands for.
 
-Weights are never taken from elsewhere in silence: what is not the file that its authors published
-is named by its hash.
+A name is that of a registered extractor or of one of torch-fidelity's, or it is the path of a
+folder. No weights are ever replaced in silence: those that are not the file that the authors of the
+extractor published have their hash in the extractor's name.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import io
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
-from torch_fidelity import feature_extractor_clip, feature_extractor_inceptionv3
+from torch_fidelity import feature_extractor_clip
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
 from ..assets import folder
-from ..errors import UserError, unknown
+from ..errors import UserError, first_line, unknown
+from ..isolation import weights_digest as weights_digest
 from ..plugin_manager import load_plugins
 from .extractors import FolderExtractor, from_folder
 
 INCEPTION = "inception-v3-compat"
-INCEPTION_SHA256 = "6726825d"  # how the published file's hash begins: its name says so
-OWN = (
-    "inception-v3",
-    "clip-",
-    "dinov2-",
-)  # of torch-fidelity's extractors, those that FID is computed in
+INCEPTION_SHA256 = "6726825d"  # the beginning of the published file's hash: its name states it
+# The beginnings of the names of those extractors of torch-fidelity that FID is computed in.
+OWN = ("inception-v3", "clip-", "dinov2-")
 
 
 def load_extractor(name: str, options: dict[str, Any] | None = None) -> FeatureExtractorBase:
-    """The feature extractor ``name``: registered, of torch-fidelity, or the path of a trained one's
-    folder.
+    """The feature extractor ``name``.
 
     Arguments:
-        options: ``weights``, the path of the weights of one of torch-fidelity's; without it they
-            are downloaded.
+        name: a registered name, that of an extractor of torch-fidelity, or the path of the folder
+            of a trained one.
+        options: ``weights``, the path of the weights, for an extractor of torch-fidelity. Without
+            it they are downloaded.
 
     Raises:
-        UserError: if it does not exist, or its weights cannot be had. Nothing is ever used in its
-            place.
+        UserError: if the extractor does not exist, or its weights cannot be loaded. No other
+            extractor is ever used in its place.
     """
     options = dict(options or {})
     registered = load_plugins().of_kind("extractor")
@@ -62,92 +60,79 @@ def load_extractor(name: str, options: dict[str, Any] | None = None) -> FeatureE
     raise unknown("extractor", name, [*registered, *own, "FOLDER"])
 
 
-def weights_digest(extractor: nn.Module) -> str:
-    """sha256 over the weights, whatever file they came from."""
-    sha = hashlib.sha256()
-    for key, tensor in sorted(extractor.state_dict().items()):
-        sha.update(key.encode())
-        sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()
-
-
 def _of_torch_fidelity(name: str, weights: str | None) -> FeatureExtractorBase:
-    cls = FEATURE_EXTRACTORS_REGISTRY[name]
-    layer = cls.get_default_feature_layer_for_metric("fid")
+    """One of torch-fidelity's extractors, with its published weights or those at a path."""
     path = None if weights is None else Path(weights).expanduser()
     if path is not None and not path.is_file():
         raise UserError(f"extractor {name!r}: there is no file of weights at {weights}")
     if path is not None and name.startswith("dinov2"):
         raise UserError(
-            f"extractor {name!r}: torch-fidelity takes DINOv2's weights from torch.hub alone, not from a path"
+            f"extractor {name!r}: torch-fidelity loads the weights of DINOv2 from torch.hub alone, "
+            "not from a path"
         )
-    published = _published(name)
     try:
-        with _read_safely(name, path), torch.random.fork_rng(devices=[]):
-            extractor: FeatureExtractorBase = cls(
-                name,
-                [layer],
-                feature_extractor_weights_path=str(path)
-                if path is not None and name.startswith("clip")
-                else None,
-            )
-    except UserError:
-        raise
-    except (
-        Exception
-    ) as error:  # a download fails in many ways, and so does a file of something else
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        hint = (
-            ""
-            if weights is not None or name.startswith("dinov2")
-            else "; weights=PATH takes a file of one's own"
-        )
-        raise UserError(f"extractor {name!r}: its weights cannot be had: {reason}{hint}") from error
-    if path is not None and not hashlib.sha256(path.read_bytes()).hexdigest().startswith(published):
+        extractor = _made(name, path)
+    except Exception as error:  # a download fails in many ways, and so does a file of another kind
+        takes_path = weights is None and not name.startswith("dinov2")
+        hint = "; weights=PATH takes a file that you have" if takes_path else ""
+        raise UserError(
+            f"extractor {name!r}: its weights cannot be loaded: {first_line(error)}{hint}"
+        ) from error
+    if path is not None and not _is_published(name, path):
         extractor.name = f"{name}@{weights_digest(extractor)[:8]}"
     return extractor
 
 
-def _published(name: str) -> str:
-    """How the sha256 of the published weights begins; what no hash begins with, where it is not
-    known.
+def _made(name: str, path: Path | None) -> FeatureExtractorBase:
+    """The extractor ``name`` with the weights at ``path``, or those that it downloads."""
+    cls = FEATURE_EXTRACTORS_REGISTRY[name]
+    weights: io.BytesIO | str | None = None
+    if name == INCEPTION:
+        weights = _inception_weights(path)
+    elif name.startswith("clip") and path is not None:
+        weights = str(path)
+    layers = [cls.get_default_feature_layer_for_metric("fid")]
+    with torch.random.fork_rng(devices=[]):  # layers initialise by the global generator
+        return cls(name, layers, feature_extractor_weights_path=weights)
+
+
+def _inception_weights(path: Path | None) -> io.BytesIO:
+    """The weights of torch-fidelity's Inception, as a file that is safe to unpickle.
+
+    torch-fidelity unpickles the file that it is given, and does not check the one that it
+    downloads. So the tensors are read here, by a reader that calls no code of the file, and handed
+    over as a file in memory that holds them alone.
     """
-    clip = feature_extractor_clip.MODEL_METADATA.get(name, {}).get("hash", "unknown")
-    return INCEPTION_SHA256 if name == INCEPTION else clip
-
-
-@contextmanager
-def _read_safely(name: str, path: Path | None) -> Iterator[None]:
-    """Inside, torch-fidelity's Inception is given its weights: by itself it would unpickle them,
-    and unchecked.
-    """
-    if name != INCEPTION:
-        yield
-        return
-
-    def load(url: str, **_: Any) -> dict[str, Any]:
-        file = path or _downloaded(url)
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        # The published file is a .pth: torch's weights-only reader takes tensors from it and calls
-        # nothing.
-        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-        return state
-
-    loader: Callable[..., Any] = load
-    with patch.object(feature_extractor_inceptionv3, "load_state_dict_from_url", loader):
-        yield
+    file = path or _downloaded(URL_INCEPTION_V3)
+    if file.suffix == ".safetensors":
+        state = load_file(file)
+    else:  # the published file is a .pth
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    memory = io.BytesIO()
+    torch.save(state, memory)
+    memory.seek(0)
+    return memory
 
 
 def _downloaded(url: str) -> Path:
-    """Where torch-hub keeps the file of ``url``, fetched and checked against its hash if it is not
-    there yet.
-    """
+    """Where torch.hub keeps the file of ``url``; it is fetched, and its hash checked, if missing."""
     file = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(file), hash_prefix=INCEPTION_SHA256, progress=False)
     return file
+
+
+def _is_published(name: str, path: Path) -> bool:
+    """Whether the file at ``path`` is the one that the authors published, so far as that is known.
+
+    What is known is how the sha256 of the file begins.
+    """
+    known = {INCEPTION: INCEPTION_SHA256} | {
+        clip: about["hash"] for clip, about in feature_extractor_clip.MODEL_METADATA.items()
+    }
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return name in known and sha256.startswith(known[name])
 
 
 def digits() -> FolderExtractor:

@@ -100,7 +100,7 @@ class Payload:
 
 def test_a_file_of_weights_is_not_unpickled(tmp_path, capsys):
     torch.save({"x": Payload()}, tmp_path / "weights.pth")
-    with pytest.raises(UserError, match="its weights cannot be had"):
+    with pytest.raises(UserError, match="its weights cannot be loaded"):
         load_extractor("inception-v3-compat", {"weights": str(tmp_path / "weights.pth")})
     assert "unpickled!" not in capsys.readouterr().out
 
@@ -114,7 +114,7 @@ def test_weights_that_cannot_be_had_are_an_error_and_never_replaced(name, tmp_pa
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     monkeypatch.setattr(torch.hub, "load", offline)
-    with pytest.raises(UserError, match="its weights cannot be had: no network") as caught:
+    with pytest.raises(UserError, match="its weights cannot be loaded: no network") as caught:
         load_extractor(name)
     assert "\n" not in str(caught.value)
 
