@@ -1,1 +1,1 @@
-"""The forward process, the frozen denoiser, the solvers, and the training of a denoiser."""
+"""The forward process, the frozen denoiser, the solvers, and how a denoiser is trained."""

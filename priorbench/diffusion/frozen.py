@@ -1,6 +1,4 @@
-"""The frozen diffusion model: a ``diffusers`` network and noise schedule that nothing here ever
-trains.
-"""
+"""The frozen diffusion model: a ``diffusers`` network and its noise schedule, never trained."""
 
 import hashlib
 import inspect
@@ -12,20 +10,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..isolation import AsMade, weights_digest
 from .process import ForwardProcess, scheduler_index
 from .solvers import SMALLEST_ALPHA_BAR, Chain, respace
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
-    """``auto`` is the accelerator that torch finds, else the CPU."""
+    """The device of that name; ``auto`` is the accelerator that torch finds, else the CPU.
+
+    Raises:
+        UserError: if the device cannot be used.
+    """
     if str(device) != "auto":
         try:
             found = torch.device(device)
             torch.empty(0, device=found)
         except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise UserError(f"device {str(device)!r} cannot be used: {reason}") from None
         return found
     accelerator = (
@@ -35,7 +37,7 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
 
 
 def _unfit(pipeline: Any) -> str:
-    """Why ``pipeline`` is none of unconditional diffusion over pixels, or nothing."""
+    """Why ``pipeline`` is no unconditional diffusion over pixels, or nothing."""
     network = getattr(pipeline, "unet", None)
     if network is None:
         return "has no 'unet'"
@@ -65,16 +67,18 @@ class _Reached(Exception):
 
 @dataclass
 class Evaluations:
-    """Counts the calls of the network that it is a hook of, and the images in them, whoever calls."""
+    """Counts the calls of the network that it is a hook of, and the images in them."""
 
     calls: int = 0
     images: int = 0
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A forward pre-hook, called with keyword arguments."""
         if not torch.compiler.is_compiling():  # a compiled network is counted where it is called
             self.add(args[0] if args else kwargs["sample"])
 
     def add(self, x: Tensor) -> None:
+        """Count a call on the batch ``x``."""
         self.calls += 1
         self.images += len(x)
 
@@ -83,12 +87,16 @@ class FrozenDiffusion:
     """A trained denoiser with its forward process.
 
     Arguments:
-        network: a ``diffusers`` model: ``network(x, timestep).sample``, x of shape (N, C, H, W).
-        scheduler: the ``diffusers`` scheduler it was trained with: betas, prediction type,
-            clipping.
+        network: a ``diffusers`` model, called as ``network(x, timestep).sample`` with x of shape
+            (N, C, H, W).
+        scheduler: the ``diffusers`` scheduler that it was trained with. It gives the betas, the
+            prediction type and the clipping.
         device: where to run; ``auto`` takes the accelerator if there is one.
         precision: ``fp32``, or ``bf16``/``fp16`` for mixed precision in the network alone.
         compile: run the network through ``torch.compile``.
+
+    Raises:
+        UserError: if the diffusion is not variance-preserving, or the device cannot be used.
     """
 
     def __init__(
@@ -105,15 +113,14 @@ class FrozenDiffusion:
                 "only variance-preserving diffusions can be truncated"
             )
         self.device = resolve_device(device)
-        # Channels last: the same weights, laid out so that convolutions run about an eighth faster.
+        # Channels last: the same weights, in a layout that makes convolutions an eighth faster.
         network = network.to(self.device).to(memory_format=torch.channels_last)
         self.network = network.eval().requires_grad_(False)
         self.config: dict[str, Any] = dict(scheduler.config)
         alpha_bar = scheduler.alphas_cumprod.clone()
+        # Some schedulers lift this 0 for their own use, even above the value before it.
         if self.config.get("rescale_betas_zero_snr") and alpha_bar[-1] == SMALLEST_ALPHA_BAR:
-            alpha_bar[-1] = (
-                0  # which some schedulers lift for their own use, even to more than the one before it
-            )
+            alpha_bar[-1] = 0
         self.process = ForwardProcess(alpha_bar)
         self.precision = precision
         self.compiled = compile
@@ -131,26 +138,31 @@ class FrozenDiffusion:
         precision: str = "fp32",
         compile: bool = False,
     ) -> "FrozenDiffusion":
-        """From the folder or hub name of a ``diffusers`` unconditional pipeline (safetensors
-        weights only).
+        """The model of an unconditional ``diffusers`` pipeline, with weights in safetensors.
+
+        Arguments:
+            name: the folder of the pipeline, or its name on the hub.
+
+        Raises:
+            UserError: if the pipeline cannot be loaded, or its model cannot be truncated.
         """
         from diffusers import DiffusionPipeline
         from diffusers.utils import logging
 
-        said = logging.get_verbosity()
+        verbosity = logging.get_verbosity()
         logging.disable_progress_bar()
-        logging.set_verbosity_error()  # what goes wrong is raised; the rest is no news to the user
+        logging.set_verbosity_error()  # errors are raised, and the user does not need the rest
         try:
             with torch.random.fork_rng(devices=[]):  # layers initialise by the global generator
                 pipeline = DiffusionPipeline.from_pretrained(str(name), use_safetensors=True)
-        except Exception as error:  # diffusers raises a dozen kinds; each means "this is no pipeline that I can read"
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        except Exception as error:  # a dozen kinds; each means that diffusers cannot read it
             raise UserError(
-                f"backbone {str(name)!r} is not a diffusers pipeline that can be loaded: {reason}"
+                f"backbone {str(name)!r} is not a diffusers pipeline that can be loaded: "
+                f"{first_line(error)}"
             ) from error
         finally:
             logging.enable_progress_bar()
-            logging.set_verbosity(said)
+            logging.set_verbosity(verbosity)
         reason = _unfit(pipeline)
         if reason:
             raise UserError(f"backbone {str(name)!r} is a {type(pipeline).__name__} that {reason}")
@@ -160,18 +172,17 @@ class FrozenDiffusion:
 
     @property
     def evaluations(self) -> int:
-        """Network evaluations so far: one for each call on a batch, whatever the batch's size and
-        whoever calls.
-        """
+        """Calls of the network so far, by whomever: one for each batch, whatever its size."""
         return self._counted.calls
 
     @property
     def evaluated_images(self) -> int:
-        """How many images these evaluations were of, all together."""
+        """The number of images in all these calls together."""
         return self._counted.images
 
     @property
     def T(self) -> int:
+        """The number of noising steps."""
         return self.process.T
 
     @property
@@ -183,18 +194,19 @@ class FrozenDiffusion:
         return int(config["in_channels"]), int(height), int(width)
 
     def digest(self) -> str:
-        """sha256 over weights and schedule: equal digests, equal model."""
+        """sha256 over weights and schedule: equal digests mean equal models."""
         schedule = repr(sorted((k, str(v)) for k, v in self.config.items())).encode()
         schedule += self.process.alpha_bar.numpy().tobytes()
         return weights_digest(self.network, schedule)
 
     def refreeze(self) -> list[str]:
-        """Undo what code that was handed the model can have done to it; its weights are
-        :meth:`digest`'s matter.
+        """Undo what a plugin can have done to the model, its weights excepted.
+
+        Whether the weights have changed, :meth:`digest` tells.
 
         Returns:
             What was undone, in words: training mode, gradients of parameters, hooks, attributes of
-                this object.
+            this object.
         """
         undone = []
         if vars(self).keys() - {"_attributes"} != self._attributes.keys() or any(
@@ -207,11 +219,11 @@ class FrozenDiffusion:
         return undone + self._as_made.restore()
 
     def layers(self) -> str:
-        """What the network is made of besides weights, dropout rates and activations included."""
+        """The layers of the network, with dropout rates and activations, and its precision."""
         return f"{self.network!r} in {self.precision}"
 
     def architecture(self) -> str:
-        """sha256 over what the network computes with its weights; one weight may serve several."""
+        """sha256 over the configuration of the network, which its weights do not determine."""
         every: Any = self.network.config
         config = {k: v for k, v in dict(every).items() if not k.startswith("_")}
         known = json.dumps([type(self.network).__name__, config], sort_keys=True, default=str)
@@ -219,23 +231,22 @@ class FrozenDiffusion:
 
     @property
     def warning(self) -> str:
-        """What is wrong with the model itself, in a sentence; mostly empty."""
-        if (
-            self.config.get("prediction_type", "epsilon") != "epsilon"
-            or self.process.alpha_bar[-1] > 0
-        ):
+        """What is wrong with the model itself, in a sentence; empty if nothing is."""
+        kind = self.config.get("prediction_type", "epsilon")
+        if kind != "epsilon" or self.process.alpha_bar[-1] > 0:
             return ""
         return (
-            f"alpha_bar_T is 0 and the model predicts epsilon: at t = T = {self.T} its prediction says nothing of x_0, "
-            "so chains from pure noise are undefined"
+            f"alpha_bar_T is 0 and the model predicts epsilon: at t = T = {self.T} its prediction "
+            "says nothing of x_0, so chains from pure noise are undefined"
         )
 
     def describe(self) -> dict[str, str]:
-        """What the model is, for people."""
+        """The model in words and figures, for a table: property -> value."""
         config, alpha_bar = self.config, self.process.alpha_bar
         limit = "not clipped"
         if config.get("thresholding"):
-            limit = f"dynamic thresholding at the {config.get('dynamic_thresholding_ratio', 0.995)} quantile"
+            ratio = config.get("dynamic_thresholding_ratio", 0.995)
+            limit = f"dynamic thresholding at the {ratio} quantile"
         elif config.get("clip_sample"):
             limit = f"clipped to +-{config.get('clip_sample_range', 1.0):g}"
         return {
@@ -257,13 +268,20 @@ class FrozenDiffusion:
         return self.process.diffuse(x_0, self.process.check(t), generator)
 
     def predict(self, x: Tensor, index: float) -> Tensor:
-        """The network's raw output at the scheduler's ``index`` (= t - 1), in x's dtype; counted."""
+        """The raw output of the network for ``x`` (N, C, H, W), in the dtype of ``x``.
+
+        It counts as an evaluation.
+
+        Arguments:
+            index: the index of the scheduler, t - 1; between times at half steps of a solver.
+        """
         if self.compiled:
             self._counted.add(x)
-        with torch.autocast(self.device.type, torch.bfloat16 if self.precision == "bf16" else torch.float16,
-                            enabled=self.precision != "fp32"):  # fmt: skip
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
+        with torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32"):
             timestep = torch.full((len(x),), index, device=x.device, dtype=torch.float32)
-            return self._call(x, timestep).sample.to(x.dtype)
+            output: Tensor = self._call(x, timestep).sample.to(x.dtype)
+        return output
 
     @torch.no_grad()
     def denoise(
@@ -277,10 +295,14 @@ class FrozenDiffusion:
         """x_{t_trunc} -> x_0, both (N, C, H, W).
 
         Arguments:
-            solver: a key of :data:`priorbench.diffusion.solvers.SOLVERS` or the class name of a
-                ``diffusers``
-            scheduler. steps: how many; None takes every timestep, x_{t_trunc} -> x_{t_trunc - 1} ->
-            ... -> x_0. generator: the noise of stochastic solvers; seed 0 if left out.
+            solver: a key of :data:`priorbench.diffusion.solvers.SOLVERS`, or the name of a class of
+                schedulers of ``diffusers``.
+            steps: the number of steps. None takes every timestep, x_{t_trunc} -> x_{t_trunc - 1}
+                -> ... -> x_0.
+            generator: the noise of stochastic solvers; by default one with seed 0.
+
+        Raises:
+            UserError: if ``t_trunc``, ``solver`` or ``steps`` cannot be used.
         """
         times = respace(self.process.check(t_trunc, "t_trunc"), steps)
         generator = generator or torch.Generator().manual_seed(0)
@@ -298,11 +320,10 @@ class FrozenDiffusion:
         generator: torch.Generator,
         between: int = 3,
     ) -> dict[int, Tensor]:
-        """The same as :meth:`denoise`, seen on its way: t -> x_t at t_trunc, at ``between`` times
-        or fewer, and at 0.
+        """The states that :meth:`denoise` passes through: t -> x_t, each (N, C, H, W).
 
-        What is seen is what the network is shown: x_t itself, whatever units the solver keeps it
-        in.
+        They are those at t_trunc, at up to ``between`` times below it, and at 0. Each is x_t as the
+        network sees it, whatever units the solver keeps it in.
         """
         times = respace(self.process.check(t_trunc, "t_trunc"), steps)
         wanted = {times[round(i * len(times) / (between + 1)) - 1] for i in range(1, between + 1)}
@@ -318,18 +339,17 @@ class FrozenDiffusion:
         return seen | {0: x_0}
 
     def features(self, x_t: Tensor, t: int) -> list[Tensor]:
-        """What each down block and the middle block make of ``x_t`` at ``t``: a list of (N, C_i,
-        H_i, W_i).
+        """The outputs of the down blocks and of the middle block for ``x_t`` at ``t``.
 
-        Differentiable in ``x_t``; the up blocks are not run. It counts as an evaluation all the
-        same.
+        They are (N, C_i, H_i, W_i) and differentiable in ``x_t``. The up blocks are not run, but it
+        counts as an evaluation.
+
+        Raises:
+            UserError: if the network has no such blocks.
         """
         self.process.check(t)
-        blocks = [
-            *getattr(self.network, "down_blocks", []),
-            getattr(self.network, "mid_block", None),
-        ]
-        blocks = [b for b in blocks if b is not None]
+        down = getattr(self.network, "down_blocks", [])
+        blocks = [b for b in (*down, getattr(self.network, "mid_block", None)) if b is not None]
         if not blocks:
             raise UserError(
                 f"{type(self.network).__name__} has no down or middle blocks to read features from"

@@ -1,4 +1,7 @@
-"""The frozen model that a name stands for: a registered one, a ``diffusers`` folder, or a hub name."""
+"""The frozen model that a name stands for.
+
+A name is that of a registered model, the path of a ``diffusers`` folder, or a name on the hub.
+"""
 
 import re
 from pathlib import Path
@@ -12,8 +15,15 @@ from .frozen import FrozenDiffusion
 def load_backbone(
     name: str, device: str = "auto", precision: str = "fp32", compile: bool = False
 ) -> FrozenDiffusion:
-    """Load ``name``; a folder goes before a registered name of the same spelling only if it is
-    written as a path.
+    """The frozen model ``name``. A registered name comes before a folder of the same name.
+
+    Arguments:
+        device: where to run; ``auto`` takes the accelerator if there is one.
+        precision: ``fp32``, or ``bf16``/``fp16`` for mixed precision in the network alone.
+        compile: run the network through ``torch.compile``.
+
+    Raises:
+        UserError: if there is no such model, or it is none that can be truncated.
     """
     registered = load_plugins().of_kind("backbone")
     path = Path(name).expanduser()
@@ -33,14 +43,10 @@ def load_backbone(
 
 
 def digits() -> Path:
-    """A U-Net trained on the training split of digits, T = 1000, linear schedule, epsilon
-    prediction.
-    """
+    """A U-Net trained on digits' training split: T = 1000, linear schedule, predicts epsilon."""
     return folder("digits/backbone")
 
 
 def mnist() -> Path:
-    """A U-Net trained on the training split of mnist, T = 1000, linear schedule, epsilon
-    prediction.
-    """
+    """A U-Net trained on mnist's training split: T = 1000, linear schedule, predicts epsilon."""
     return folder("mnist/backbone")

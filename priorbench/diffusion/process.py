@@ -6,8 +6,8 @@ r"""The forward process, and the one place where the meaning of ``t`` is fixed.
           q(x_t \mid x_0) = \mathcal{N}(\sqrt{\bar\alpha_t} \, x_0, (1 - \bar\alpha_t) I)
 
 with :math:`\bar\alpha_t = \prod_{s \le t} (1 - \beta_s)` and :math:`\bar\alpha_0 = 1`. A
-``diffusers`` scheduler (and the network's time embedding) count from 0, so **the scheduler's index
-of t is t - 1**; nothing outside this module and :mod:`priorbench.diffusion.solvers` has to know.
+``diffusers`` scheduler, and the time embedding of its network, count from 0. So **the scheduler's
+index of t is t - 1**. Only this module and :mod:`priorbench.diffusion.solvers` need to know that.
 
 Reference: Denoising Diffusion Probabilistic Models (Ho et al., 2020),
 https://arxiv.org/abs/2006.11239
@@ -27,17 +27,17 @@ Time = TypeVar("Time", int, Tensor)
 
 
 def scheduler_index(t: Time) -> Time:
-    """The index by which a ``diffusers`` scheduler and its network know ``t`` (1 <= t <= T)."""
+    """The index that a ``diffusers`` scheduler and its network have for ``t``, 1 <= t <= T."""
     return t - 1
 
 
 def randn(
     shape: Sequence[int], generator: torch.Generator, device: torch.device | str | None = None
 ) -> Tensor:
-    """Standard normal draws (float32) of ``shape``, made where ``generator`` lives and moved to
-    ``device``.
+    """Standard normal draws of ``shape``, float32, on ``device``.
 
-    A generator on the CPU so gives the same numbers whatever the device.
+    They are made on the device of ``generator`` and then moved. So a generator on the CPU gives the
+    same numbers whatever ``device`` is.
     """
     draws = torch.randn(
         tuple(shape), generator=generator, device=generator.device, dtype=torch.float32
@@ -46,8 +46,9 @@ def randn(
 
 
 def generator_for(seed: int, purpose: str) -> torch.Generator:
-    """An independent stream for each purpose; the same for whoever asks, so that differences are
-    theirs.
+    """A stream of random numbers for each (seed, purpose), independent of all others.
+
+    All priors share it, so differences between them come from the priors.
     """
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
@@ -55,10 +56,9 @@ def generator_for(seed: int, purpose: str) -> torch.Generator:
 
 @contextmanager
 def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Inside, the global generators of the CPU and of ``device`` start from ``seed``; after, they
-    are as they were.
+    """Seed the global generators of the CPU and of ``device`` inside, and restore them after.
 
-    Layers initialise, and drop out, by the global generator: so those draws are explicit too.
+    Layers initialise and drop out by the global generator, so this makes their draws explicit.
     """
     device = torch.device(device)
     accelerated = device.type != "cpu"
@@ -78,6 +78,9 @@ class ForwardProcess:
 
     Arguments:
         alpha_bar: the cumulative products of 1 - beta_t for t = 1..T, shape (T,); kept in float64.
+
+    Raises:
+        UserError: if alpha_bar does not fall at every step.
     """
 
     def __init__(self, alpha_bar: Tensor) -> None:
@@ -96,10 +99,15 @@ class ForwardProcess:
 
     @property
     def T(self) -> int:
+        """The number of noising steps."""
         return len(self.alpha_bar) - 1
 
     def check(self, t: int, name: str = "t") -> int:
-        """``t`` itself if it is a whole number in 1..T, else a :class:`UserError`."""
+        """``t`` itself.
+
+        Raises:
+            UserError: calling it ``name``, if it is no whole number in 1..T.
+        """
         if isinstance(t, bool) or int(t) != t or not 1 <= t <= self.T:
             raise UserError(f"{name} must be a whole number from 1 to T = {self.T}, got {t}")
         return int(t)
@@ -110,13 +118,13 @@ class ForwardProcess:
         return float(a.sqrt()), float((1 - a).sqrt())
 
     def diffuse(self, x_0: Tensor, t: int, generator: torch.Generator) -> Tensor:
-        """A draw of q(x_t | x_0) in closed form; shapes (N, C, H, W) in and out, differentiable in
-        ``x_0``.
-        """
+        """A draw of q(x_t | x_0) in closed form: (N, C, H, W), differentiable in ``x_0``."""
         signal, noise = self.coefficients(t)
         return signal * x_0 + noise * randn(x_0.shape, generator, x_0.device)
 
     def step(self, x: Tensor, t: int, generator: torch.Generator) -> Tensor:
-        """A draw of q(x_t | x_{t-1}): one noising step, the t-th."""
+        """A draw of q(x_t | x_{t-1}), (N, C, H, W): one noising step, the t-th."""
         kept = float(self.alpha_bar[t] / self.alpha_bar[t - 1])
-        return kept**0.5 * x + (1 - kept) ** 0.5 * randn(x.shape, generator, x.device)
+        signal: float = kept**0.5
+        noise: float = (1 - kept) ** 0.5
+        return signal * x + noise * randn(x.shape, generator, x.device)

@@ -1,26 +1,26 @@
-r"""From x_{t_trunc} to x_0 in any number of steps, by any ``diffusers`` scheduler of the
-variance-preserving kind.
+r"""From x_{t_trunc} to x_0 in any number of steps, by any ``diffusers`` scheduler.
 
-The truncated and respaced chain t_trunc = t_K > ... > t_1 > t_0 = 0 is a diffusion of its own, with
-K steps and
+The scheduler must be of the variance-preserving kind. The truncated and respaced chain
+t_trunc = t_K > ... > t_1 > t_0 = 0 is a diffusion of its own, with K steps and
 
-.. math:: \bar\alpha'_k = \bar\alpha_{t_k}, \qquad \beta'_k = 1 - \bar\alpha_{t_k} / \bar\alpha_{t_{k-1}}
+.. math:: \bar\alpha'_k = \bar\alpha_{t_k}, \qquad
+          \beta'_k = 1 - \bar\alpha_{t_k} / \bar\alpha_{t_{k-1}}
 
-(Nichol and Dhariwal, 2021, https://arxiv.org/abs/2102.09672, section 4). So a scheduler's class is
-rebuilt over these K betas and runs its *full* chain; only the network is told the original times.
-Every scheduler then works unchanged from any t_trunc, whether or not it takes timesteps of one's
-own, and none is exposed to its own timestep arithmetic: DDIM and PNDM, for one, step by ``T //
-steps`` and so miss their own grid (and can stop short of x_0) wherever steps does not divide T.
-With K = t_trunc this is the scheduler over ``betas[:t_trunc]``; where K divides t_trunc the times
-are those of diffusers' "trailing" spacing (Lin et al., 2024, https://arxiv.org/abs/2305.08891).
+(Nichol and Dhariwal, 2021, https://arxiv.org/abs/2102.09672, section 4). So a class of schedulers
+is rebuilt over these K betas and runs its *full* chain; only the network is told the original
+times. Every scheduler then works unchanged from any t_trunc, whether or not it takes timesteps from
+its caller, and none depends on its own timestep arithmetic. (DDIM and PNDM, for example, step by
+``T // steps``. If steps does not divide T they miss their own grid and can stop short of x_0.)
+With K = t_trunc this is the scheduler over ``betas[:t_trunc]``. If K divides t_trunc, the times are
+those of diffusers' "trailing" spacing (Lin et al., 2024, https://arxiv.org/abs/2305.08891).
 
 Whatever the network predicts is turned into
 
 .. math:: \hat x_0 = (x_t - \sqrt{1 - \bar\alpha_t} \, \hat\epsilon) / \sqrt{\bar\alpha_t}
                    = \sqrt{\bar\alpha_t} \, x_t - \sqrt{1 - \bar\alpha_t} \, \hat v
 
-here, clipped or thresholded as the model's folder says, and handed to the scheduler as that. So all
-solvers know the same limits, those included whose classes know none.
+here, clipped or thresholded as the model's folder says, and only then handed to the scheduler. So
+the same limits hold for all solvers, even for those whose classes have no such option.
 """
 
 import inspect
@@ -36,7 +36,7 @@ from torch import Tensor
 from ..errors import UserError, unknown
 from .process import ForwardProcess, scheduler_index
 
-# name -> (diffusers class, the settings that make it so)
+#: Name -> (class of ``diffusers``, settings that make it this solver).
 SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddpm": ("DDPMScheduler", {}),
     "ddim": ("DDIMScheduler", {}),
@@ -48,9 +48,9 @@ SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
     "unipc": ("UniPCMultistepScheduler", {}),
 }
 
-# What the schedulers are handed that cannot be handed x_0. PNDM extrapolates epsilon over the
-# steps. The others work on x / sqrt(alpha_bar), where x_0 from epsilon is the difference of two
-# large numbers, and from v is not.
+# The predictions that those schedulers are handed that cannot be handed x_0. PNDM extrapolates
+# epsilon over the steps. The others work on x / sqrt(alpha_bar), where x_0 is the difference of two
+# large numbers if it is computed from epsilon, but not if it is computed from v.
 HANDED = {
     "PNDMScheduler": "epsilon",
     "EulerAncestralDiscreteScheduler": "v_prediction",
@@ -58,9 +58,9 @@ HANDED = {
     "KDPM2AncestralDiscreteScheduler": "v_prediction",
 }
 
-# What of the model's settings a scheduler sees to by itself. DDIM steps by the limited x_0 and the
-# epsilon of the unlimited one, and no prediction stands for both: it gets x_0 as it is, and the
-# limits.
+# The model's settings that a scheduler obeys by itself. DDIM steps by the limited x_0 and by the
+# epsilon of the unlimited x_0. No single prediction stands for both, so DDIM gets the unlimited x_0
+# and the limits.
 LIMITS = (
     "clip_sample",
     "clip_sample_range",
@@ -75,7 +75,7 @@ OBEYED = {
     "DDPMParallelScheduler": ("variance_type",),
 }
 
-# What makes a rebuilt chain begin at its last timestep and end in x_0.
+# Settings that make a rebuilt chain begin at its last timestep and end in x_0.
 CHAIN_SETTINGS = {
     "timestep_spacing": "trailing",
     "steps_offset": 0,
@@ -87,20 +87,24 @@ CHAIN_SETTINGS = {
     "clip_sample": False,
 }
 
-# The end of the chain for schedulers that take the logarithm of it: far below a grey level.
+# The last sigma for schedulers that take its logarithm: far below a grey level.
 SMALLEST_SIGMA = 1e-4
 
-# What diffusers lifts alpha_bar_T = 0 to, the logarithm of which schedulers take.
+# The value to which diffusers lifts alpha_bar_T = 0, since schedulers take its logarithm.
 SMALLEST_ALPHA_BAR = 2.0**-24
 
-# The float32 below 1: a beta of 1 would leave a scheduler with alpha_bar = 0 before it is given the
-# true ones.
+# The float32 below 1. A beta of 1 would give a scheduler alpha_bar = 0 before it is handed the true
+# alpha_bar.
 LARGEST_BETA = 1 - 2.0**-24
 
 
 def respace(t_trunc: int, steps: int | None) -> list[int]:
-    """The times t_1 < ... < t_K = t_trunc of a chain of ``steps`` steps (None: every time
-    1..t_trunc).
+    """The times t_1 < ... < t_K = t_trunc of a chain of ``steps`` steps.
+
+    With None for ``steps`` these are all times 1..t_trunc.
+
+    Raises:
+        UserError: if ``steps`` is no whole number in 1..t_trunc.
     """
     if steps is None:
         return list(range(1, t_trunc + 1))
@@ -110,8 +114,13 @@ def respace(t_trunc: int, steps: int | None) -> list[int]:
 
 
 def solver_class(name: str) -> tuple[type, dict[str, Any]]:
-    """The scheduler class and settings that ``name`` (a key of ``SOLVERS`` or a ``diffusers``
-    class) stands for.
+    """The scheduler class and the settings that ``name`` stands for.
+
+    Arguments:
+        name: a key of :data:`SOLVERS`, or the name of a class of ``diffusers``.
+
+    Raises:
+        UserError: if there is no such class, or if it cannot run a truncated chain.
     """
     import diffusers
 
@@ -120,34 +129,38 @@ def solver_class(name: str) -> tuple[type, dict[str, Any]]:
     if cls is None:
         every = [n for n in dir(diffusers) if n.endswith("Scheduler") and not n.startswith("Flax")]
         raise unknown("solver", name, [*SOLVERS, *every])
-    reason = ""
     try:
-        step = getattr(cls, "step", None) or (lambda: None)
+        reason = _unfit(cls)
     except ImportError as error:  # diffusers' stand-in for a class whose dependency is missing
         raise UserError(
             f"solver {name!r} needs a package that is not installed: {error}"
         ) from error
-    needed = [p for p in inspect.signature(step).parameters.values() if p.default is p.empty]
-    if "trained_betas" not in inspect.signature(cls).parameters:
-        reason = "does not run over a given noise schedule (it takes no trained_betas)"
-    elif class_name.startswith(("LCM", "TCD")):
-        reason = "is for distilled consistency models"
-    elif "Inverse" in class_name:
-        reason = "runs from x_0 to noise, not back"
-    elif len(needed) != 4:  # self, model_output, timestep, sample
-        reason = f"needs more than a prediction to step: {', '.join(p.name for p in needed[1:])}"
-    elif not hasattr(cls(), "alphas_cumprod"):
-        reason = "is not of the variance-preserving kind (it has no alphas_cumprod)"
     if reason:
         raise UserError(f"solver {name!r} {reason}")
     return cls, settings
 
 
+def _unfit(cls: type) -> str:
+    """Why a scheduler class cannot run a truncated chain, or nothing."""
+    step = getattr(cls, "step", None) or (lambda: None)
+    needed = [p for p in inspect.signature(step).parameters.values() if p.default is p.empty]
+    if "trained_betas" not in inspect.signature(cls).parameters:
+        return "does not run over a given noise schedule (it takes no trained_betas)"
+    if cls.__name__.startswith(("LCM", "TCD")):
+        return "is for distilled consistency models"
+    if "Inverse" in cls.__name__:
+        return "runs from x_0 to noise, not back"
+    if len(needed) != 4:  # self, model_output, timestep, sample
+        return f"needs more than a prediction to step: {', '.join(p.name for p in needed[1:])}"
+    if not hasattr(cls(), "alphas_cumprod"):
+        return "is not of the variance-preserving kind (it has no alphas_cumprod)"
+    return ""
+
+
 def respaced_alpha_bar(process: ForwardProcess, times: Sequence[int]) -> Tensor:
     """alpha_bar at 0 and at ``times``, shape (K + 1,), float64, positive and falling.
 
-    A last 0 (zero terminal SNR) is lifted as diffusers does, but stays below the alpha_bar before
-    it.
+    A 0 at the end (zero terminal SNR) is lifted as in diffusers, but stays below the value before.
     """
     alpha_bar = process.alpha_bar[[0, *times]]
     if alpha_bar[-1] <= 0:
@@ -158,11 +171,16 @@ def respaced_alpha_bar(process: ForwardProcess, times: Sequence[int]) -> Tensor:
 def truncated_scheduler(
     solver: str, process: ForwardProcess, times: list[int], config: dict[str, Any]
 ) -> Any:
-    """The scheduler of ``solver`` rebuilt over the chain ``times`` (from :func:`respace`), ready to
-    step.
+    """The scheduler of ``solver``, rebuilt over the chain ``times`` and ready to step.
 
-    It takes predictions of the type that its own config names. ``config`` is the pretrained
-    scheduler's.
+    It takes predictions of the type that its own config names.
+
+    Arguments:
+        times: those of :func:`respace`.
+        config: that of the scheduler that the model was trained with.
+
+    Raises:
+        UserError: if the solver cannot run this chain.
     """
     cls, settings = solver_class(solver)
     alpha_bar = respaced_alpha_bar(process, times)
@@ -178,41 +196,40 @@ def truncated_scheduler(
     scheduler = cls(**{k: v for k, v in wanted.items() if k in accepted})
     scheduler.alphas_cumprod = alpha_bar[1:].to(torch.float32)  # undoes the rounding of 1 - beta
     _set_timesteps(scheduler, len(times))
-    if not bool(
-        scheduler.timesteps.isfinite().all()
-    ):  # KDPM2Ancestral subtracts squares of sigmas in float32
+    if not bool(scheduler.timesteps.isfinite().all()):  # KDPM2Ancestral subtracts squares of sigmas
         raise UserError(
-            f"solver {solver!r} is not precise enough to start from alpha_bar = {float(alpha_bar[-1]):.2g} "
-            f"with {len(times)} steps: take more steps, or another solver"
+            f"solver {solver!r} is not precise enough to start from alpha_bar = "
+            f"{float(alpha_bar[-1]):.2g} with {len(times)} steps: take more steps, or "
+            "another solver"
         )
     return scheduler
 
 
 def _set_timesteps(scheduler: Any, steps: int) -> None:
-    """Make ``scheduler`` step through the whole of its chain of ``steps`` steps, to x_0."""
+    """Make ``scheduler`` take all steps of its chain of ``steps`` steps, down to x_0."""
     scheduler.set_timesteps(steps)
     every = list(range(steps))[::-1]
-    if not set(every) <= set(
-        scheduler.timesteps.tolist()
-    ):  # DPMSolverSinglestep has a spacing of its own
-        scheduler.set_timesteps(timesteps=every)
+    if not set(every) <= set(scheduler.timesteps.tolist()):
+        scheduler.set_timesteps(timesteps=every)  # DPMSolverSinglestep has a spacing of its own
     if not hasattr(scheduler, "sigmas"):
         return
-    if (
-        type(scheduler).__name__ != "UniPCMultistepScheduler"
-    ):  # it moves them to the device: no float64 on every one
-        scheduler.sigmas = scheduler.sigmas.to(
-            torch.float64
-        )  # float32 loses sight of 1 after a sigma of 20,000
+    # In float32, sigma**2 + 1 loses the 1 when sigma is 20,000. UniPC moves its sigmas to the
+    # device, and not every device has float64.
+    if type(scheduler).__name__ != "UniPCMultistepScheduler":
+        scheduler.sigmas = scheduler.sigmas.to(torch.float64)
+    # DEIS and SASolver repeat the last sigma, and would stop at x_{t_1}.
     if len(scheduler.sigmas) == steps + 1 and scheduler.sigmas[-1] > 0:
-        scheduler.sigmas[-1] = (
-            SMALLEST_SIGMA  # DEIS and SASolver repeat the last one: they would stop at x_{t_1}
-        )
+        scheduler.sigmas[-1] = SMALLEST_SIGMA
+
+
+def _scales(alpha_bar: float) -> tuple[float, float]:
+    """(sqrt(alpha_bar), sqrt(1 - alpha_bar))."""
+    return alpha_bar**0.5, (1 - alpha_bar) ** 0.5
 
 
 def to_x_0(output: Tensor, kind: str, x_t: Tensor, alpha_bar: float) -> Tensor:
     """The x_0 that a prediction of type ``kind`` stands for; all (N, C, H, W)."""
-    signal, sigma = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
+    signal, sigma = _scales(alpha_bar)
     if kind == "epsilon":
         return (x_t - sigma * output) / signal
     return signal * x_t - sigma * output if kind == "v_prediction" else output
@@ -220,15 +237,14 @@ def to_x_0(output: Tensor, kind: str, x_t: Tensor, alpha_bar: float) -> Tensor:
 
 def from_x_0(x_0: Tensor, kind: str, x_t: Tensor, alpha_bar: float) -> Tensor:
     """The prediction of type ``kind`` that stands for ``x_0``: the inverse of :func:`to_x_0`."""
-    signal, sigma = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
+    signal, sigma = _scales(alpha_bar)
     if kind == "epsilon":
         return (x_t - signal * x_0) / sigma
     return (signal * x_t - x_0) / sigma if kind == "v_prediction" else x_0
 
 
 def limited(x_0: Tensor, config: dict[str, Any]) -> Tensor:
-    """A predicted x_0 (N, C, H, W) as ``config`` wants it: dynamically thresholded, else clipped,
-    else as it is.
+    """A predicted x_0 (N, C, H, W), thresholded or clipped if ``config`` says so.
 
     Dynamic thresholding: Saharia et al. (2022), section 2.3, https://arxiv.org/abs/2205.11487.
     """
@@ -245,12 +261,20 @@ def limited(x_0: Tensor, config: dict[str, Any]) -> Tensor:
 def _log_sigma(alpha_bar: Tensor) -> np.ndarray:
     """log sqrt((1 - alpha_bar) / alpha_bar) at all times but 0, shape (K,)."""
     values: np.ndarray = alpha_bar[1:].numpy()
-    return 0.5 * (np.log1p(-values) - np.log(values))
+    found: np.ndarray = 0.5 * (np.log1p(-values) - np.log(values))
+    return found
 
 
 @dataclass
 class Chain:
-    """A scheduler over a respaced chain, and the map from its timesteps to the network's."""
+    """A scheduler over a respaced chain, and the map from its timesteps to those of the network.
+
+    Arguments:
+        solver: see :func:`solver_class`.
+        process: the forward process of the whole chain.
+        times: those of :func:`respace`.
+        config: that of the scheduler that the model was trained with.
+    """
 
     solver: str
     process: ForwardProcess
@@ -259,21 +283,20 @@ class Chain:
 
     @cached_property
     def alpha_bar(self) -> Tensor:
+        """alpha_bar at 0 and at ``times``, shape (K + 1,)."""
         return respaced_alpha_bar(self.process, self.times)
 
     def at(self, timestep: Tensor | float | int) -> tuple[float, float]:
-        """(index, alpha_bar): the scheduler's ``timestep`` as the network knows it, and how much
-        signal it has there.
+        """(index, alpha_bar): the network's index of the scheduler's ``timestep``, and its signal.
 
-        Exact on the chain's own times. Between them (KDPM2 and its like evaluate at half steps) it
-        is the time of equal log sigma on the original schedule, which is how those schedulers place
-        the half step themselves.
+        It is exact at the times of the chain. Between them (KDPM2 and similar schedulers evaluate
+        at half steps) it is the time of equal log sigma on the original schedule. That is how these
+        schedulers place the half step themselves.
         """
         step = float(timestep)
         if step == round(step):
-            return float(scheduler_index(self.times[int(step)])), float(
-                self.alpha_bar[int(step) + 1]
-            )
+            t, alpha_bar = self.times[int(step)], self.alpha_bar[int(step) + 1]
+            return float(scheduler_index(t)), float(alpha_bar)
         log_sigma = np.interp(step, range(len(self.times)), _log_sigma(self.alpha_bar))
         every = respaced_alpha_bar(self.process, range(1, self.process.T + 1))
         index = np.interp(log_sigma, _log_sigma(every), range(self.process.T))
@@ -282,22 +305,22 @@ class Chain:
     def run(
         self, network: Callable[[Tensor, float], Tensor], x: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """x_{t_trunc} -> x_0, shape (N, C, H, W).
+        """x_{t_trunc} -> x_0, both (N, C, H, W).
 
         Arguments:
-            network: (x, index) -> the raw prediction, of the type named in the config.
+            network: (x, index) -> the raw prediction, of the type that ``config`` names.
+            x: x_{t_trunc}.
+            generator: the noise of stochastic solvers.
         """
         scheduler = truncated_scheduler(self.solver, self.process, self.times, self.config)
         accepted = inspect.signature(scheduler.step).parameters
         random = {"generator": generator} if "generator" in accepted else {}
         learned = str(getattr(scheduler.config, "variance_type", "")).startswith("learned")
         limits = {} if OBEYED.get(type(scheduler).__name__) is LIMITS else self.config
-        kind, handed = (
-            self.config.get("prediction_type", "epsilon"),
-            scheduler.config.prediction_type,
-        )
-        # Schedulers of the Euler kind work on x / sqrt(alpha_bar); this is the factor by which they
-        # undo it.
+        kind = self.config.get("prediction_type", "epsilon")
+        handed = scheduler.config.prediction_type
+        # Schedulers of the Euler kind work on x / sqrt(alpha_bar), and scale_model_input undoes the
+        # division.
         one = torch.ones(1, dtype=x.dtype, device=x.device)
         x = x / scheduler.scale_model_input(one, scheduler.timesteps[0])
         for timestep in scheduler.timesteps:

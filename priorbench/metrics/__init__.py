@@ -1,1 +1,1 @@
-"""Measures of x_0 and of x_{t_trunc} against held-out images."""
+"""Metrics of samples x_0 and x_{t_trunc} against held-out images."""

@@ -1,10 +1,10 @@
-"""Feature extractors: small classifiers kept in a folder, registered with ``torch-fidelity`` like
-its own Inception.
+"""Feature extractors that are small classifiers, each kept in a folder.
 
-A folder holds ``extractor.json`` (architecture, sha256 of the weights, accuracy) and
-``model.safetensors``. The features are the activations before the last layer, as in the Fréchet
-LeNet distance of the literature. FID values of different extractors are different quantities: the
-table names the extractor in a column.
+They are registered with ``torch-fidelity`` like its own Inception. A folder holds
+``extractor.json`` (architecture, sha256 of the weights, accuracy) and ``model.safetensors``. The
+features are the activations before the last layer, as in the Fréchet LeNet distance of the
+literature. FID values of different extractors are different quantities, so the table names the
+extractor in a column.
 """
 
 import hashlib
@@ -27,9 +27,7 @@ LAYER = "penultimate"
 
 
 class Classifier(nn.Module):
-    """A LeNet-like classifier of (C, H, W) images with ``features`` activations before its last
-    layer.
-    """
+    """A LeNet-like classifier of (C, H, W), with ``features`` activations before its last layer."""
 
     def __init__(
         self, shape: tuple[int, int, int], classes: int, features: int = 64, width: int = 32
@@ -41,23 +39,28 @@ class Classifier(nn.Module):
             nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(),
             nn.Conv2d(width, width, 3, padding=1, stride=2), nn.BatchNorm2d(width), nn.ReLU(),
             nn.Conv2d(width, 2 * width, 3, padding=1), nn.BatchNorm2d(2 * width), nn.ReLU(),
-            nn.Conv2d(2 * width, 2 * width, 3, padding=1, stride=2), nn.BatchNorm2d(2 * width), nn.ReLU(),
+            nn.Conv2d(2 * width, 2 * width, 3, padding=1, stride=2), nn.BatchNorm2d(2 * width),
+            nn.ReLU(),
             nn.Flatten(), nn.Dropout(0.3), nn.Linear(flat, features), nn.ReLU(),
         )  # fmt: skip
         self.last = nn.Linear(features, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, classes) of images in [-1, 1]."""
-        return self.last(self.body(x))
+        """Logits (N, classes) of images (N, C, H, W) in [-1, 1]."""
+        logits: Tensor = self.last(self.body(x))
+        return logits
 
 
-class FolderExtractor(FeatureExtractorBase):
-    """The classifier of a folder, as ``torch-fidelity`` wants it: bytes in, features out.
+class FolderExtractor(FeatureExtractorBase):  # type: ignore[misc]  # torch-fidelity has no types
+    """The classifier of a folder, as ``torch-fidelity`` takes it: bytes in, features out.
 
     Arguments:
         name: what the ``extractor`` column says.
-        features_list: which layers; there is one, ``penultimate``.
+        features_list: the layers to return; there is one, ``penultimate``.
         folder: where ``extractor.json`` and ``model.safetensors`` are.
+
+    Raises:
+        UserError: if the folder holds no extractor.
     """
 
     def __init__(self, name: str, features_list: list[str], folder: Path, **kwargs: Any) -> None:
@@ -79,20 +82,21 @@ class FolderExtractor(FeatureExtractorBase):
 
     @staticmethod
     def get_provided_features_list() -> tuple[str, ...]:
+        """The layers that there are."""
         return (LAYER,)
 
     @staticmethod
     def get_default_feature_layer_for_metric(metric: str) -> str:
+        """The layer for ``metric``: the same for all."""
         return LAYER
 
     @staticmethod
     def can_be_compiled() -> bool:
+        """It is too small to gain by that."""
         return False
 
     def forward(self, input: Tensor) -> tuple[Tensor, ...]:
-        """(N, 3 or C, H, W) bytes to ((N, features),). Grey images may come as three equal
-        channels.
-        """
+        """Features ((N, F),) of bytes (N, C, H, W); grey images may have three equal channels."""
         if input.dtype != torch.uint8 or list(input.shape[2:]) != self.size:
             raise UserError(
                 f"extractor {self.name!r} takes bytes of {self.size[0]}x{self.size[1]} pixels, "
@@ -101,25 +105,26 @@ class FolderExtractor(FeatureExtractorBase):
         grey = self.channels == 1 and input.shape[1] == 3
         if input.shape[1] != self.channels and not (grey and bool((input == input[:, :1]).all())):
             raise UserError(
-                f"extractor {self.name!r} takes {self.channels} channels (grey ones may come as three equal ones), "
-                f"got {input.shape[1]}" + (" that differ" if grey else "")
+                f"extractor {self.name!r} takes {self.channels} channels (grey images may have "
+                f"three equal ones), got {input.shape[1]}" + (" that differ" if grey else "")
             )
         x = input[:, :1] if grey else input
         return (self.classifier.body(x.to(torch.float32) / 127.5 - 1),)
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(what ``extractor.json`` says, the weights), once their sha256 has been found to be the one
-    stated there.
+    """What ``extractor.json`` says, and the weights.
+
+    Raises:
+        UserError: if either cannot be read, or the weights have another sha256 than stated there.
     """
     try:
         about = json.loads((folder / "extractor.json").read_text())
         blob = (folder / "model.safetensors").read_bytes()
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} holds no extractor that can be read: {error}") from error
-    missing = {"name", "shape", "classes", "features", "width", "sha256"} - set(
-        about if isinstance(about, dict) else ()
-    )
+    stated = set(about if isinstance(about, dict) else ())
+    missing = {"name", "shape", "classes", "features", "width", "sha256"} - stated
     if missing:
         raise UserError(f"{folder / 'extractor.json'} does not state {', '.join(sorted(missing))}")
     if hashlib.sha256(blob).hexdigest() != about["sha256"]:
@@ -133,12 +138,14 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def from_folder(folder: Path, shipped: bool = True) -> FolderExtractor:
-    """The extractor of ``folder``, registered with torch-fidelity under the name that its
-    ``extractor.json`` gives.
+    """The extractor of ``folder``, registered with torch-fidelity by its name.
 
-    One that was not ``shipped`` has the beginning of its weights' sha256 in its name: another
-    training of the same classifier gives other features, and FID values that must not be taken for
-    these.
+    The name is the one in ``extractor.json``. If the extractor is not ``shipped``, the beginning of
+    the sha256 of its weights follows. For another training of the same classifier gives other
+    features, whose FID values cannot be compared.
+
+    Raises:
+        UserError: if the folder holds no extractor, or the name is that of another extractor.
     """
     about, _ = read_folder(folder)
     name = about["name"] if shipped else f"{about['name']}@{about['sha256'][:8]}"

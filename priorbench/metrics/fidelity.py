@@ -1,8 +1,8 @@
 """FID, KID, precision and recall by ``torch-fidelity``: bytes -> features -> statistic -> metric.
 
 Everything is computed from the bytes that are saved, so a direct call of
-``torch_fidelity.calculate_metrics`` on the saved images gives the same numbers. Its lower-level
-functions are used to compute the features of each image set once.
+``torch_fidelity.calculate_metrics`` on the saved images gives the same numbers. Lower-level
+functions of torch-fidelity are used here, to compute the features of each set of images only once.
 """
 
 import torch
@@ -18,8 +18,8 @@ KID_SUBSET = 1000  # torch-fidelity's default; smaller sets are taken whole
 FLOOR_DRAWS = 10
 
 
-class Images(Dataset):
-    """Bytes (N, C, H, W) as torch-fidelity wants them: three channels, grey ones repeated."""
+class Images(Dataset[Tensor]):
+    """Bytes (N, C, H, W) as torch-fidelity takes them: in three channels, equal ones for grey."""
 
     def __init__(self, images: Tensor) -> None:
         self.images = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
@@ -32,8 +32,8 @@ class Images(Dataset):
 
 
 def layer(extractor: FeatureExtractorBase, metric: str = "fid") -> str:
-    """The feature layer that ``extractor`` means for ``metric``."""
-    return extractor.get_default_feature_layer_for_metric(metric)
+    """The feature layer that ``extractor`` provides for ``metric``."""
+    return str(extractor.get_default_feature_layer_for_metric(metric))
 
 
 def features_of(images: Tensor, extractor: FeatureExtractorBase, batch_size: int = 256) -> Tensor:
@@ -43,16 +43,23 @@ def features_of(images: Tensor, extractor: FeatureExtractorBase, batch_size: int
         found = get_featuresdict_from_dataset(
             Images(images), extractor, batch_size, accelerated, save_cpu_ram=True, verbose=False
         )
-    return found[layer(extractor)]
+    features: Tensor = found[layer(extractor)]
+    return features
 
 
 def fid_floor(train: Tensor, test: Tensor, n_samples: int) -> tuple[float, float]:
-    """What ``n_samples`` perfect samples would score: the FID of as many training images.
+    """The FID of ``n_samples`` perfect samples: that of the same number of training images.
 
-    The mean over ``FLOOR_DRAWS`` draws without replacement, the same each time, and its standard
-    error. Where there are no more than ``n_samples`` training images there is one draw, all of
-    them, and the error is NaN. FID falls with the number of samples, so a floor is one only for as
-    many.
+    FID falls with the number of samples, so a floor holds for one number alone.
+
+    Arguments:
+        train: features (N, F) of the training images.
+        test: features (M, F) of the test images.
+
+    Returns:
+        The mean over :data:`FLOOR_DRAWS` draws without replacement, the same at every call, and its
+        standard error. With no more than ``n_samples`` training images there is a single draw, of
+        all of them, and the error is NaN.
     """
     draws = FLOOR_DRAWS if n_samples < len(train) else 1
     generator = generator_for(0, "floor")
@@ -62,8 +69,9 @@ def fid_floor(train: Tensor, test: Tensor, n_samples: int) -> tuple[float, float
 
 
 def fid(generated: Tensor, reference: Tensor) -> float:
-    """FID (Heusel et al., 2017) of features (N, F) against (M, F), in squared units of the
-    features.
+    """FID of features (N, F) against (M, F), in squared units of the features.
+
+    Reference: Heusel et al. (2017), https://arxiv.org/abs/1706.08500
     """
     statistics = [metric_fid.fid_features_to_statistics(f) for f in (generated, reference)]
     return float(
@@ -74,9 +82,9 @@ def fid(generated: Tensor, reference: Tensor) -> float:
 def fidelity(generated: Tensor, reference: Tensor) -> dict[str, float]:
     """fid, kid, precision and recall of features (N, F) against reference features (M, F).
 
-    FID (Heusel et al., 2017) and KID (Bińkowski et al., 2018; the mean over 100 subsets, of at most
-    1,000 each) are squared distances in units of the features; precision and recall (Kynkäänniemi
-    et al., 2019; k = 3) are shares.
+    FID (Heusel et al., 2017) and KID (Bińkowski et al., 2018; the mean over 100 subsets of at most
+    1,000 images) are squared distances in units of the features. Precision and recall (Kynkäänniemi
+    et al., 2019; k = 3) are shares in 0..1.
     """
     size = min(KID_SUBSET, len(generated), len(reference))
     kid = metric_kid.kid_features_to_metric(
