@@ -1,4 +1,7 @@
-"""What priorbench itself registers, by the same hooks as anybody's plugin."""
+"""The built-in data sets, models, extractors, executors and commands.
+
+They use the same hooks as third-party plugins.
+"""
 
 from .hookspecs import Register, hookimpl
 

@@ -1,6 +1,4 @@
-"""Writing files so that nobody ever reads half of one, and moving out of the way what cannot be
-trusted.
-"""
+"""Atomic writes, and moving aside files that cannot be trusted."""
 
 import os
 import re
@@ -12,21 +10,21 @@ from pathlib import Path
 
 from .errors import UserError
 
-# What a file that is cut short or no archive raises when it is read as an .npz.
+# What reading an .npz can raise if the file is cut short or no archive.
 UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 
 
 class CannotWrite(UserError):
-    """The disk is full, or not ours to write to. What was there is there still."""
+    """The disk is full, or writing is not allowed. The old file is still there."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write, flush to disk, rename: a reader sees the old file or the new one, never half of one.
+    """Write, flush to disk, rename: a reader sees the old file or the new one, never half a file.
 
     Raises:
-        CannotWrite: if that fails.
+        CannotWrite: if the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -39,29 +37,27 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError as error:
         raise CannotWrite(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        with suppress(
-            OSError
-        ):  # after the rename there is none; after a failure or an interrupt there may be
+        with suppress(OSError):  # after a failure or an interrupt the temporary file may be there
             temporary.unlink(missing_ok=True)
 
 
 def sweep(folder: Path, below: Iterable[str]) -> None:
-    """Remove what killed writers left of unfinished files in ``folder`` and ``below``; nobody may
-    be writing there.
+    """Remove the temporary files of killed writers. Nobody may be writing there.
 
-    A run may have its folder inside of this one, so that nothing else is looked into.
+    Arguments:
+        folder: the files in this folder itself are removed. Other folders inside it may be those of
+            other runs.
+        below: the names of folders inside it that are searched too, at any depth.
     """
-    for path in [
-        *folder.glob(".*.tmp"),
-        *(p for name in below for p in (folder / name).rglob(".*.tmp")),
-    ]:
+    inside = (path for name in below for path in (folder / name).rglob(".*.tmp"))
+    for path in [*folder.glob(".*.tmp"), *inside]:
         if _TEMPORARY.fullmatch(path.name) and path.is_file():
             with suppress(OSError):
                 path.unlink()
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder that results will be written to, before anything is computed for it.
+    """Make a folder for results, before anything is computed for it.
 
     Raises:
         CannotWrite: if that is not allowed.
@@ -73,7 +69,7 @@ def make_folder(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file, if it is there.
+    """Delete a file if it exists.
 
     Raises:
         CannotWrite: if that is not allowed.
@@ -85,7 +81,14 @@ def remove(path: Path) -> None:
 
 
 def set_aside(path: Path, folder: Path, reason: str) -> str:
-    """Move ``path`` to ``folder/set-aside`` under a name that is free there; a line that says so."""
+    """Move ``path`` to ``folder/set-aside``, under a name that is free there.
+
+    Returns:
+        A line for the user, with the ``reason``.
+
+    Raises:
+        CannotWrite: if it cannot be moved.
+    """
     target = folder / "set-aside" / path.name
     number = 1
     while target.exists():
@@ -95,7 +98,6 @@ def set_aside(path: Path, folder: Path, reason: str) -> str:
         target.parent.mkdir(parents=True, exist_ok=True)
         path.rename(target)
     except OSError as error:
-        raise CannotWrite(
-            f"cannot move {path} to {target} ({reason}): {error.strerror or error}"
-        ) from error
+        why = error.strerror or error
+        raise CannotWrite(f"cannot move {path} to {target} ({reason}): {why}") from error
     return f"{path} {reason}: set aside as {target}, not used"

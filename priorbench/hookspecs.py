@@ -1,8 +1,8 @@
 """The hooks of priorbench. A plugin implements any of them, marked with ``priorbench.hookimpl``.
 
-A registration hook is handed a function ``register(name, factory, summary=..., ...)``. ``factory``
-is a string, ``"package.module:attribute"``, imported only when it is needed, so that listing
-plugins imports no torch.
+A registration hook is called with a function ``register(name, factory, summary=..., ...)``. The
+``factory`` is a string, ``"package.module:attribute"``. It is imported only when it is needed, so
+that listing plugins imports no torch.
 """
 
 from typing import Any, Protocol
@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import pluggy
 
 #: The version of this interface: hooks, TruncPrior, TruncatedMarginal, FitRun and the other public
-#: names. The second number rises when something is added, the first when something that a plugin
-#: may rely on changes or goes.
+#: names. The second number rises when something is added. The first rises when something that a
+#: plugin may rely on changes or is removed.
 INTERFACE = "1.1"
 
 hookspec = pluggy.HookspecMarker("priorbench")
@@ -19,58 +19,65 @@ hookimpl = pluggy.HookimplMarker("priorbench")
 
 
 class Register(Protocol):
-    """What a registration hook is handed."""
+    """The function that a registration hook is called with."""
 
     def __call__(
         self, name: str, factory: str, *, summary: str = "", control: bool = False
-    ) -> None: ...
+    ) -> None:
+        """Register ``factory`` under ``name``.
+
+        Arguments:
+            factory: ``"package.module:attribute"``.
+            summary: a few words for ``priorbench plugins``.
+            control: whether a prior is a control, which is never ranked.
+        """
 
 
 @hookspec
 def register_priors(register: Register) -> None:
-    """Priors. The factory is a ``TruncPrior`` class; ``control=True`` for one that is no contender."""
+    """Priors. The factory is a ``TruncPrior`` class; a control has ``control=True``."""
 
 
 @hookspec
 def register_datasets(register: Register) -> None:
-    """Data sets. The factory returns a ``priorbench.Dataset``; its keyword arguments are the data
-    set's options.
+    """Data sets. The factory returns a ``priorbench.Dataset``.
+
+    Its keyword arguments are the options of the data set.
     """
 
 
 @hookspec
 def register_backbones(register: Register) -> None:
-    """Diffusion models. The factory takes nothing and returns the path of a ``diffusers`` pipeline
-    folder.
+    """Diffusion models. The factory takes nothing and returns the path of a pipeline folder.
+
+    The pipeline is an unconditional one of ``diffusers``, saved with safetensors.
     """
 
 
 @hookspec
 def register_extractors(register: Register) -> None:
-    """Feature extractors. The factory takes nothing and returns a ``torch_fidelity``
-    ``FeatureExtractorBase``.
+    """Feature extractors. The factory takes nothing and returns a ``FeatureExtractorBase``.
+
+    That is the base class of the extractors of ``torch_fidelity``.
     """
 
 
 @hookspec
 def register_metrics(register: Register) -> None:
-    """Metrics. The factory is called with a ``priorbench.Measured`` and returns a dict of column ->
-    number.
-    """
+    """Metrics. The factory takes a ``priorbench.Measured`` and returns a dict: column -> number."""
 
 
 @hookspec
 def register_executors(register: Register) -> None:
-    """Executors. The factory is called with (run_cell, specs) and yields a ``CellResult`` for each
-    as it is done.
+    """Executors. The factory takes (run_cell, specs) and yields the ``CellResult`` of each spec.
+
+    It yields each result as soon as it is there, in any order.
     """
 
 
 @hookspec
 def register_commands(register: Register) -> None:
-    """Commands. The factory is a ``click.Command``, added to the ``priorbench`` group under
-    ``name``.
-    """
+    """Commands. The factory is a ``click.Command``, added to ``priorbench`` under its name."""
 
 
 @hookspec
@@ -80,9 +87,9 @@ def run_started(plan: Any) -> None:
 
 @hookspec
 def cell_finished(result: Any) -> None:
-    """A cell is done; ``result`` is its ``CellResult``, already on disk."""
+    """A cell is done; ``result`` is its ``CellResult``, which is already on disk."""
 
 
 @hookspec
 def run_finished(comparison: Any) -> None:
-    """A run is over; ``comparison`` is the table, a ``pandas.DataFrame`` as in ``comparison.csv``."""
+    """A run is over; ``comparison`` is ``comparison.csv`` as a ``pandas.DataFrame``."""

@@ -1,8 +1,7 @@
-"""Small networks for any (C, H, W), odd sizes and three channels included: what the built-in priors
-are made of.
+"""Small networks for any (C, H, W), of which the built-in priors are made.
 
-Below 16 pixels a side a multilayer perceptron sees the whole image at once; from there on they are
-convolutional.
+Below 16 pixels a side they are multilayer perceptrons, which see the whole image at once. From 16
+pixels on they are convolutional.
 """
 
 import math
@@ -27,8 +26,9 @@ def perceptron(sizes: Sequence[int]) -> nn.Sequential:
 
 
 def halvings(height: int, width: int) -> list[tuple[int, int]]:
-    """The sizes from (height, width) down, each half the last rounded up, until a side is at most
-    7.
+    """The sizes from (height, width) down: each is half the last, until a side is at most 7.
+
+    Odd sizes are rounded up.
     """
     sizes = [(height, width)]
     while min(sizes[-1]) > 7:
@@ -40,8 +40,9 @@ def halvings(height: int, width: int) -> list[tuple[int, int]]:
 def cosine(
     optimizer: torch.optim.Optimizer, run: FitRun, own: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """The learning rate falls to 0 along half a cosine over the fit: over ``own`` steps, or what
-    the budget gives.
+    """A learning rate that falls to 0 along half a cosine over the fit.
+
+    The fit takes ``own`` steps, or the steps or seconds of the budget of ``run``.
     """
     if run.deadline is None:
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, run.budget or own)
@@ -51,21 +52,27 @@ def cosine(
 
 
 class Upsample(nn.Module):
-    """Nearest-neighbour interpolation to an exact size."""
+    """Nearest-neighbour interpolation of (N, C, ...) to an exact size (height, width)."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         super().__init__()
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
+        """``x`` in the new size."""
         return F.interpolate(x, size=self.size)
 
 
 def decoder(
     shape: tuple[int, int, int], latent: int, width: int = 512, depth: int = 3
 ) -> nn.Sequential:
-    """A network (N, latent) -> (N, C, H, W); ``depth`` hidden layers of ``width`` where it is a
-    perceptron.
+    """A network (N, latent) -> (N, C, H, W) for images of ``shape`` (C, H, W).
+
+    Arguments:
+        width: the width of the hidden layers of a perceptron. A convolutional network has a quarter
+            of it as channels at its coarsest level, and half as many at each finer level, but never
+            fewer than 16.
+        depth: the number of hidden layers of a perceptron.
     """
     channels, height, width_px = shape
     if min(height, width_px) < SMALL:
@@ -92,7 +99,7 @@ def decoder(
 def encoder(
     shape: tuple[int, int, int], outputs: int, width: int = 512, depth: int = 3
 ) -> nn.Sequential:
-    """A network (N, C, H, W) -> (N, outputs), :func:`decoder`'s mirror image."""
+    """A network (N, C, H, W) -> (N, outputs): the mirror image of :func:`decoder`."""
     channels, height, width_px = shape
     if min(height, width_px) < SMALL:
         return nn.Sequential(
@@ -113,12 +120,11 @@ def encoder(
 
 
 class EMA:
-    """An exponential moving average of parameters, with the usual warm-up min(decay, (1 + n) / (10
-    + n)).
+    """An exponential moving average of parameters.
 
-    Inside ``fit``: ``average = EMA(self.parameters())``, ``average.update()`` after each step,
-    ``average.copy()`` at the
-    end. It is no module, so that only one copy of the weights is saved.
+    Its decay after n updates is min(decay, (1 + n) / (10 + n)), the usual warm-up. Inside ``fit``,
+    make ``average = EMA(self.parameters())``, call ``average.update()`` after each step and
+    ``average.copy()`` at the end. It is no module, so that only one copy of the weights is saved.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], decay: float = 0.999) -> None:
@@ -129,14 +135,14 @@ class EMA:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the parameters as they are now."""
+        """Move the average towards the present parameters."""
         self.updates += 1
         weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
         torch._foreach_lerp_(self.kept, self.live, weight)
 
     @torch.no_grad()
     def copy(self) -> None:
-        """Put the average in the place of the parameters."""
+        """Overwrite the parameters with the average."""
         for parameter, average in zip(self.live, self.kept, strict=True):
             parameter.copy_(average)
 
@@ -144,8 +150,14 @@ class EMA:
 class Pushforward(nn.Module):
     r"""A map of standard normal draws to images, :math:`f(z, \epsilon) = g(z) + s \, \epsilon`.
 
-    With ``noisy`` the scale s is learned: x_{t_trunc} has full support, and a narrow latent could
-    not give it that. Without it f = g, for clean images x_0.
+    With ``noisy`` the scale s is learned: x_{t_trunc} has full support, which a narrow latent alone
+    could not give it. Without ``noisy`` f = g, for clean images x_0.
+
+    Arguments:
+        shape: (C, H, W) of the images.
+        latent: the dimension of z.
+        width: see :func:`decoder`, which makes g.
+        depth: see :func:`decoder`.
     """
 
     def __init__(
@@ -164,7 +176,7 @@ class Pushforward(nn.Module):
 
     def forward(self, n: int, generator: torch.Generator, device: torch.device) -> Tensor:
         """``n`` images, (n, C, H, W)."""
-        x = self.mean(randn((n, self.latent), generator, device))
+        x: Tensor = self.mean(randn((n, self.latent), generator, device))
         if self.log_scale is not None:
             x = x + self.log_scale.exp() * randn(x.shape, generator, device)
         return x

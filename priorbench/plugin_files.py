@@ -1,4 +1,4 @@
-"""Plugins given as Python files: finding the files that the environment names, and importing them."""
+"""Plugins given as Python files: the files that the environment names, and their import."""
 
 import hashlib
 import importlib.util
@@ -15,7 +15,13 @@ FOLDERS = "PRIORBENCH_PLUGINS_DIR"  # folders of such files, separated as in PAT
 
 
 def named_files() -> dict[Path, bool]:
-    """The files of plugins that the environment names, each once, and whether it was named itself."""
+    """The files of plugins that the environment names: file -> whether it is named itself.
+
+    Those that are not named themselves lie in a folder that is.
+
+    Raises:
+        UserError: if a file or folder does not exist.
+    """
     named = [Path(p) for p in os.environ.get(FILES, "").split(os.pathsep) if p]
     for path in named:
         if not path.is_file() or path.suffix != ".py":
@@ -33,17 +39,21 @@ _LOADED = "__priorbench_digest__"
 
 
 def module_of(path: Path) -> ModuleType:
-    """The module in a file, under the file's own name: its factories are "name:Class"."""
+    """The module in a file, under the name of the file, so that its factories are "name:Class".
+
+    Raises:
+        ImportError: if the name is that of another module. The file itself may raise anything.
+    """
     name = path.stem
     known = sys.modules.get(name)
     if known is not None and getattr(known, "__file__", None) == str(path):
         if getattr(known, _LOADED, None) in (None, digest(path)):
             return known
-        del sys.modules[name]  # its file has changed: what runs must be what its digest is taken of
+        del sys.modules[name]  # the file has changed, and what runs must be what is hashed
         known = None
     other = None if known is not None else importlib.util.find_spec(name)
     if other is not None and other.origin is not None and Path(other.origin).resolve() == path:
-        return import_module(name)  # it lies where Python looks anyhow
+        return import_module(name)  # Python finds it by itself
     if known is not None or (other is not None and other.origin is not None):
         raise ImportError(f"there is another module called {name!r}; the file needs another name")
     spec = importlib.util.spec_from_file_location(name, path)
@@ -61,7 +71,5 @@ def module_of(path: Path) -> ModuleType:
 
 
 def digest(path: Path) -> str:
-    """A file has no version: the beginning of its sha256, so that a changed one is not taken for
-    what it was.
-    """
+    """The beginning of the sha256 of a file, which stands in for a version that it has not."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:8]

@@ -1,15 +1,16 @@
-"""Plugins: found through the ``priorbench`` entry points or given as files, registered by hooks,
-loaded when used.
+"""Plugins: found by entry points or given as files, registered by hooks, loaded when used.
 
-How they are looked for is said by environment variables, so that processes started later see the
-same plugins; the command line has an option for each (:mod:`priorbench.cli.plugin_options`).
+The entry points are those of the group ``priorbench``. Environment variables say where to look for
+plugins, so that processes started later see the same ones. The command line has an option for each
+variable (:mod:`priorbench.cli.plugin_options`).
 """
 
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,18 @@ from typing import Any
 import pluggy
 
 from . import hookspecs
-from .errors import UserError, unknown
+from .errors import UserError, one_line, unknown
+from .hookspecs import Register
 from .plugin_files import FILES, digest, module_of, named_files
 
 KINDS = ("prior", "dataset", "backbone", "extractor", "metric", "executor", "command")
-LEFT_OUT = "PRIORBENCH_NO_PLUGINS"  # entry points or distributions that are not loaded, separated by commas
-STRICT = "PRIORBENCH_STRICT_PLUGINS"  # a broken plugin is an error
-TRACE = "PRIORBENCH_TRACE_PLUGINS"  # every call of a hook is written to stderr
+LEFT_OUT = "PRIORBENCH_NO_PLUGINS"  # entry points or distributions not to load, by commas
+STRICT = "PRIORBENCH_STRICT_PLUGINS"  # set: a broken plugin is an error
+TRACE = "PRIORBENCH_TRACE_PLUGINS"  # set: every call of a hook is written to stderr
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "0") not in ("", "0")
 
 
 @dataclass(frozen=True)
@@ -39,20 +45,24 @@ class Registration:
     version: str
 
     def load(self) -> Any:
-        """The object that the factory's string names."""
+        """The object that the string ``factory`` names.
+
+        Raises:
+            UserError: if it cannot be imported.
+        """
         module, _, attribute = self.factory.partition(":")
         try:
             return getattr(import_module(module), attribute)
         except Exception as error:  # a plugin's module may raise anything
             raise UserError(
-                f"{self.kind} {self.name!r} of {self.distribution} {self.version} cannot be loaded from "
-                f"{self.factory!r}: {error}"
+                f"{self.kind} {self.name!r} of {self.distribution} {self.version} cannot be "
+                f"loaded from {self.factory!r}: {one_line(error)}"
             ) from error
 
 
 @dataclass(frozen=True)
 class Broken:
-    """A plugin that could not be taken in, and why."""
+    """A plugin that could not be added, and why."""
 
     plugin: str
     distribution: str
@@ -61,90 +71,100 @@ class Broken:
 
 
 class Plugins:
-    """All that is registered. Made once a process by :func:`load_plugins`."""
+    """All that plugins register. :func:`load_plugins` makes it, once in a process.
+
+    Raises:
+        UserError: if a plugin that should be left out does not exist, or if a plugin is broken that
+            is named itself, or any with :data:`STRICT`.
+    """
 
     def __init__(self) -> None:
         self.manager = pluggy.PluginManager("priorbench")
         self.manager.add_hookspecs(hookspecs)
-        if os.environ.get(TRACE, "0") not in ("", "0"):
+        if _is_set(TRACE):
             self.manager.trace.root.setwriter(lambda text: sys.stderr.write(text))
             self.manager.enable_tracing()
         self.broken: list[Broken] = []
         self.registrations: dict[tuple[str, str], Registration] = {}
         left_out, used = set(filter(None, os.environ.get(LEFT_OUT, "").split(","))), set[str]()
-        for entry in sorted(metadata.entry_points(group="priorbench"), key=lambda e: e.name):
+        entries = metadata.entry_points(group="priorbench")
+        for entry in sorted(entries, key=lambda e: e.name):
             dist = entry.dist.metadata["Name"] if entry.dist else "unknown"
             version = entry.dist.version if entry.dist else "unknown"
             if {entry.name, dist} & left_out:
                 used |= {entry.name, dist} & left_out
                 continue
-            self._take_in(entry.load, entry.name, dist, version)
+            self._try(entry.load, entry.name, dist, version)
         for path, named in named_files().items():
-            self._take_in(
-                lambda path=path: module_of(path), path.stem, str(path), digest(path), strict=named
-            )
+            load = partial(module_of, path)
+            self._try(load, path.stem, str(path), digest(path), strict=named)
         for name in left_out - used:
-            raise unknown(
-                "plugin", name, [e.name for e in metadata.entry_points(group="priorbench")]
-            )
+            raise unknown("plugin", name, [entry.name for entry in entries])
 
-    def _take_in(
-        self, load: Any, name: str, distribution: str, version: str, strict: bool = False
+    def _try(
+        self,
+        load: Callable[[], object],
+        name: str,
+        distribution: str,
+        version: str,
+        strict: bool = False,
     ) -> None:
+        """Add what ``load`` returns, or list the plugin as broken."""
         try:
             self.add(load(), name, distribution, version)
         except UserError:
             raise
         except Exception as error:  # one broken plugin never takes the command line down
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            reason = one_line(error, named=True)
             self.broken.append(Broken(name, distribution, version, reason))
-            if strict or os.environ.get(STRICT, "0") not in ("", "0"):
+            if strict or _is_set(STRICT):
                 raise UserError(
                     f"plugin {name!r} of {distribution} {version} is broken: {reason}"
                 ) from error
 
-    def add(self, plugin: Any, name: str, distribution: str, version: str) -> None:
-        """Register a module (or object) with hook implementations, and all that it registers."""
+    def add(self, plugin: object, name: str, distribution: str, version: str) -> None:
+        """Register a module or object with hook implementations, and all that it registers.
+
+        Raises:
+            RuntimeError: if it implements no hook, one that does not exist, or another interface.
+            UserError: if it registers a name that another plugin has.
+        """
         check_interface(getattr(plugin, "priorbench_interface", None))
-        full_name = f"{distribution}/{name}"  # two distributions may call their entry points alike
+        full_name = f"{distribution}/{name}"  # entry points of two distributions may share a name
         if self.manager.has_plugin(full_name):
-            return  # the same distribution seen twice (a clone inside an installed environment)
+            return  # the same distribution found twice, as a clone in an installed environment
         before = dict(self.registrations)
         try:
             self.manager.register(plugin, full_name)
             self._check_hooks(plugin)
+            # pluggy has no call of one plugin alone: it calls all but those that are listed.
+            others = [p for p in self.manager.get_plugins() if p is not plugin]
             for kind in KINDS:
-                caller = self.manager.subset_hook_caller(
-                    f"register_{kind}s", [p for p in self.manager.get_plugins() if p is not plugin]
-                )
-
-                def register(
-                    name: str,
-                    factory: str,
-                    *,
-                    summary: str = "",
-                    control: bool = False,
-                    _kind: str = kind,
-                ) -> None:
-                    new = Registration(
-                        _kind, name, factory, summary, control, distribution, version
-                    )
-                    old = self.registrations.setdefault((_kind, name), new)
-                    if old != new:
-                        raise UserError(
-                            f"two plugins register the {_kind} {name!r}: {old.distribution} {old.version} and "
-                            f"{distribution} {version}; rename or uninstall one, or leave one out (-p no:NAME)"
-                        )
-
-                caller(register=register)
+                hook = self.manager.subset_hook_caller(f"register_{kind}s", others)
+                hook(register=self._registrar(kind, distribution, version))
         except Exception:
             if self.manager.is_registered(plugin):
                 self.manager.unregister(plugin)
             self.registrations = before
             raise
 
-    def _check_hooks(self, plugin: Any) -> None:
-        """Raise for a plugin with a hook that does not exist, or with none."""
+    def _registrar(self, kind: str, distribution: str, version: str) -> Register:
+        """The function that the registration hook of ``kind`` is called with."""
+
+        def register(name: str, factory: str, *, summary: str = "", control: bool = False) -> None:
+            new = Registration(kind, name, factory, summary, control, distribution, version)
+            old = self.registrations.setdefault((kind, name), new)
+            if old != new:
+                raise UserError(
+                    f"two plugins register the {kind} {name!r}: {old.distribution} {old.version} "
+                    f"and {distribution} {version}; rename or uninstall one, or leave one out "
+                    "(-p no:NAME)"
+                )
+
+        return register
+
+    def _check_hooks(self, plugin: object) -> None:
+        """Raise :class:`RuntimeError` if a hook does not exist, or if there is none."""
         hooks = [n for n in dir(hookspecs) if hasattr(getattr(hookspecs, n), "priorbench_spec")]
         implemented = [
             n for n in dir(plugin) if self.manager.parse_hookimpl_opts(plugin, n) is not None
@@ -158,36 +178,42 @@ class Plugins:
             )
 
     def announce(self, event: str, **arguments: Any) -> None:
-        """Tell the plugins of an event; one that raises is a warning, and the run goes on."""
+        """Tell the plugins of an event. If one raises, warn (or raise, with :data:`STRICT`)."""
         try:
             getattr(self.manager.hook, event)(**arguments)
         except Exception as error:
-            reason = (
-                f"a plugin's {event} raised {type(error).__name__}: {' '.join(str(error).split())}"
-            )
-            if os.environ.get(STRICT, "0") not in ("", "0"):
+            reason = f"a plugin's {event} raised {one_line(error, named=True)}"
+            if _is_set(STRICT):
                 raise UserError(reason) from error
             warnings.warn(reason, RuntimeWarning, stacklevel=2)
 
     def of_kind(self, kind: str) -> dict[str, Registration]:
+        """The registrations of one of :data:`KINDS`, by name."""
         return {name: r for (k, name), r in self.registrations.items() if k == kind}
 
     def find(self, kind: str, name: str) -> Registration:
-        """The registration of ``name``, or an error that suggests the nearest."""
+        """The registration of ``name``.
+
+        Raises:
+            UserError: if there is none; it suggests the nearest name.
+        """
         found = self.of_kind(kind)
         if name not in found:
             error = unknown(kind, name, found)
             if self.broken:
-                error = UserError(
-                    f"{error} (broken: {', '.join(b.plugin for b in self.broken)}; see 'priorbench plugins')"
-                )
+                broken = ", ".join(b.plugin for b in self.broken)
+                error = UserError(f"{error} (broken: {broken}; see 'priorbench plugins')")
             raise error
         return found[name]
 
 
-def check_interface(wanted: Any) -> None:
-    """Raise :class:`RuntimeError` unless the plugin's ``priorbench_interface`` ("1.0") is served by
-    ours: the same first number, and a second one that is no higher.
+def check_interface(wanted: object) -> None:
+    """Raise :class:`RuntimeError` unless this version has the interface that a plugin needs.
+
+    Arguments:
+        wanted: the ``priorbench_interface`` of the plugin, such as "1.0", or None. Its first number
+            must equal that of :data:`~priorbench.hookspecs.INTERFACE`, and its second number must
+            not be higher.
     """
     if wanted is None:
         return
@@ -204,12 +230,12 @@ def check_interface(wanted: Any) -> None:
 
 @cache
 def load_plugins() -> Plugins:
-    """The plugins of this process, found on first use."""
+    """The plugins of this process, which are found on first use."""
     return Plugins()
 
 
 def add_plugin(path: str | Path) -> None:
-    """Take in the plugin in a Python file, as ``--plugin`` does; child processes will find it too.
+    """Add the plugin in a Python file, as ``--plugin`` does; child processes will find it too.
 
     Raises:
         UserError: if there is no such file, or it is broken.

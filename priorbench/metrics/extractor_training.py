@@ -1,4 +1,4 @@
-"""Training a feature extractor: a classifier on the training split, judged on the test split."""
+"""Training a feature extractor: a classifier of the training split, judged on every split."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from .extractors import Classifier
 
 
 def shifted(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image of (N, C, H, W) moved by -1, 0 or 1 pixel in each direction, its border repeated."""
+    """Each image of (N, C, H, W) moved by -1, 0 or 1 pixel along each axis, its border repeated."""
     height, width = x.shape[2:]
     dy, dx = torch.randint(0, 3, (2, len(x)), generator=generator)
     padded = nn.functional.pad(x, (1, 1, 1, 1), mode="replicate")
@@ -113,4 +113,4 @@ def _fit(
 def _accuracy(model: Classifier, dataset: Dataset, split: str) -> float:
     """The share of the images of ``split`` that ``model`` classifies correctly."""
     answers = model(to_float(getattr(dataset, split))).argmax(1)
-    return round((answers == dataset.labels[split]).double().mean().item(), 4)
+    return round(float((answers == dataset.labels[split]).double().mean()), 4)

@@ -1,31 +1,36 @@
-r"""FID with infinitely many images, and how far off the estimate may be.
+r"""FID with infinitely many images, and the standard error of the estimate.
 
 FID is biased upward by the finite number of images, by a / n + b / m to first order (Chong and
-Forsyth, CVPR 2020, https://arxiv.org/abs/1911.07023). Halving both sets doubles that, so the line
-through the FIDs of the whole sets and of their halves meets infinity at
+Forsyth, CVPR 2020, https://arxiv.org/abs/1911.07023). Halving both sets doubles the bias. So the
+line through the FID of the whole sets and that of their halves meets infinity at
 
-.. math:: \mathrm{FID}_\infty = 2 \, \mathrm{FID}(x, y) - \overline{\mathrm{FID}(\text{half of } x, \text{half of } y)},
+.. math:: \mathrm{FID}_\infty = 2 \, \mathrm{FID}(x, y)
+              - \overline{\mathrm{FID}(\text{half of } x, \text{half of } y)},
 
-the mean taken over several ways of halving, each half used. It is unbiased up to second order, so
-that for perfect samples it falls below 0 as often as above.
+where the mean is over several ways of halving, and each half is used. FID_inf is unbiased up to
+second order. So for perfect samples it falls below 0 as often as above.
 
 **Spread.** With T the optimal transport map between the Gaussians of the two sets, FID moves with
 one feature vector x by its influence function (the gradient of the squared Bures distance is
 :math:`I - T`; Bhatia et al., 2019, https://arxiv.org/abs/1712.01504)
 
-.. math:: \psi(x) = 2 (\mu_x - \mu_y)^\top (x - \mu_x) + (x - \mu_x)^\top (I - T) (x - \mu_x),
+.. math:: \psi(x) = 2 (\mu_x - \mu_y)^\top (x - \mu_x) + (x - \mu_x)^\top (I - T) (x - \mu_x).
 
-so that its variance is v = var psi(x) / n + var psi(y) / m, what a bootstrap of the influence
-values converges to. Between near laws that is too much: FID is then a quadratic form z'Az of nearly
-centred z with covariance V, and v has b = 4 tr(AVAV) on average where the variance of FID_inf over
-H halvings has (1 + 1 / H) b / 2. What b is, the two halves of one set tell, whose laws are the
-same: v between halves of x is 16 times b with V of x alone, and the roots of both sets' add up. So
-v less (1 - 1 / H) b / 2, and never less than (1 + 1 / H) b / 2, is the variance here.
+So its variance is v = var psi(x) / n + var psi(y) / m, to which a bootstrap of the influence values
+converges.
 
-Drawing whole images anew with replacement instead doubles the bias, since every duplicate is a
-missing image; ``benchmarks/coverage.py`` counts how often either interval is right. All of this
-takes images for independent draws: a test set with equally many of each class has less bias than
-its halves suggest, and FID_inf falls below the truth.
+For nearly equal laws v overestimates. FID is then a quadratic form z'Az of nearly centred z with
+covariance V. The mean of v is b = 4 tr(AVAV), but the variance of FID_inf over H halvings is
+(1 + 1 / H) b / 2. Estimate b from the two halves of one set, whose laws are equal: v between the
+halves of x is 16 times b with the V of x alone. sqrt(b) adds over the two sets. The variance used
+here is therefore
+
+.. math:: \max(v - (1 - 1 / H) \, b / 2, \; (1 + 1 / H) \, b / 2).
+
+To draw whole images with replacement instead would double the bias, since every duplicate is a
+missing image. ``benchmarks/coverage.py`` counts how often either interval is right. All of this
+assumes that the images are independent draws. A test set with equally many images of each class has
+less bias than its halves suggest, and FID_inf falls below the truth.
 """
 
 import torch
@@ -41,17 +46,16 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def root(matrix: Tensor, power: float = 0.5) -> Tensor:
-    """A power of a symmetric positive semi-definite matrix, on the span of the directions that have
-    variance.
-    """
+    """A power of a symmetric positive semi-definite matrix (F, F), on its range."""
     values, vectors = torch.linalg.eigh(matrix)
     least = values[-1] * 1e-12
     powers = torch.where(values > least, values.clamp(min=least) ** power, 0.0)
-    return (vectors * powers) @ vectors.T
+    found: Tensor = (vectors * powers) @ vectors.T
+    return found
 
 
 def frechet(x: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor]) -> float:
-    """The Fréchet distance, squared as FID is, between Gaussians of the given moments."""
+    """The squared Fréchet distance between the Gaussians with moments ``x`` and ``y``."""
     (mean_x, cov_x), (mean_y, cov_y) = x, y
     half = root(cov_x)
     cross = torch.linalg.eigvalsh(half @ cov_y @ half).clamp(min=0).sqrt().sum()
@@ -59,8 +63,11 @@ def frechet(x: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor]) -> float:
 
 
 def influence(x: Tensor, of: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
-    """psi(x) of features (N, F) with the moments ``of``, for the distance to ``other``: (N,), up to
-    a constant.
+    """psi of features (N, F), up to a constant: (N,).
+
+    Arguments:
+        x: features of a set with the moments ``of``.
+        other: the moments of the set that the distance is to.
     """
     (mean, cov), (mean_other, cov_other) = of, other
     half, inverse = root(cov), root(cov, -0.5)
@@ -74,13 +81,13 @@ def influence(x: Tensor, of: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]
 
 
 def fid_at_infinity(x: Tensor, y: Tensor, generator: torch.Generator) -> dict[str, float]:
-    """FID between features (N, F) of samples and (M, F) of real images, freed of its bias.
+    """FID between features (N, F) of samples and (M, F) of real images, without its bias.
 
     Returns:
-        ``fid_inf``; its standard error over new samples and new real images, ``fid_inf_se``; and
-        that over new samples alone, ``fid_se``, which is the plain FID's on one set of real images.
-        All NaN where half of a set has no more images than features, since nothing can be
-        extrapolated from singular covariances.
+        ``fid_inf``; ``fid_inf_se``, its standard error over new samples and new real images; and
+        ``fid_se``, that over new samples alone, which is the standard error of the plain FID on one
+        set of real images. All are NaN if half of a set has no more images than features: nothing
+        can be extrapolated from singular covariances.
     """
     if min(len(x), len(y)) // 2 <= x.shape[1]:
         return dict.fromkeys(("fid_inf", "fid_inf_se", "fid_se"), float("nan"))
@@ -101,12 +108,13 @@ def fid_at_infinity(x: Tensor, y: Tensor, generator: torch.Generator) -> dict[st
 
 
 def _with_variance(x: Tensor, y: Tensor) -> tuple[float, float, float]:
-    """The distance, and its variance over new x and over new y."""
+    """The squared distance, its variance over new x, and its variance over new y."""
     of_x, of_y = moments(x), moments(y)
     by_x, by_y = influence(x, of_x, of_y), influence(y, of_y, of_x)
     return frechet(of_x, of_y), float(by_x.var()) / len(x), float(by_y.var()) / len(y)
 
 
 def _halves(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Two random halves of equal size."""
     order = torch.randperm(len(x), generator=generator)
     return x[order[: len(x) // 2]], x[order[len(x) // 2 : 2 * (len(x) // 2)]]

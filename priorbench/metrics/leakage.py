@@ -1,24 +1,26 @@
-r"""What a prior supplies, looked at where it supplies it, before the frozen model has had its say.
+r"""Leakage checks on a prior's output, before the frozen model denoises it.
 
 **Stored images.** With r_s(x) the squared distance from x to the nearest image of split s, scaled
 as x is,
 
 .. math:: D_s(x) = r_s(x) - r_o(x), \qquad
-          \mathrm{stored}_s = \frac{E[D_s(\text{unseen})] - E[D_s(\text{samples})]}{E[D_s(\text{unseen})] - E[D_s(s)]}
+          \mathrm{stored}_s =
+              \frac{E[D_s(\text{unseen})] - E[D_s(\text{samples})]}
+                   {E[D_s(\text{unseen})] - E[D_s(s)]}
 
-where o is another split, "unseen" is the third, which is in neither, and the last term is of split
-s itself; each as the prior would emit it, x_{t_trunc} or clean. So 0 is what images have that were
-never seen, and 1 what those of split s have: a prior that stores the training set has stored_train
-= 1, one that hands out the images it is measured against stored_test = 1. Blurred or typical images
-are near to both splits, which cancels. It works where x_0 no longer tells anything, because the
-chain has forgotten where it came from.
+where o is another split, "unseen" is the third split, and s in the last term is split s itself.
+Each is looked at as the prior would emit it: as x_{t_trunc}, or clean. So images that were never
+seen have 0, and images of split s have 1. A prior that stores the training set has stored_train =
+1, and one that returns the images it is measured against has stored_test = 1. Blurred or typical
+images are near to both splits, which cancels. The index works where x_0 tells nothing any more,
+because the chain has forgotten where it came from.
 
-**Repetition.** ``distinct`` is the share of emitted samples that are further from every other than
-a tenth of the least distance between two images of the test split, emitted alike.
+**Repetition.** ``distinct`` is the share of emitted samples that are further from every other
+sample than a tenth of the least distance between two images of the test split, emitted alike.
 
 **Noise level.** In the directions in which clean images hardly vary, x_t is noise of variance 1 -
-alpha_bar. noise_xt is the samples' variance there over that of held-out draws: below 1, the prior
-supplies an x_t of some smaller t.
+alpha_bar. noise_xt is the variance of the samples there over that of held-out draws. If it is below
+1, the prior generates an x_t of some smaller t.
 """
 
 from collections.abc import Mapping
@@ -28,25 +30,26 @@ from torch import Tensor
 
 from .neighbours import nearest_distances, neighbour_distances
 
+# Split s -> (split o of the index, the unseen split).
 OTHERS = {
     "train": ("test", "validation"),
     "validation": ("test", "train"),
     "test": ("validation", "train"),
 }
-QUIET = 0.25  # of the directions, those with the least variance
-PIXELS = 1024  # more than so many need not be looked at
-REPEATED = 0.1  # of the least distance between two real images: nearer samples are one sample twice
-TOLD = 8  # standard errors between split s and unseen images from which on the index says something
+QUIET = 0.25  # the share of the directions that count as quiet: those with the least variance
+PIXELS = 1024  # the number of pixels that the directions are computed from, at most
+REPEATED = 0.1  # samples nearer than this share of the least real distance are one sample twice
+TOLD = 8  # the index needs this many standard errors between split s and unseen images
 
 
 class Stored:
-    """Tells which split a prior's samples come from.
+    """Tells which split the samples of a prior come from.
 
     Arguments:
-        images: of each split (N_s, C, H, W), scaled as the samples are: by 1, or by
+        images: the images of each split, (N_s, C, H, W), scaled as the samples are: by 1, or by
             sqrt(alpha_bar).
-        draws: what each split looks like when it is emitted, (n_s, C, H, W): the images, or fresh
-            draws of x_{t_trunc}.
+        draws: each split as a prior would emit it, (n_s, C, H, W): the images, or fresh draws of
+            x_{t_trunc}.
     """
 
     def __init__(self, images: Mapping[str, Tensor], draws: Mapping[str, Tensor]) -> None:
@@ -64,10 +67,10 @@ class Stored:
         return {s: square[s] - square[other] for s, (other, _) in OTHERS.items()}
 
     def judge(self, x: Tensor) -> dict[str, float]:
-        """stored_train, stored_validation, stored_test and distinct of (N, C, H, W), and stored_se.
+        """stored_train, stored_validation, stored_test, stored_se and distinct of (N, C, H, W).
 
-        An index is NaN where too little of the images is left to tell its split from unseen ones,
-        as near T. ``stored_se`` is the greatest of the three indices' standard errors.
+        An index is NaN if too little of the images is left to tell its split from unseen images, as
+        near T. stored_se is the greatest standard error of the three indices.
         """
         found, errors = {}, [float("nan")]
         for split, made in self._differences(x).items():
@@ -86,8 +89,9 @@ class Stored:
 
 
 def quiet_directions(clean: Tensor) -> Tensor:
-    """The directions (d, q) in which images x_0 (N, C, H, W) vary least: a quarter of all, of 1,024
-    pixels at most.
+    """The directions (d, q) in which images x_0 (N, C, H, W) vary least.
+
+    They are a quarter of all directions, computed from 1,024 pixels at most.
     """
     x = clean.flatten(1)
     chosen = torch.linspace(0, x.shape[1] - 1, min(x.shape[1], PIXELS)).round().long()
@@ -98,8 +102,11 @@ def quiet_directions(clean: Tensor) -> Tensor:
 
 
 class NoiseLevel:
-    """Compares the noise in samples of x_{t_trunc} with that in held-out draws (n, C, H, W), along
-    quiet directions.
+    """Compares the noise in samples of x_{t_trunc} with that in held-out draws.
+
+    Arguments:
+        quiet: the directions to look at, from :func:`quiet_directions`.
+        draws: held-out draws of x_{t_trunc}, (n, C, H, W).
     """
 
     def __init__(self, quiet: Tensor, draws: Tensor) -> None:
@@ -111,6 +118,6 @@ class NoiseLevel:
         return float((x.flatten(1) @ self.quiet).double().var(0).mean())
 
     def judge(self, x_t: Tensor) -> dict[str, float]:
-        """noise_xt, and the standard error that it has for the right amount of Gaussian noise."""
+        """noise_xt and noise_se, its standard error if the noise is Gaussian of the right level."""
         error = (2 / self.quiet.shape[1] * (1 / len(x_t) + 1 / self.draws)) ** 0.5
         return {"noise_xt": self._variance(x_t) / self.variance, "noise_se": error}

@@ -115,7 +115,7 @@ def _inception_weights(path: Path | None) -> io.BytesIO:
 
 
 def _downloaded(url: str) -> Path:
-    """Where torch.hub keeps the file of ``url``; it is fetched, and its hash checked, if missing."""
+    """Where torch.hub keeps the file of ``url``; if it is missing, it is fetched and checked."""
     file = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a metric of a plugin is handed."""
+"""The input of a metric."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,19 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Measured:
-    """One set of samples, and what it is measured against.
+    """One set of samples, and the images that it is measured against.
 
-    Images are bytes (N, C, H, W), as saved; features are (N, F), of the run's extractor; ``x_t``
-    and ``x_t_test`` are what the prior supplied and as many fresh draws of the held-out marginal;
-    ``generator`` is for metrics that draw.
+    Attributes:
+        images: the samples as bytes (N, C, H, W), as they are saved.
+        test: images of the test split, likewise.
+        train: images of the training split, likewise.
+        features: those of ``images`` by the extractor of the run, (N, F).
+        test_features: those of ``test``.
+        train_features: those of ``train``.
+        x_t: the x_{t_trunc} that the prior generated, (N, C, H, W).
+        x_t_test: equally many fresh draws of the marginal of the test split.
+        t_trunc: where the chain started.
+        generator: for metrics that draw random numbers.
     """
 
     images: Tensor

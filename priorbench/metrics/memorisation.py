@@ -1,9 +1,9 @@
 """Authenticity: the share of samples that are no copies of a training image.
 
-A sample is a copy where it lies nearer to its nearest training image than that image's own nearest
-training neighbour does, or as near (Alaa et al., ICML 2022, https://arxiv.org/abs/2102.08921): so a
-copy of an image that the training set holds twice is one. Held-out images have a share of their
-own, the reference.
+A sample is a copy if it is at least as near to its nearest training image as that image's nearest
+training neighbour is (Alaa et al., ICML 2022, https://arxiv.org/abs/2102.08921). So a copy of an
+image that the training set holds twice counts as a copy too. The share of held-out images is the
+reference for that of samples.
 """
 
 import torch
@@ -13,10 +13,12 @@ from .neighbours import CHUNK, nearest_distances, neighbour_distances
 
 
 def authenticity(features: Tensor, training: Tensor, among: Tensor | None = None) -> float:
-    """The share in 0..1, for features (N, F) of samples and (M, F) of the training images, M at
-    least 2.
+    """The share of samples that are no copies, in 0..1.
 
-    ``among`` is ``neighbour_distances(training)``, for callers that have many sets of samples.
+    Arguments:
+        features: features (N, F) of the samples.
+        training: features (M, F) of the training images, M at least 2.
+        among: ``neighbour_distances(training)``, for callers with many sets of samples.
     """
     among = neighbour_distances(training) if among is None else among
     training, authentic = training.double(), 0
@@ -27,15 +29,19 @@ def authenticity(features: Tensor, training: Tensor, among: Tensor | None = None
 
 
 def neighbour_ratio(features: Tensor, training: Tensor, test: Tensor) -> tuple[float, float]:
-    """The median over samples of (distance to the nearest training image) / (distance to the
-    nearest test image).
+    """The median of (distance to the nearest training image) / (that to the nearest test image).
 
-    Below the ratio of held-out images in the middle, samples lie nearer to what was trained on than
-    unseen images do; above it, nearer to what they are measured against.
+    If it is below the median of held-out images, the samples lie nearer to the training images than
+    unseen images do. If it is above, they lie nearer to the test images.
+
+    Arguments:
+        features: features (N, F) of the samples.
+        training: features (M, F) of the training images.
+        test: features (K, F) of the test images.
 
     Returns:
-        The median and its standard error, from the order statistics one standard deviation of the
-        binomial away.
+        The median and its standard error. The latter comes from the order statistics one standard
+        deviation of the binomial away from the median.
     """
     to_train, to_test = (
         nearest_distances(features.double(), among.double()) for among in (training, test)

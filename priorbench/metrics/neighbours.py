@@ -1,13 +1,13 @@
-"""Nearest neighbours among features or pixels, computed by blocks so that memory stays bounded."""
+"""Nearest neighbours among features or pixels, computed in blocks so that memory is bounded."""
 
 import torch
 from torch import Tensor
 
-CHUNK = 2048  # rows of the distance matrix that are in memory at once
+CHUNK = 2048  # rows of the distance matrix in memory at once
 
 
 def neighbour_distances(training: Tensor) -> Tensor:
-    """How far each of the training features (M, F) is from the nearest other one: (M,), float64."""
+    """The distance of each training feature (M, F) to the nearest other one: (M,), float64."""
     training = training.double()
     found = []
     for start in range(0, len(training), CHUNK):
@@ -18,14 +18,12 @@ def neighbour_distances(training: Tensor) -> Tensor:
 
 
 def nearest_distances(points: Tensor, among: Tensor) -> Tensor:
-    """How far each of ``points`` (N, ...) is from the nearest of ``among`` (M, ...): (N,), in their
-    precision.
-    """
+    """The distance of each of ``points`` (N, ...) to the nearest of ``among`` (M, ...): (N,)."""
     points, among = points.flatten(1), among.flatten(1)
     return torch.cat([torch.cdist(chunk, among).amin(1) for chunk in points.split(CHUNK)])
 
 
 def nearest(features: Tensor, training: Tensor) -> Tensor:
-    """Which of the training features (M, F) is nearest to each of ``features`` (N, F): N indices."""
+    """The index of the training feature (M, F) nearest to each of ``features`` (N, F): (N,)."""
     chunks = features.double().split(CHUNK)
     return torch.cat([torch.cdist(chunk, training.double()).argmin(1) for chunk in chunks]).cpu()

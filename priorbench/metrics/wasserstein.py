@@ -1,10 +1,12 @@
-r"""Wasserstein distances between two clouds of points with equal weights, by POT (Flamary et al.,
-JMLR 2021).
+r"""Wasserstein distances between two clouds of points with equal weights, by POT.
 
 All are roots, in units of a pixel in [-1, 1] times the square root of the number of pixels: W2
-between x and x + c is :math:`\lVert c \rVert`. The exact one is biased upward for finite samples,
-the more the higher the dimension, so it is to be read against the oracle's row, which carries the
-same bias.
+between x and x + c is :math:`\lVert c \rVert`. For finite samples the exact distance is biased
+upward, and more so in higher dimensions. So compare it with the oracle's row, which has the same
+bias.
+
+Reference: POT: Python Optimal Transport (Flamary et al., JMLR 2021),
+https://jmlr.org/papers/v22/20-451.html
 """
 
 import ot
@@ -28,7 +30,7 @@ def sliced_w2(
 
 
 def exact_w2(x: Tensor, y: Tensor) -> float:
-    """W2 of (N, ...) and (M, ...): the linear programme, solved to optimality."""
+    """W2 of (N, ...) and (M, ...), by the linear programme, solved to optimality."""
     x, y = _points(x), _points(y)
     cost = ot.dist(x, y, metric="sqeuclidean").numpy()
     a, b = ot.unif(len(x)), ot.unif(len(y))
@@ -36,13 +38,13 @@ def exact_w2(x: Tensor, y: Tensor) -> float:
 
 
 def gaussian_w2(x: Tensor, y: Tensor) -> float:
-    """W2 of the Gaussians with the moments of the two clouds: a lower bound of W2, exact for
-    Gaussian laws.
+    """W2 of the Gaussians that have the moments of (N, ...) and (M, ...).
+
+    It is a lower bound of W2, exact for Gaussian laws.
     """
     x, y = _points(x), _points(y)
-    if (
-        len(x) + len(y) < x.shape[1]
-    ):  # fewer points than dimensions: the same distance in the space that they span
+    # With fewer points than dimensions, the distance is the same in the space that they span.
+    if len(x) + len(y) < x.shape[1]:
         basis = torch.linalg.qr(torch.cat([x, y]).T).Q
         x, y = x @ basis, y @ basis
     moments = [(p.mean(0), torch.cov(p.T).reshape(p.shape[1], -1)) for p in (x, y)]
@@ -53,8 +55,9 @@ def gaussian_w2(x: Tensor, y: Tensor) -> float:
 def distances(
     x: Tensor, y: Tensor, generator: torch.Generator, exact_points: int
 ) -> dict[str, float]:
-    """sw2, w2 and w2_gaussian between two image sets; the exact one on the first ``exact_points``
-    of each side.
+    """sw2, w2 and w2_gaussian between images (N, C, H, W) and (M, C, H, W).
+
+    w2 is computed on the first ``exact_points`` of each, since it costs their number cubed.
     """
     n = min(exact_points, len(x), len(y))
     return {
@@ -65,4 +68,5 @@ def distances(
 
 
 def _points(x: Tensor) -> Tensor:
+    """(N, ...) as points (N, d), float64 on the CPU."""
     return x.detach().cpu().flatten(1).double()
