@@ -1,10 +1,7 @@
-"""The checks that any prior must pass, and the small world they are made on;
-:mod:`priorbench.testing` runs them.
-"""
+"""The checks that any prior must pass, and their small world; see :mod:`priorbench.testing`."""
 
 import inspect
 import json
-import math
 import os
 import random
 import subprocess
@@ -24,23 +21,21 @@ from torch import Tensor
 
 from .diffusion.frozen import FrozenDiffusion
 from .diffusion.process import seeded
+from .errors import one_line
 from .isolation import isolated
 from .marginal import TruncatedMarginal
 from .prior import FitRun, TruncPrior, parameter_defaults
 
 SHAPE = (1, 8, 8)
 T_TRUNC = 40
-PATIENCE = 2.0  # seconds that a fit may go on after its deadline
-NEARER = {
-    "x_t": 0.5,
-    "x_0": 0.9,
-}  # of the distance of what knows nothing: pure noise, or one blank image
+PATIENCE = 2.0  # seconds that a fit may continue after its deadline
+# What a prior emits -> the share of the distance of a prior that knows nothing (pure noise, or one
+# blank image) within which it must come.
+NEARER = {"x_t": 0.5, "x_0": 0.9}
 
 
 class Failed(AssertionError):
-    """A check that a prior did not pass: what was expected, what came, and where the plugin says
-    so.
-    """
+    """A check that a prior did not pass: what was expected, what came, and where in the plugin."""
 
     def __init__(self, expected: str, got: str, where: str) -> None:
         super().__init__(f"expected {expected}; got {got} ({where})")
@@ -48,58 +43,71 @@ class Failed(AssertionError):
 
 @lru_cache(maxsize=1)
 def example_marginal() -> TruncatedMarginal:
-    """The world of the checks: 400 training and 200 validation images in [-1, 1] of a correlated
-    Gaussian law.
+    """The world of the checks: 400 training and 200 validation images of a Gaussian law.
 
-    They are drawn and then divided by the greatest absolute value among them, so nothing is cut
-    off.
+    Its dimensions are correlated. The images are divided by the greatest absolute value among them,
+    so that all are in [-1, 1] and nothing is clipped.
     """
     from diffusers import DDPMScheduler, UNet2DModel
 
     with seeded(0):
         network = UNet2DModel(
-            sample_size=8, in_channels=1, out_channels=1, layers_per_block=1, block_out_channels=(8, 16),
-            norm_num_groups=4, down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2,
+            sample_size=8,
+            in_channels=1,
+            out_channels=1,
+            layers_per_block=1,
+            block_out_channels=(8, 16),
+            norm_num_groups=4,
+            down_block_types=("DownBlock2D",) * 2,
+            up_block_types=("UpBlock2D",) * 2,
             attention_head_dim=8,
-        )  # fmt: skip
+        )
     diffusion = FrozenDiffusion(network, DDPMScheduler(num_train_timesteps=100), device="cpu")
     generator = torch.Generator().manual_seed(0)
-    mixing = torch.randn(64, 64, generator=generator) / (
-        4 + 2 * torch.arange(64)[:, None]
-    )  # falling, as images'
-    images = (
-        torch.randn(600, 64, generator=generator) @ mixing + torch.linspace(-0.5, 0.5, 64)
-    ).view(-1, *SHAPE)
+    # The variances fall, as those of images do.
+    mixing = torch.randn(64, 64, generator=generator) / (4 + 2 * torch.arange(64)[:, None])
+    draws = torch.randn(600, 64, generator=generator) @ mixing
+    images = (draws + torch.linspace(-0.5, 0.5, 64)).view(-1, *SHAPE)
     images = images / images.abs().max()
     return TruncatedMarginal(images[:400], diffusion, T_TRUNC, images[400:])
 
 
 @dataclass
 class Subject:
-    """A prior under test; one fit is shared by the checks that only look, and one that raised is
-    not tried again.
+    """A prior under test.
+
+    The checks that only look at a fitted prior share one fit. If that fit raised, it is not
+    repeated.
+
+    Attributes:
+        cls: the class of the prior.
+        params: its hyperparameters.
+        error: what the shared fit raised, or None.
+        moved: the global random states that the last fit changed.
     """
 
     cls: type[TruncPrior]
     params: Mapping[str, Any] = field(default_factory=dict)
-    error: BaseException | None = field(default=None, init=False)  # of the shared fit
-    moved: set[str] = field(
-        default_factory=set, init=False
-    )  # the global random states that the last fit changed
+    error: BaseException | None = field(default=None, init=False)
+    moved: set[str] = field(default_factory=set, init=False)
 
     @property
     def marginal(self) -> TruncatedMarginal:
+        """What the prior is fitted to."""
         return example_marginal()
 
     def make(self) -> TruncPrior:
+        """A prior that is not built yet."""
         return self.cls(**self.params)
 
     def run(self, deadline: float | None = None) -> FitRun:
+        """What a fit is given, with the same seed each time."""
         return FitRun(torch.Generator().manual_seed(0), deadline)
 
     def fit(
         self, marginal: TruncatedMarginal | None = None, deadline: float | None = None
     ) -> TruncPrior:
+        """A prior, fitted anew."""
         if self.error is not None:
             raise self.error
         prior, before = self.make(), _global_state()
@@ -109,6 +117,7 @@ class Subject:
 
     @cached_property
     def fitted(self) -> TruncPrior:
+        """The prior of the shared fit."""
         try:
             return self.fit()
         except BaseException as error:
@@ -116,7 +125,7 @@ class Subject:
             raise
 
     def where(self, method: str = "") -> str:
-        """file:line of ``method``, or of the class."""
+        """``file:line`` of ``method``, or of the class."""
         found = self.cls.__dict__.get(method, self.cls) if method else self.cls
         try:
             function = inspect.unwrap(found)
@@ -125,22 +134,22 @@ class Subject:
             return self.cls.__module__
 
     def failed(self, expected: str, got: str, method: str = "") -> Failed:
+        """The error of a check that did not pass, to be raised."""
         return Failed(expected, got, self.where(method))
 
 
 def draw(prior: TruncPrior, n: int, seed: int = 1) -> Tensor:
+    """``n`` samples by a generator of their own."""
     return prior.sample(n, torch.Generator().manual_seed(seed))
 
 
 def _same(x: Tensor, y: Tensor) -> bool:
-    """Bit for bit, what is not a number included."""
+    """Whether two tensors are equal bit for bit, where NaN equals NaN."""
     return x.shape == y.shape and bool(((x == y) | (x.isnan() & y.isnan())).all())
 
 
 def check_parameters(subject: Subject) -> None:
-    """Hyperparameters are keyword-only, have defaults, and are stored as given under their own
-    names.
-    """
+    """Hyperparameters are keyword-only, have defaults, and are stored as given by their names."""
     for name, parameter in list(inspect.signature(subject.cls.__init__).parameters.items())[1:]:
         if parameter.kind is not parameter.KEYWORD_ONLY:
             raise subject.failed(
@@ -163,12 +172,12 @@ def check_parameters(subject: Subject) -> None:
         json.dumps(wanted)
     except TypeError as error:
         raise subject.failed(
-            "parameters that can be written as JSON", str(error), "__init__"
+            "parameters that can be written as JSON", one_line(error), "__init__"
         ) from error
 
 
 def check_emits(subject: Subject) -> None:
-    """``emits`` is "x_t" or "x_0", and the same before and after fit."""
+    """``emits`` is "x_t" or "x_0", and the same before and after ``fit``."""
     before, after = subject.make().emits, subject.fitted.emits
     if before not in ("x_t", "x_0") or before != after:
         raise subject.failed(
@@ -190,7 +199,7 @@ def check_unfitted(subject: Subject) -> None:
 
 
 def check_shape(subject: Subject) -> None:
-    """(n, C, H, W), for one sample and for odd numbers of them."""
+    """Samples are (n, C, H, W), for one sample and for odd numbers of samples."""
     for n in (1, 7, 33):
         x = draw(subject.fitted, n)
         if not isinstance(x, Tensor) or tuple(x.shape) != (n, *SHAPE):
@@ -199,21 +208,18 @@ def check_shape(subject: Subject) -> None:
 
 
 def check_dtype(subject: Subject) -> None:
-    """float32."""
+    """Samples are float32."""
     x = draw(subject.fitted, 3)
     if x.dtype != torch.float32:
         raise subject.failed("float32", str(x.dtype), "sample")
 
 
 def check_device(subject: Subject) -> None:
-    """Samples and weights are on the device of the marginal, and follow ``to``."""
-    devices = {
-        str(t.device) for t in (*subject.fitted.state_dict().values(), draw(subject.fitted, 3))
-    }
-    if devices != {str(subject.marginal.device)}:
-        raise subject.failed(
-            f"everything on {subject.marginal.device}", ", ".join(sorted(devices)), "sample"
-        )
+    """Samples and weights are on the device of the marginal, and weights follow ``to``."""
+    tensors = [*subject.fitted.state_dict().values(), draw(subject.fitted, 3)]
+    devices, wanted = {str(t.device) for t in tensors}, str(subject.marginal.device)
+    if devices != {wanted}:
+        raise subject.failed(f"everything on {wanted}", ", ".join(sorted(devices)), "sample")
     moved = subject.make()
     moved.build(SHAPE)
     moved.to("meta")
@@ -227,7 +233,7 @@ def check_device(subject: Subject) -> None:
 
 
 def check_finite(subject: Subject) -> None:
-    """No NaN, no infinity."""
+    """Samples have no NaN and no infinity."""
     x = draw(subject.fitted, 200)
     bad = int((~x.isfinite()).sum())
     if bad:
@@ -235,21 +241,16 @@ def check_finite(subject: Subject) -> None:
 
 
 def check_generator(subject: Subject) -> None:
-    """Equal generators give equal samples, others give others; two calls in a row do not repeat
-    themselves.
-    """
+    """Equal generators give equal samples; other generators, and a second call, give others."""
     prior = subject.fitted
     if not _same(draw(prior, 5), draw(prior, 5)):
-        raise subject.failed("equal samples from equal generators", "others", "sample")
+        raise subject.failed("equal samples from equal generators", "other samples", "sample")
     if _same(draw(prior, 5), draw(prior, 5, seed=2)):
-        raise subject.failed("other samples from another generator", "the same", "sample")
+        raise subject.failed("other samples from another generator", "the same ones", "sample")
     generator = torch.Generator().manual_seed(1)
     if _same(prior.sample(5, generator), prior.sample(5, generator)):
-        raise subject.failed(
-            "the generator moved on by sample, so that a second call gives others",
-            "the same",
-            "sample",
-        )
+        expected = "sample to advance the generator, so that a second call gives other samples"
+        raise subject.failed(expected, "the same", "sample")
 
 
 def check_distinct(subject: Subject) -> None:
@@ -261,40 +262,37 @@ def check_distinct(subject: Subject) -> None:
 
 
 def check_states_kept(subject: Subject) -> None:
-    """The global random states of torch, numpy and Python are as they were before a fit and a draw."""
+    """A fit and a draw leave the global random states of torch, numpy and Python as they were."""
     prior = subject.fitted
-    if (
-        subject.moved
-    ):  # perhaps by an import in the first fit, as that of rich does: another fit tells
+    # An import in the first fit may have changed them (that of rich does). Another fit tells.
+    if subject.moved:
         subject.fit()
     before = _global_state()
     draw(prior, 3)
     moved = ", ".join(sorted(subject.moved | _moved(before)))
     if moved:
         raise subject.failed(
-            "the global random state untouched", f"a draw from that of {moved}", "fit"
+            "the global random state unchanged", f"a draw from that of {moved}", "fit"
         )
 
 
 def check_global_state(subject: Subject) -> None:
-    """They are as they were, and a fit does not depend on them."""
+    """As :func:`check_states_kept`, and a fit does not depend on the global random states."""
     samples = []
     with isolated():
         check_states_kept(subject)
         for seed in (0, 1):
             random.seed(seed)
-            np.random.seed(seed)  # noqa: NPY002 - the global state is what is looked at
+            np.random.seed(seed)  # noqa: NPY002 - this tests the global state
             torch.manual_seed(seed)
             samples.append(draw(subject.fit(), 3))
     if not _same(*samples):
-        raise subject.failed(
-            "a fit that follows from run.generator alone",
-            "another one with another global seed",
-            "fit",
-        )
+        expected = "a fit that follows from run.generator alone"
+        raise subject.failed(expected, "another one with another global seed", "fit")
 
 
 def _global_state() -> dict[str, Any]:
+    """The global random states: library -> state."""
     return {
         "torch": torch.random.get_rng_state().numpy().tobytes(),
         "numpy": repr(np.random.get_state()),  # noqa: NPY002
@@ -308,9 +306,7 @@ def _moved(before: dict[str, Any]) -> set[str]:
 
 
 def check_save_and_load(subject: Subject) -> None:
-    """Everything that ``fit`` learned is in safetensors: saved and loaded, it gives the same
-    samples.
-    """
+    """A prior that is saved and loaded gives the same samples: all it learned is in safetensors."""
     with tempfile.TemporaryDirectory() as folder:
         subject.fitted.save(folder, prior="checked", shape=list(SHAPE))
         loaded = subject.make()
@@ -320,14 +316,11 @@ def check_save_and_load(subject: Subject) -> None:
         x = draw(loaded.eval(), 5)
     except Exception as error:
         raise subject.failed(
-            "samples after save and load", f"{type(error).__name__}: {error}", "build"
+            "samples after save and load", one_line(error, named=True), "build"
         ) from error
     if not _same(x, draw(subject.fitted, 5)):
-        raise subject.failed(
-            "the same samples after save and load (all that fit learns in parameters and buffers)",
-            "others",
-            "build",
-        )
+        expected = "the same samples after save and load (all that fit learns is in parameters and "
+        raise subject.failed(f"{expected}buffers)", "other samples", "build")
 
 
 def check_refit(subject: Subject) -> None:
@@ -347,14 +340,18 @@ def check_refit(subject: Subject) -> None:
 
 
 def check_process(subject: Subject) -> None:
-    """Saved here and loaded in another process, it gives the same samples."""
+    """A prior that is saved here and loaded in another process gives the same samples."""
     source = inspect.getsourcefile(subject.cls)
     with tempfile.TemporaryDirectory() as folder:
         subject.fitted.save(folder, prior="checked", shape=list(SHAPE))
         about = {
-            "module": subject.cls.__module__, "file": source, "name": subject.cls.__qualname__,
-            "params": dict(subject.params), "path": sys.path, "threads": torch.get_num_threads(),
-        }  # fmt: skip
+            "module": subject.cls.__module__,
+            "file": source,
+            "name": subject.cls.__qualname__,
+            "params": dict(subject.params),
+            "path": sys.path,
+            "threads": torch.get_num_threads(),
+        }
         (Path(folder) / "subject.json").write_text(json.dumps(about))
         environment = os.environ | {"PYTHONHASHSEED": "12345"}
         done = subprocess.run(
@@ -371,7 +368,7 @@ def check_process(subject: Subject) -> None:
             )
         x = torch.from_numpy(np.load(Path(folder) / "samples.npy"))
     if not _same(x, draw(subject.fitted, 5)):
-        raise subject.failed("the same samples in another process", "others", "sample")
+        raise subject.failed("the same samples in another process", "other samples", "sample")
 
 
 _OTHER_PROCESS = """
@@ -411,26 +408,28 @@ def check_deadline(subject: Subject) -> None:
             f"fit to return within {PATIENCE:g} s of its deadline", f"{late:.1f} s", "fit"
         )
     if not bool(draw(prior, 2).isfinite().all()):
-        raise subject.failed("finite samples from a fit that was cut short", "others", "fit")
+        raise subject.failed(
+            "finite samples from a fit that was cut short", "NaN or infinity", "fit"
+        )
 
 
 def check_frozen(subject: Subject) -> None:
-    """The frozen model and the marginal's images are as they were."""
+    """A fit and a draw leave the frozen model and the images of the marginal as they were."""
     before, images = subject.marginal.diffusion.digest(), subject.marginal.images.clone()
     draw(subject.fit(), 3)
     changed = subject.marginal.diffusion.digest() != before
     if changed or not torch.equal(images, subject.marginal.images):
         example_marginal.cache_clear()  # the other checks get the world as it was
         what = "weights of the frozen model" if changed else "images of the marginal"
-        raise subject.failed("the frozen model and the marginal untouched", f"other {what}", "fit")
+        raise subject.failed("the frozen model and the marginal unchanged", f"other {what}", "fit")
 
 
 def check_gaussian_target(subject: Subject) -> None:
-    """Fitted to a Gaussian law, it comes nearer to it, by W2 on fitted moments, than what knows
-    nothing of it.
+    """A prior fitted to a Gaussian law comes nearer to it than one that knows nothing of it.
 
-    A prior that emits x_t has to halve the distance of pure noise. One that emits x_0, to which the
-    harness adds noise of the right level, has to come a tenth nearer than a blank image does.
+    The distance is W2 between Gaussians with the moments of the samples. A prior that emits x_t has
+    to halve the distance of pure noise. One that emits x_0, to which the harness adds noise of the
+    right level, has to come a tenth nearer than a blank image.
     """
     from .metrics.wasserstein import gaussian_w2
 
@@ -447,12 +446,10 @@ def check_gaussian_target(subject: Subject) -> None:
     if not distance <= limit:
         than = "a blank image, diffused" if clean else "pure noise"
         wanted = f"W2 to a Gaussian target of at most {limit:.3f} ({share:g} times that of {than})"
-        raise subject.failed(
-            wanted, f"{distance:.3f}" if math.isfinite(distance) else str(distance), "fit"
-        )
+        raise subject.failed(wanted, f"{distance:.3f}", "fit")
 
 
-#: The quick half: what one fit that was cut short shows.
+#: The checks for which one fit that is cut short is enough.
 QUICK: dict[str, Callable[[Subject], None]] = {
     "parameters": check_parameters,
     "emits": check_emits,
@@ -466,8 +463,9 @@ QUICK: dict[str, Callable[[Subject], None]] = {
     "global state": check_states_kept,
     "save and load": check_save_and_load,
 }
+#: All checks, by name.
 CHECKS: dict[str, Callable[[Subject], None]] = QUICK | {
-    "global state": check_global_state,  # which fits twice more
+    "global state": check_global_state,  # it fits twice more
     "refit": check_refit,
     "process": check_process,
     "deadline": check_deadline,
@@ -477,11 +475,11 @@ CHECKS: dict[str, Callable[[Subject], None]] = QUICK | {
 
 
 class _Glance(Subject):
-    """A subject in a small world of its own, all of whose fits are cut short."""
+    """A subject in a small world of its own, in which every fit is cut short."""
 
     @cached_property
     def marginal(self) -> TruncatedMarginal:
-        world = deepcopy(example_marginal())  # whatever is done to it
+        world = deepcopy(example_marginal())  # the prior may change it
         assert world.validation is not None
         return TruncatedMarginal(
             world.images[:200], world.diffusion, T_TRUNC, world.validation.images[:100]
@@ -492,13 +490,14 @@ class _Glance(Subject):
 
 
 def quick_failures(cls: type[TruncPrior], params: Mapping[str, Any]) -> list[str]:
-    """The names of the checks of :data:`QUICK` that ``cls(**params)`` fails; those that it declares
-    are left out.
+    """The names of the checks of :data:`QUICK` that ``cls(**params)`` fails.
 
-    It costs one fit of two steps on 200 images of 8x8 (two such fits if the first moved a global
-    random state), each of which should be over in a second by its deadline. ``fit`` stands for all
-    that could not be checked where that fit raised. Nothing that a prior raises comes through but a
-    KeyboardInterrupt, and the process is left as it was (:func:`~priorbench.isolation.isolated`).
+    Checks that the prior declares as failing are left out. If the fit raised, the single name
+    ``fit`` stands for all that could not be checked. Of what a prior raises, only KeyboardInterrupt
+    is passed on, and the process is left as it was (:func:`~priorbench.isolation.isolated`).
+
+    It costs one fit of two steps on 200 images of 8x8, or two if the first one moved a global
+    random state. Each should be over in a second, which is its deadline.
     """
     subject = _Glance(cls, params)
     failures: list[str] = []

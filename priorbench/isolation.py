@@ -1,9 +1,9 @@
-"""Global state that plugin code can change, and its return to what it was.
+"""Global state that plugin code can change, and how it is restored.
 
-Cells share one process, so a prior that sets torch's default dtype, say, would change the figures
-of every prior after it. :func:`isolated` surrounds each call of a plugin's code. It covers what
-Python, numpy and torch keep a process wide setting for; the frozen model and the data are looked
-after by :meth:`~priorbench.diffusion.frozen.FrozenDiffusion.refreeze` and
+Cells share one process. So a prior that sets torch's default dtype, for example, would change the
+figures of every prior after it. :func:`isolated` surrounds each call of a plugin's code. It covers
+the settings that Python, numpy and torch keep for the whole process. The frozen model and the data
+are checked by :meth:`~priorbench.diffusion.frozen.FrozenDiffusion.refreeze` and
 :meth:`~priorbench.task.Task.changed`.
 """
 
@@ -30,11 +30,13 @@ from torch.nn.modules import module as modules
 
 @dataclass(frozen=True)
 class Setting:
-    """One piece of global state: its name for people, how to read it, and how to put an earlier
-    value back.
+    """One piece of global state.
 
-    Values are compared by ``==``, so ``read`` returns a copy of anything that can be changed in
-    place.
+    Attributes:
+        name: what messages call it.
+        read: returns its value. Values are compared by ``==``, so this is a copy of anything that
+            can be changed in place.
+        restore: puts back a value that ``read`` returned.
     """
 
     name: str
@@ -44,9 +46,9 @@ class Setting:
 
 @contextlib.contextmanager
 def isolated(changed: Callable[[str], None] = lambda name: None) -> Iterator[None]:
-    """Put every :data:`SETTINGS` back that is not as it was, and call ``changed`` with its name.
+    """Restore each of :data:`SETTINGS` that has changed, and call ``changed`` with its name.
 
-    A child process that was forked inside ends here: it must not go on as if it were the harness.
+    A child process that was forked inside ends here, since it must not continue as the harness.
     """
     process = os.getpid()
     before = [(setting, setting.read()) for setting in SETTINGS]
@@ -63,9 +65,7 @@ def isolated(changed: Callable[[str], None] = lambda name: None) -> Iterator[Non
 
 @contextlib.contextmanager
 def standard() -> Iterator[None]:
-    """The arithmetic that figures are computed in, whatever the caller's script or a plugin's
-    import has chosen.
-    """
+    """The arithmetic that figures are computed in, whatever a script or a plugin has chosen."""
     with isolated():
         torch.set_default_dtype(torch.float32)
         torch.set_default_device(None)
@@ -81,8 +81,9 @@ _PRECISE += [_MKLDNN, _MKLDNN.matmul, _MKLDNN.conv, _MKLDNN.rnn]
 
 
 def _precisions() -> list[str | None]:
-    """Torch's older setting comes first: it refuses to be read where the newer ones say something
-    that it cannot.
+    """The older setting of torch, then the newer ones.
+
+    The older one is None if the newer ones have values that it cannot express: reading it raises.
     """
     matmul = None
     with contextlib.suppress(RuntimeError):
@@ -113,7 +114,7 @@ def _set_flags(flags: dict[str, Any]) -> None:
 
 
 def _default_device() -> torch.device | None:
-    """None where none is set: setting one, even the CPU, slows every call."""
+    """None if none is set, since setting any device, even the CPU, slows every call."""
     device = torch.get_default_device()
     return None if device.type == "cpu" else device
 
@@ -154,7 +155,7 @@ def _set_module_hooks(hooks: dict[str, dict[Any, Any]]) -> None:
 
 
 def _random_states() -> Any:
-    of_numpy: Any = np.random.get_state()  # noqa: NPY002 - the global state is what is looked after
+    of_numpy: Any = np.random.get_state()  # noqa: NPY002 - this guards the global state
     kind, keys, *rest = of_numpy
     return (
         random.getstate(),
@@ -174,9 +175,9 @@ def _set_random_states(state: Any) -> None:
 
 def _set_warnings(state: Any) -> None:
     filters, warnings.showwarning, warnings.formatwarning = state
-    warnings.filters[:] = filters  # type: ignore[index]
+    warnings.filters[:] = filters  # type: ignore[index]  # typed as a sequence, but it is a list
     with warnings.catch_warnings():
-        pass  # leaving this makes Python forget what it decided by the other filters
+        pass  # leaving this makes Python forget what it has decided by the other filters
 
 
 _HANDLED = [
@@ -188,7 +189,7 @@ _HANDLED = [
 
 def _signals() -> Any:
     if threading.current_thread() is not threading.main_thread():
-        return None  # Python lets the main thread alone set handlers
+        return None  # only the main thread may set handlers
     alarm = signal.getitimer(signal.ITIMER_REAL)[0] > 0 if hasattr(signal, "getitimer") else False
     return {number: signal.getsignal(number) for number in _HANDLED}, alarm
 
@@ -196,7 +197,7 @@ def _signals() -> Any:
 def _set_signals(state: Any) -> None:
     handlers, alarm = state
     for number, handler in handlers.items():
-        if handler is not None:  # not set by Python
+        if handler is not None:  # None stands for a handler that Python did not set
             signal.signal(number, handler)
     if not alarm and hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -302,8 +303,10 @@ def weights_digest(module: nn.Module, before: bytes = b"") -> str:
 
 
 class AsMade:
-    """A module and its parts as they are now, but for their weights: mode, gradients, hooks, a
-    ``forward`` put over that of the class.
+    """A module and its parts as they are now, except for their weights.
+
+    That is the mode, the gradients of parameters, hooks, and a ``forward`` that replaces that of
+    the class.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -311,7 +314,11 @@ class AsMade:
         self.gradients = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
 
     def restore(self) -> list[str]:
-        """Put everything back; what was otherwise, in words."""
+        """Put everything back.
+
+        Returns:
+            What had changed, in words.
+        """
         found = []
         for part, training, surroundings in self.parts:
             if part.training != training:
@@ -328,19 +335,21 @@ class AsMade:
 
 
 def _surroundings(module: nn.Module) -> dict[str, Any]:
-    """What is called besides the code of a module's class."""
+    """The hooks and the ``forward`` that are called besides the code of the class of a module."""
     return {name: dict(vars(module)[name]) for name in _hooks(module)} | {
         "forward": vars(module).get("forward")
     }
 
 
 def _hooks(module: nn.Module) -> list[str]:
+    """The attributes in which torch keeps the hooks of a module."""
     return [
         name for name, value in vars(module).items() if "_hooks" in name and isinstance(value, dict)
     ]
 
 
 def _surround(module: nn.Module, known: dict[str, Any]) -> None:
+    """Put back what :func:`_surroundings` gave."""
     for name in _hooks(module):
         vars(module)[name].clear()
         vars(module)[name].update(known.get(name, {}))

@@ -1,4 +1,4 @@
-"""What any prior must pass, whoever wrote it: ``priorbench check NAME``, or in a plugin's own tests
+"""The checks that any prior must pass: ``priorbench check NAME``, or in the tests of a plugin
 
 .. code-block:: python
 
@@ -8,12 +8,12 @@
     def test_my_prior_keeps_the_contract(check):
         check()
 
-Each check fits the prior on a small world made on the spot (8x8 images in [-1, 1] of a Gaussian
-law, a diffusion model with random weights, T = 100), so choose hyperparameters that fit in a second
-or two. What a prior cannot be expected to do, it says itself, with the reason: ``expected_failures
-= {"gaussian target": "it is fitted to nothing"}``.
+Each check fits the prior in a small world: 8x8 images in [-1, 1] of a Gaussian law, and a diffusion
+model with random weights, T = 100. So choose hyperparameters with which a fit takes a second or
+two. A prior that cannot be expected to pass a check declares that, with the reason:
+``expected_failures = {"gaussian target": "it is fitted to nothing"}``.
 
-After scikit-learn's ``parametrize_with_checks``.
+The idea is that of scikit-learn's ``parametrize_with_checks``.
 """
 
 import inspect
@@ -24,7 +24,7 @@ from functools import partial
 from typing import Any, Literal
 
 from .conformance import CHECKS, Failed, Subject, example_marginal, quick_failures
-from .errors import unknown
+from .errors import one_line, unknown
 from .prior import TruncPrior
 
 __all__ = [
@@ -40,8 +40,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a check went: ``expected`` is a failure that was declared, ``stale`` a declared one that
-    did not happen.
+    """How a check went.
+
+    Attributes:
+        status: ``expected`` is a failure that the prior declares, ``stale`` a check that the prior
+            declares as failing but passes.
+        message: what failed and where, or the declared reason.
     """
 
     name: str
@@ -50,7 +54,7 @@ class Outcome:
 
 
 def run_check(name: str, subject: Subject) -> Outcome:
-    """One check; nothing is raised but a KeyboardInterrupt."""
+    """Run the check ``name`` of :data:`CHECKS`. Nothing but KeyboardInterrupt is raised."""
     declared: dict[str, str] = dict(subject.cls.expected_failures)
     try:
         for check in declared:
@@ -62,32 +66,29 @@ def run_check(name: str, subject: Subject) -> Outcome:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        message = (
-            f"expected no error; got {type(error).__name__}: {error} ({_line_of(error, subject)})"
-        )
+        got = one_line(error, named=True)
+        message = f"expected no error; got {got} ({_line_of(error, subject)})"
     else:
-        if name in declared:
-            return Outcome(
-                name, "stale", f"declared as an expected failure ({declared[name]}), but it passes"
-            )
-        return Outcome(name, "passed")
-    return (
-        Outcome(name, "expected", declared[name])
-        if name in declared
-        else Outcome(name, "failed", message)
-    )
+        if name not in declared:
+            return Outcome(name, "passed")
+        reason = f"declared as an expected failure ({declared[name]}), but it passes"
+        return Outcome(name, "stale", reason)
+    if name in declared:
+        return Outcome(name, "expected", declared[name])
+    return Outcome(name, "failed", message)
 
 
 def _line_of(error: BaseException, subject: Subject) -> str:
-    """The last line of the plugin on the way to ``error``, else where its class begins."""
+    """The last line of the plugin in the traceback of ``error``, else where its class begins."""
     file = inspect.getsourcefile(subject.cls)
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
     return f"{file}:{lines[-1]}" if lines else subject.where()
 
 
 def parametrize_with_checks(cls: type[TruncPrior], params: Mapping[str, Any] | None = None) -> Any:
-    """A decorator for a pytest test that takes ``check``: one test for each check of
-    ``cls(**params)``.
+    """A decorator that runs a pytest test once for each check of ``cls(**params)``.
+
+    The test takes the argument ``check``, and calls it.
     """
     import pytest
 
