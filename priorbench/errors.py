@@ -36,11 +36,6 @@ def printable(text: str) -> str:
     )
 
 
-def one_line(error: BaseException) -> str:
-    """The message of an error, its line breaks made spaces."""
-    return " ".join(str(error).split())
-
-
 def unknown(kind: str, name: str, known: Iterable[str], of: str = "") -> UserError:
     """The error for a name that does not exist: it suggests the nearest name, or lists all.
 

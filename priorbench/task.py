@@ -18,11 +18,11 @@ from .diffusion.frozen import FrozenDiffusion
 from .diffusion.loading import load_backbone
 from .diffusion.process import generator_for
 from .errors import UserError
-from .isolation import AsMade
+from .isolation import AsMade, weights_digest
 from .marginal import TruncatedMarginal
 from .metrics.fidelity import features_of, fid_floor
 from .metrics.leakage import NoiseLevel, Stored, quiet_directions
-from .metrics.loading import load_extractor, weights_digest
+from .metrics.loading import load_extractor
 from .metrics.memorisation import authenticity, neighbour_ratio
 from .metrics.neighbours import neighbour_distances
 from .plugin_manager import load_plugins

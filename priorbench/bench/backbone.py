@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
-from ..data.dataset import Dataset, to_bytes
+from ..data.dataset import Dataset, batch_sizes, to_bytes
 from ..diffusion.frozen import FrozenDiffusion
 from ..diffusion.process import generator_for, randn
 from ..errors import UserError
@@ -40,7 +40,7 @@ def score(
     """
     noise, chain = generator_for(seed, "sample"), generator_for(seed, "denoise")
     batches: list[torch.Tensor] = []
-    sizes = [len(chunk) for chunk in torch.arange(n_samples).split(batch_size)]
+    sizes = batch_sizes(n_samples, batch_size)
     for done, size in enumerate(sizes, start=1):
         x_T = randn((size, *diffusion.shape), noise, diffusion.device)
         batches.append(to_bytes(diffusion.denoise(x_T, diffusion.T, solver, steps, chain)))

@@ -85,7 +85,7 @@ def run_cell(
     # A prior that calls sys.exit, or panics in another language, ends its own cell alone.
     except BaseException as error:
         cell.guard.log.append(traceback.format_exc())
-        rows = failure(spec, f"{type(error).__name__}: {_reason(error)}").rows
+        rows = failure(spec, _reason(error)).rows
     if changed := task.changed():
         forget()  # later cells get everything as it was
         rows = failure(spec, f"prior {spec.label!r} changed {' and '.join(changed)}").rows
@@ -97,8 +97,10 @@ def _ignore(step: int, total: int, loss: float) -> None:
 
 
 def _reason(error: BaseException) -> str:
+    if str(error).split():
+        return one_line(error, named=True)
     unsaid = "out of memory" if isinstance(error, MemoryError) else "no reason given"
-    return one_line(error) or unsaid
+    return f"{type(error).__name__}: {unsaid}"
 
 
 class _Cell:

@@ -10,6 +10,8 @@ import psutil
 import torch
 from torch import Tensor
 
+from ..data.dataset import batch_sizes
+
 Draw = Callable[[int, torch.Generator], Tensor]
 
 
@@ -88,7 +90,7 @@ def timed(
         least: if fewer full batches are timed, further ones are drawn, timed and dropped.
     """
     drawn, seconds = [], []
-    sizes = [len(chunk) for chunk in torch.arange(count).split(batch_size)]
+    sizes = batch_sizes(count, batch_size)
     for size in sizes:
         started = clock(device)
         drawn.append(draw(size, generator))

@@ -1,21 +1,19 @@
 """Fitted priors on disk, each named by the hash of what determines its fit."""
 
-import hashlib
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 
 from ..diffusion.process import generator_for, seeded
 from ..errors import one_line
-from ..files import remove, set_aside, write_atomically
+from ..files import remove, set_aside
 from ..plan.spec import CellSpec
 from ..plugin_manager import load_plugins
 from ..prior import TruncPrior, make_prior
+from ..prior_files import ABOUT, WEIGHTS, read_about, weights_sha256, write_about, write_weights
 
 COMPARED = 16  # how many draws show that a prior comes back from its weights
 
@@ -54,20 +52,20 @@ class Fits:
 
     def forget(self, spec: CellSpec) -> None:
         """Have the prior fitted again."""
-        remove(self.path(spec) / "prior.json")
+        remove(self.path(spec) / ABOUT)
 
     def load(self, spec: CellSpec, shape: tuple[int, int, int], device: torch.device) -> Kept:
         """The prior of ``spec`` as it was fitted, if it is there; a damaged fit is set aside."""
         folder = self.path(spec)
-        if not (folder / "prior.json").exists():
+        if not (folder / ABOUT).exists():
             return Kept()
         try:
-            about = json.loads((folder / "prior.json").read_text())
+            about = read_about(folder)
             if about["fit"] != spec.fit:
                 raise ValueError("it is the fit of something else")
             if not about["reusable"]:
                 return Kept()
-            if about["sha256"] != _digest(folder):
+            if about["sha256"] != weights_sha256(folder):
                 raise ValueError("its weights are not those that were written")
             return Kept(
                 _rebuilt(spec, folder, shape, device),
@@ -76,8 +74,7 @@ class Fits:
                 log=[str(line) for line in about["log"]],
             )
         except Exception as error:  # whatever is wrong with it, another fit mends it
-            found = f"{type(error).__name__}: {one_line(error)}"
-            reason = f"holds no fit that can be used ({found})"
+            reason = f"holds no fit that can be used ({one_line(error, named=True)})"
             return Kept(note=set_aside(folder, self.folder.parent, reason))
 
     def keep(
@@ -90,23 +87,16 @@ class Fits:
             not: it is kept for the user, but fitted again when it is needed.
         """
         folder = self.path(spec)
-        weights = save({k: v.contiguous().cpu() for k, v in prior.state_dict().items()})
-        write_atomically(folder / "prior.safetensors", weights)
+        write_weights(folder, prior.state_dict())
         reusable = _comes_back(spec, prior, folder, shape)
         known = {
             "prior": spec.prior, "params": prior.params(), "emits": prior.emits,
             "shape": list(shape), "t_trunc": spec.t_trunc, "seed": spec.seed,
             "backbone": spec.backbone, "versions": spec.versions, "fit": spec.fit,
-            "sha256": _digest(folder), "reusable": reusable,
+            "sha256": weights_sha256(folder), "reusable": reusable,
         }  # fmt: skip
-        write_atomically(
-            folder / "prior.json", json.dumps(known | about, indent=2).encode() + b"\n"
-        )
+        write_about(folder, known | about)
         return reusable
-
-
-def _digest(folder: Path) -> str:
-    return hashlib.sha256((folder / "prior.safetensors").read_bytes()).hexdigest()
 
 
 def _rebuilt(
@@ -115,7 +105,7 @@ def _rebuilt(
     prior = make_prior(load_plugins().find("prior", spec.prior).load(), spec.label, spec.params)
     with seeded(0):
         prior.build(shape)
-    prior.load_weights(folder / "prior.safetensors")
+    prior.load_weights(folder / WEIGHTS)
     return prior.to(device).eval()
 
 

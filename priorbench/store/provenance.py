@@ -67,8 +67,7 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
         if not isinstance(about["config"], dict):
             raise ValueError("its 'config' is no mapping")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        found = f"{type(error).__name__}: {one_line(error)}"
-        reason = getattr(error, "strerror", None) or found
+        reason = getattr(error, "strerror", None) or one_line(error, named=True)
         raise UserError(f"--from {file}: is no run.json of a run ({reason})") from error
     return dict(about)
 

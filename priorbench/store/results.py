@@ -222,7 +222,7 @@ def read_result(path: Path) -> dict[str, Any]:
             raise ValueError("its rows lack columns")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         known = type(error) is ValueError
-        reason = str(error) if known else f"{type(error).__name__}: {one_line(error)}"
+        reason = str(error) if known else one_line(error, named=True)
         raise ValueError(f"holds no result of a run ({reason})") from error
     return dict(found)
 
