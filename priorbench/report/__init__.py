@@ -1,1 +1,1 @@
-"""What a run shows: sample grids and the terminal's table."""
+"""The report of a run: on the terminal, as a page, as figures for papers and as a LaTeX table."""

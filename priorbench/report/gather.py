@@ -1,6 +1,4 @@
-"""What a report is made of: the tables, grids and circumstances of one or more runs, read from
-disk.
-"""
+"""The contents of a report, read from disk: tables, grids and run.json of one or more runs."""
 
 import json
 import os
@@ -13,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ..errors import UserError
-from ..tables.columns import COLUMNS
+from ..tables.columns import COLUMNS, contenders
 from ..tables.compare import differences, fold, read_run
 from ..tables.fold import summary
 from ..tables.headline import Headline, headline
@@ -23,19 +21,17 @@ from .model import Book, Figure
 from .plots import figures
 from .samples import Grid, grids
 
-# Without these a table says nothing; older versions' tables lack others, and the page says so.
-NEEDED = [
-    "dataset", "prior", "params", "control", "t_trunc", "T", "solver", "nfe", "seed", "split", "n_samples", "extractor",
-    "fid", "prior_seconds", "denoise_seconds", "status", "cell",
+# A page needs these columns. Tables of older versions lack others, and the page says so.
+ESSENTIAL = [
+    "dataset", "prior", "params", "control", "t_trunc", "T", "solver", "nfe", "seed", "split",
+    "n_samples", "extractor", "fid", "prior_seconds", "denoise_seconds", "status", "cell",
 ]  # fmt: skip
-_NOISE = re.compile(r"x_\d+$")  # each t_trunc has a name of its own in the flags
+_X_T = re.compile(r"x_\d+$")  # how a flag names x_{t_trunc}: one flag has many texts
 
 
 @dataclass
 class Run:
-    """One run's circumstances: its run.json (empty where there is none), and the columns that its
-    table lacks.
-    """
+    """One run: its run.json (empty if there is none), and the columns that its table lacks."""
 
     name: str
     folder: Path
@@ -43,7 +39,7 @@ class Run:
     missing: list[str]
 
     def tables(self, beside: Path) -> list[tuple[str, str]]:
-        """(name, path as seen from ``beside``) of the CSVs that are there."""
+        """(name, path relative to ``beside``) of the run's CSV files."""
         names = [f"{name}.csv" for name in ("comparison", "summary", "best")]
         return [
             (n, Path(os.path.relpath(self.folder / n, beside)).as_posix())
@@ -54,7 +50,7 @@ class Run:
 
 @dataclass
 class Report:
-    """All that a page shows."""
+    """Everything that a page shows."""
 
     runs: list[Run]
     table: pd.DataFrame
@@ -75,7 +71,7 @@ class Report:
 
     @property
     def failures(self) -> list[tuple[str, str, str]]:
-        """(prior, t_truncs, reason) of what failed, the seeds named where there are several."""
+        """(prior, its t_truncs, the error) of failed rows; of several seeds, the seed is named."""
         rows = self.table[self.table.status != "ok"].fillna({"params": "", "error": ""})
         several = self.table.seed.nunique() > 1
         return _reasons(
@@ -84,14 +80,13 @@ class Report:
 
     @property
     def flags(self) -> list[tuple[str, str, str]]:
-        """(prior, t_truncs, flag) of the contenders that are flagged; controls are what they are."""
-        rows = self.table[
-            (self.table.flag.fillna("") != "") & ~self.table.control.astype(bool)
-        ].fillna({"params": ""})
+        """(prior, its t_truncs, the flag) of flagged contenders; controls are expected to be."""
+        rows = contenders(self.table).fillna({"params": "", "flag": ""})
         return _reasons(
-            (r, _NOISE.sub("x_{t_trunc}", flag))
-            for r in rows.itertuples()
-            for flag in r.flag.split("; ")
+            (row, _X_T.sub("x_{t_trunc}", flag))
+            for row in rows.itertuples()
+            for flag in row.flag.split("; ")
+            if flag
         )
 
 
@@ -103,13 +98,13 @@ def _reasons(rows: Iterable[tuple[Any, str]]) -> list[tuple[str, str, str]]:
 
 
 def gather(paths: list[str]) -> Report:
-    """Read runs, fold them if they are several.
+    """Read one run, or read several and fold them.
 
     Raises:
-        UserError: where a run cannot be read, or several cannot be ranked in one table.
+        UserError: if a run cannot be read, or if several cannot be ranked in one table.
     """
     names = list(dict.fromkeys(paths))
-    tables = [(name, read_run(name, NEEDED)) for name in names]
+    tables = [(name, read_run(name, ESSENTIAL)) for name in names]
     runs = [_run(name) for name in names]
     if len(tables) > 1 and (found := differences(tables)):
         raise UserError(f"these runs cannot be shown on one page: {'. '.join(found)}")
@@ -128,8 +123,9 @@ def gather(paths: list[str]) -> Report:
 
 
 def _judged(table: pd.DataFrame) -> pd.DataFrame:
-    """One run's rows judged by this version; of a table that was folded what each machine measured
-    stays.
+    """The rows of one run, judged by this version.
+
+    A folded table keeps what each machine measured against its own rivals.
     """
     folded = "run" in table and table.run.nunique() > 1
     kept = ["relative_time", "break_even"] if folded else []

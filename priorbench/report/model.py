@@ -1,6 +1,4 @@
-"""What the figures of a report show, as data: the page draws them for looking at, :mod:`.static`
-for papers.
-"""
+"""The figures of a report as data. The page draws them on screen, :mod:`.static` for papers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,15 +6,18 @@ from typing import Any
 
 import pandas as pd
 
-from ..tables.columns import LABEL
+from ..tables.columns import LABEL, choosing, contenders, reported, succeeded
 from ..tables.words import floor, named
 from .style import Style, styles
 
 
 @dataclass
 class Series:
-    """Points or a line. ``low`` and ``high`` are the ends of a 95 % interval (NaN where there is
-    none), drawn as a band along a line and as bars at points. ``hidden`` until it is asked for.
+    """Points or a line.
+
+    ``low`` and ``high`` are the ends of a 95 % interval (NaN where there is none). They are drawn
+    as a band along a line, and as bars at points. A ``hidden`` series is drawn once the reader
+    switches it on.
     """
 
     name: str
@@ -34,7 +35,7 @@ class Series:
 
 @dataclass
 class Axis:
-    """Its name with the unit; ``ticks`` (value, text) in place of the library's own."""
+    """An axis: its name with the unit, and ``ticks`` (value, text) that replace the library's."""
 
     title: str
     log: bool = False
@@ -43,7 +44,7 @@ class Axis:
 
 @dataclass
 class Figure:
-    """A figure with a caption in words, and one or several views of which one is shown at a time."""
+    """A figure with a caption in words, and one or more views. One view is shown at a time."""
 
     id: str
     title: str
@@ -51,15 +52,14 @@ class Figure:
     x: Axis
     y: Axis
     views: dict[str, list[Series]]
-    first: str = ""  # the view that is shown; the only one if left out
+    first: str = ""  # the view that is shown first; by default the first of ``views``
 
     def __post_init__(self) -> None:
         self.first = self.first if self.first in self.views else next(iter(self.views), "")
         every = [s for view in self.views.values() for s in view] if self.y.log else []
+        # A logarithmic axis has no place for an interval that reaches below 0.
         least = min((y for s in every for y in s.y if y > 0), default=1.0) / 2
-        for (
-            series
-        ) in every:  # an interval that reaches below 0 would have no place on a logarithmic axis
+        for series in every:
             series.low = [max(low, least) if low == low else low for low in series.low]
 
     @property
@@ -68,25 +68,19 @@ class Figure:
 
 
 class Book:
-    """The rows that figures are made of: means over seeds on the test split, with labels, styles
-    and times.
-    """
+    """The rows behind the figures: means over seeds on the test split, with labels and styles."""
 
     def __init__(self, table: pd.DataFrame, means: pd.DataFrame, best: pd.DataFrame) -> None:
-        means = means[means.split == "test"] if len(means) else means
-        self.judged = bool((table.split != "test").any())
+        self.judged = bool(len(choosing(table)))
         self.alpha_bar: dict[int, float] = table.groupby("t_trunc").alpha_bar.first().to_dict()
-        self.means = _labelled(means)
-        if len(means):
+        self.means = _labelled(reported(means))
+        if len(self.means):
             self.means["ms"] = 1000 * (self.means.prior_seconds + self.means.denoise_seconds)
             self.means["setting"] = [setting(r.solver, r.nfe) for r in self.means.itertuples()]
         self.best = _labelled(best)
-        self.floor = floor(table[(table.status == "ok") & (table.split == "test")])
-        order = [
-            (r.label, bool(r.control))
-            for r in self.means[["label", "control"]].drop_duplicates().itertuples()
-        ]
-        self.styles = styles(order)
+        self.floor = floor(reported(succeeded(table)))
+        labels = self.means[["label", "control"]].drop_duplicates()
+        self.styles = styles([(row.label, bool(row.control)) for row in labels.itertuples()])
         self.noise = self._of("noise", full=True)
         self.oracle = self._of("oracle")
 
@@ -96,30 +90,26 @@ class Book:
 
     @property
     def has_rivals(self) -> bool:
-        """Whether a break-even can be known: rivals, and FIDs on a choosing split."""
+        """Whether break-evens can be known: they need rivals and FIDs on a choosing split."""
         return bool(len(self.noise)) and self.judged
 
     @property
     def chain(self) -> pd.DataFrame:
-        """The full chain: the row that speed-ups are measured against."""
+        """The full chain: the row that every speed-up is measured against."""
         return self.noise[(self.noise.speedup - 1).abs() < 1e-9] if len(self.noise) else self.noise
 
     def groups(self, frame: pd.DataFrame) -> Iterator[tuple[str, bool, pd.DataFrame]]:
-        """Label, whether it is a control, rows: contenders first, pure noise over the whole chain
-        left out.
+        """(label, whether it is a control, its rows), contenders first.
+
+        Pure noise over the whole chain is left out.
         """
         if not len(frame):
             return
-        frame = (
-            frame[~((frame.prior == "noise") & (frame.t_trunc == frame["T"]))]
-            if "T" in frame
-            else frame
-        )
-        for control in (False, True):
-            for label, rows in frame[frame.control.astype(bool) == control].groupby(
-                "label", sort=False
-            ):
-                yield str(label), control, rows
+        frame = frame[~((frame.prior == "noise") & (frame.t_trunc == frame["T"]))]
+        ranked = contenders(frame)
+        for control, rows in ((False, ranked), (True, frame.drop(ranked.index))):
+            for label, of_label in rows.groupby("label", sort=False):
+                yield str(label), control, of_label
 
 
 def _labelled(frame: pd.DataFrame) -> pd.DataFrame:
@@ -128,36 +118,28 @@ def _labelled(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def setting(solver: Any, nfe: float) -> str:
+    """``dpm++, NFE 5``."""
     return f"{solver}, NFE {nfe:.0f}"
 
 
-def interval(row: Any, column: str = "fid") -> str:
-    """``5.43 (5.15 to 5.71)``."""
-    value, low, high = (
-        getattr(row, f"{column}{end}", float("nan")) for end in ("", "_low", "_high")
-    )
-    return f"{value:.3g}" + (f" ({low:.3g} to {high:.3g})" if low == low else "")
+def fid_and_ends(row: Any) -> str:
+    """``5.43 (5.15 to 5.71)``: a row's FID with the ends of its interval."""
+    ends = f" ({row.fid_low:.3g} to {row.fid_high:.3g})" if row.fid_low == row.fid_low else ""
+    return f"{row.fid:.3g}{ends}"
 
 
 def hover(rows: pd.DataFrame, *columns: tuple[str, str]) -> list[str]:
-    """What hovering shows of each row, a line a fact."""
+    """The text that hovering over each row shows, one fact per line.
+
+    Arguments:
+        columns: (name, column) pairs to show after the FID.
+    """
     found = []
-    wanted = [
-        "label",
-        "t_trunc",
-        "solver",
-        "nfe",
-        "fid",
-        "fid_low",
-        "fid_high",
-        "flag",
-        *(c for _, c in columns),
-    ]
-    for row in rows[list(dict.fromkeys(wanted))].itertuples():
+    for row in rows.itertuples():
         lines = [
             row.label,
             f"t_trunc {row.t_trunc:.0f}, {setting(row.solver, row.nfe)}",
-            f"FID {interval(row)}",
+            f"FID {fid_and_ends(row)}",
         ]
         lines += [f"{name} {getattr(row, column):.4g}" for name, column in columns]
         found.append("\n".join([*lines, *([f"flagged: {row.flag}"] if row.flag else [])]))
@@ -165,7 +147,7 @@ def hover(rows: pd.DataFrame, *columns: tuple[str, str]) -> list[str]:
 
 
 def wide(*values: Any) -> bool:
-    """Whether positive values range over more than a factor of 15, and so ask for a logarithm."""
+    """Whether positive values span more than a factor of 15, and so need a logarithmic axis."""
     every = [float(v) for part in values for v in part if v == v]
     every = [v for v in every if abs(v) != float("inf")]
     return bool(every) and min(every) > 0 and max(every) / min(every) > 15
@@ -174,5 +156,6 @@ def wide(*values: Any) -> bool:
 def points(
     label: str, style: Style, rows: pd.DataFrame, x: str, y: str, text: list[str], **more: Any
 ) -> Series:
+    """The series of the columns ``x`` and ``y`` of ``rows``, with the interval of ``y``."""
     ends = [rows[f"{y}_{end}"].tolist() if f"{y}_{end}" in rows else [] for end in ("low", "high")]
     return Series(label, style, rows[x].tolist(), rows[y].tolist(), text, *ends, **more)

@@ -1,9 +1,7 @@
-"""``report.html``: one self-contained file that loads nothing, behind a content-security policy of
-its own.
+"""``report.html``: one self-contained file that loads nothing, under a content-security policy.
 
-Whatever users named (priors, parameters, paths, errors) goes through jinja2's escaping, or through
-JSON whose ``<`` are escaped. The only scripts that the policy lets run are the three that are
-hashed here.
+All text that users chose (priors, parameters, paths, errors) is escaped by jinja2, or stands in
+JSON whose ``<`` are escaped. The policy allows three scripts, by their hashes.
 """
 
 import base64
@@ -19,41 +17,45 @@ from typing import Any
 import pandas as pd
 
 from ..files import write_atomically
-from ..tables.columns import LABEL
-from ..tables.words import floor, named, warnings
+from ..tables.columns import LABEL, reported, succeeded
+from ..tables.words import earned, floor, named, warnings
 from ..version import __version__
 from .gather import Report, Run, gather
 from .model import Figure
 
-# What a reader wants of a row first; the other columns are there on demand.
+# The columns that every reader needs; "all columns" shows the others.
 FIRST = [
-    "run", "prior", "params", "t_trunc", "solver", "nfe", "seed", "split", "fid", "relative_nfe", "relative_time",
-    "excess", "precision", "recall", "sw2_xt", "sw2_x0", "fit_seconds", "ms_per_image", "speedup", "status",
-    "flag", "error",
+    "run", "prior", "params", "t_trunc", "solver", "nfe", "seed", "split", "fid", "relative_nfe",
+    "relative_time", "excess", "precision", "recall", "sw2_xt", "sw2_x0", "fit_seconds",
+    "ms_per_image", "speedup", "status", "flag", "error",
 ]  # fmt: skip
 LONG = ("flag", "failed_checks", "error", "warning")
 
 
 @dataclass(frozen=True)
-class Column:
+class PageColumn:
+    """A column of the page's table."""
+
     name: str
     numeric: bool
-    first: bool
 
     @property
     def css(self) -> str:
-        """Classes of the column's cells."""
-        given = {"n": self.numeric, "more": not self.first, "long": self.name in LONG}
-        return " ".join(
-            [*(css for css, it in given.items() if it), *({self.name} & {"flag", "status"})]
-        )
+        """The CSS classes of the column's cells."""
+        classes = {
+            "n": self.numeric,
+            "more": self.name not in FIRST,
+            "long": self.name in LONG,
+            self.name: self.name in ("flag", "status"),
+        }
+        return " ".join(css for css, given in classes.items() if given)
 
 
 def write_report(paths: list[str], target: Path) -> Report:
     """Write the page of one or more runs.
 
     Raises:
-        UserError: where a run cannot be read or the page cannot be written.
+        UserError: if a run cannot be read or the page cannot be written.
     """
     report = gather(paths)
     write_atomically(target, render(report, target.parent).encode())
@@ -67,12 +69,9 @@ def _part(name: str) -> str:
 
 @cache
 def _plotly() -> str:
-    """The library's script, from its Python package; nothing of that package is imported."""
-    return (
-        resources.files("plotly")
-        .joinpath("package_data", "plotly.min.js")
-        .read_text(encoding="utf-8")
-    )
+    """The library's script, read from its Python package without importing it."""
+    script = resources.files("plotly").joinpath("package_data", "plotly.min.js")
+    return script.read_text(encoding="utf-8")
 
 
 def _policy(scripts: list[str]) -> str:
@@ -87,39 +86,50 @@ def _policy(scripts: list[str]) -> str:
 
 
 def render(report: Report, beside: Path) -> str:
-    """The page, with links as seen from the folder ``beside``."""
+    """The page; its links are relative to the folder ``beside``."""
     from jinja2 import Environment
     from markupsafe import Markup
 
     theme, script = _part("theme.js"), _part("page.js")
     scripts = [theme, script, *([_plotly()] if report.figures else [])]
     columns, rows, same = _table(report)
-    good = report.table[(report.table.status == "ok") & (report.table.split == "test")]
+    good = reported(succeeded(report.table))
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_part("page.html")).render(
-        report=report, beside=beside, version=__version__, policy=_policy(scripts), columns=columns, rows=rows,
+        report=report,
+        beside=beside,
+        version=__version__,
+        policy=_policy(scripts),
+        css=Markup(_part("page.css")),
+        theme=Markup(theme),
+        script=Markup(script),
+        plotly=Markup(scripts[-1]),
+        data=Markup(as_json([_figure(figure) for figure in report.figures])),
+        columns=columns,
+        rows=rows,
         same=same,
-        css=Markup(_part("page.css")), theme=Markup(theme), script=Markup(script),
-        plotly=Markup(scripts[-1]), data=Markup(as_json([_figure(f) for f in report.figures])),
-        warnings=warnings(good), measured=_measured(good),
-        unshown=_unshown(report), starts=sorted({grid.t_trunc for grid in report.grids}),
-        splits=sorted(report.table.split.unique(), key=lambda s: (s != "test", s)),
+        warnings=warnings(good),
+        measured=_measured(good),
+        unshown=_unshown(report),
+        starts=sorted({grid.t_trunc for grid in report.grids}),
+        splits=sorted(report.table.split.unique(), key=lambda split: (split != "test", split)),
         abouts=[(run.name, _about(run)) for run in report.runs],
-    )  # fmt: skip
+    )
 
 
 def as_json(value: Any) -> str:
-    """JSON that may stand within a script element: nothing in it can end that."""
+    """JSON for the inside of a script element: nothing in it can end the element."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _figure(figure: Figure) -> dict[str, Any]:
-    return _finite(asdict(figure) | {"caption": ""})  # the caption stands in the page
+    found = asdict(figure) | {"caption": ""}  # the page itself holds the caption
+    return {name: _finite(value) for name, value in found.items()}
 
 
 def _finite(value: Any) -> Any:
-    """NaN and infinity as null, numbers to six figures."""
+    """``value`` with null for NaN and infinity, and with numbers to six figures."""
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -127,56 +137,72 @@ def _finite(value: Any) -> Any:
     return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def _table(report: Report) -> tuple[list[Column], list[Any], list[tuple[str, str]]]:
-    """Columns, rows, and the columns that are the same all over."""
-    table = report.table.assign(
-        ms_per_image=1000 * (report.table.prior_seconds + report.table.denoise_seconds)
-    )
-    table = table.drop(columns=["run"] if len(report.runs) == 1 else []).dropna(axis=1, how="all")
-    table = table.loc[:, [not (table[c].astype(str) == "").all() for c in table]]
-    constant = [c for c in table if c not in FIRST and table[c].nunique(dropna=False) == 1]
-    same = [(c, _text(table[c].iloc[0])) for c in constant] if len(table) > 1 else []
-    names = [c for c in FIRST if c in table] + [
-        c for c in table if c not in FIRST and c not in dict(same)
-    ]
-    numeric = {
-        c for c in names if pd.api.types.is_numeric_dtype(table[c]) and table[c].dtype != bool
-    }
-    columns = [Column(c, c in numeric, c in FIRST) for c in names]
+def _table(report: Report) -> tuple[list[PageColumn], list[Any], list[tuple[str, str]]]:
+    """The columns, the rows, and the (name, value) of columns that are the same in every row."""
+    seconds = report.table.prior_seconds + report.table.denoise_seconds
+    table = report.table.assign(ms_per_image=1000 * seconds)
+    table = drop_empty(table.drop(columns=["run"] if len(report.runs) == 1 else []))
+    varying, same = split_constant(table)
+    columns = order_columns(varying)
     return columns, [_row(record, columns) for record in table.to_dict("records")], same
 
 
+def drop_empty(table: pd.DataFrame) -> pd.DataFrame:
+    """``table`` without the columns that hold nothing but NaN or empty strings."""
+    table = table.dropna(axis=1, how="all")
+    return table.loc[:, [not (table[name].astype(str) == "").all() for name in table]]
+
+
+def split_constant(table: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """The columns that vary, and the (name, value) of the others. Those of FIRST always stay."""
+    if len(table) < 2:
+        return table, []
+    counts = table.nunique(dropna=False)
+    constant = [name for name in table if name not in FIRST and counts[name] == 1]
+    return table.drop(columns=constant), [(c, _text(c, table[c].iloc[0])) for c in constant]
+
+
+def order_columns(table: pd.DataFrame) -> list[PageColumn]:
+    """The columns of the page: first those of FIRST, in that order."""
+    names = [c for c in FIRST if c in table] + [c for c in table if c not in FIRST]
+    is_number = pd.api.types.is_numeric_dtype
+    return [PageColumn(c, is_number(table[c]) and table[c].dtype != bool) for c in names]
+
+
 def _row(
-    record: dict[Any, Any], columns: list[Column]
+    record: dict[Any, Any], columns: list[PageColumn]
 ) -> tuple[str, str, list[tuple[str, str, str]]]:
-    """Classes and split of a row, and for each cell its classes, its text, and the number that it
-    is sorted by.
+    """The CSS classes of a row, its split and its cells.
+
+    A cell has its classes, its text, and the number that it is sorted by.
     """
-    states = {
+    flag = record.get("flag")
+    classes = {
         "control": record["control"],
-        "flagged": record.get("flag"),
+        "flagged": isinstance(flag, str) and flag,
         "failed": record["status"] != "ok",
     }
-    values = [(c, record[c.name]) for c in columns]
-    cells = [(c.css, _text(v), f"{v:.9g}" if c.numeric and v == v else "") for c, v in values]
-    return (
-        " ".join(name for name, it in states.items() if it is not None and it == it and it),
-        record["split"],
-        cells,
-    )
+    values = [(column, record[column.name]) for column in columns]
+    cells = [
+        (column.css, _text(column.name, v), f"{v:.9g}" if column.numeric and v == v else "")
+        for column, v in values
+    ]
+    return " ".join(css for css, given in classes.items() if given), record["split"], cells
 
 
-def _text(value: Any) -> str:
+def _text(column: str, value: Any) -> str:
     if not isinstance(value, float):
         return str(value)
-    if value != value:
+    if math.isnan(value):
         return ""
-    return "never" if value == math.inf else f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
+    if column == "break_even":
+        return earned(value)
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
 
 
 def _unshown(report: Report) -> str:
-    """Which priors have no grid at some t_trunc, though they did not fail."""
-    good = report.table[report.table.status == "ok"].fillna({"params": ""})
+    """The priors that did not fail and yet have no grid at some t_trunc."""
+    good = succeeded(report.table).fillna({"params": ""})
     shown = {(grid.label, grid.t_trunc) for grid in report.grids}
     found: dict[str, list[str]] = {}
     for row in good.drop_duplicates([*LABEL, "t_trunc"]).itertuples():
@@ -186,23 +212,21 @@ def _unshown(report: Report) -> str:
 
 
 def _measured(good: pd.DataFrame) -> str:
-    """What the figures are of, in a sentence."""
+    """How the figures of the page were measured, in a sentence."""
     if not len(good):
         return "No row has a figure."
     first, seeds = good.iloc[0], good.seed.nunique()
-    known = (
-        f" Floor (as many training images): FID {floor(good)}."
-        if good.fid_floor.notna().any()
-        else ""
+    said = (
+        f"FID in features of {first.extractor}, {first.n_samples} samples of {first.dataset} "
+        f"against the test split, {seeds} {'seed' if seeds == 1 else 'seeds'}; less is better."
     )
-    return (
-        f"FID in features of {first.extractor}, {first.n_samples} samples of {first.dataset} against the test split, "
-        f"{seeds} {'seed' if seeds == 1 else 'seeds'}; less is better.{known}"
-    )
+    if good.fid_floor.notna().any():
+        said += f" Floor (as many training images): FID {floor(good)}."
+    return said
 
 
 def _about(run: Run) -> list[tuple[str, str]]:
-    """What run.json says, as names and values."""
+    """The (name, value) facts of run.json."""
     about = run.about
     found = [(k, str(about[k])) for k in ("command", "commit") if about.get(k)]
     for part in ("machine", "versions"):
@@ -210,27 +234,18 @@ def _about(run: Run) -> list[tuple[str, str]]:
         found += [(str(k), str(v)) for k, v in values.items()] if isinstance(values, dict) else []
     if isinstance(about.get("seconds"), int | float):
         found.append(("seconds of the last run", f"{about['seconds']:,}"))
-    if isinstance(about.get("config"), dict):
-        found.append(
-            (
-                "configuration",
-                ", ".join(
-                    f"{k}: {_value(v)}"
-                    for k, v in about["config"].items()
-                    if v not in (None, [], {})
-                ),
-            )
-        )
+    config = about.get("config")
+    if isinstance(config, dict):
+        given = [f"{k}: {_value(v)}" for k, v in config.items() if v not in (None, [], {})]
+        found.append(("configuration", ", ".join(given)))
     return found
 
 
 def _value(value: Any) -> str:
-    """A value of the configuration in short; names with parameters as they are written on the
-    command line.
-    """
+    """A value of the configuration; a name with parameters reads as on the command line."""
     if isinstance(value, dict) and "name" in value:
-        params = ",".join(f"{k}={v}" for k, v in (value.get("params") or {}).items())
-        return f"{value['name']}[{params}]" if params else str(value["name"])
+        params = (value.get("params") or {}).items()
+        return named(value["name"], ",".join(f"{k}={v}" for k, v in params))
     if isinstance(value, dict):
         return " ".join(f"{k} {v}" for k, v in value.items())
     return " ".join(map(_value, value)) if isinstance(value, list) else str(value)

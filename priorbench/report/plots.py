@@ -1,23 +1,23 @@
-"""The figures of a report, each from the means of a run, with a caption that says in words what is
-to be seen.
-"""
+"""The figures of a report, drawn from the means of a run. Captions say in words what they show."""
 
 import math
 
 import pandas as pd
 
+from ..tables.columns import contenders
 from ..tables.flags import unfair
 from ..tables.headline import Headline
 from ..tables.words import earned
 from .model import Axis, Book, Figure, Series, hover, points, setting, wide
-from .style import CHAIN, FLOOR, FRONT, NOISE, ORACLE, Style
+from .style import FLOOR, FRONT, FULL_CHAIN, ORACLE, PURE_NOISE, Style
 
 MS = "Measured time per image, the prior's included (ms)"
 FID = "FID (squared feature units)"
+HIDDEN = ("noise (control)", "memoriser (control)")  # at first, in the figure of repair
 
 
 def figures(book: Book, verdict: Headline) -> list[Figure]:
-    """All figures that there is anything to show in."""
+    """All figures that have anything to show."""
     if not len(book.means):
         return []
     every = [
@@ -31,239 +31,229 @@ def figures(book: Book, verdict: Headline) -> list[Figure]:
 
 
 def shown(label: str, control: bool, rows: pd.DataFrame) -> str:
-    """A series' name; what must not be taken for a contender says so."""
-    return (
-        f"{label} (control)"
-        if control
-        else f"{label} (flagged)"
-        if rows.flag.map(unfair).any()
-        else label
-    )
+    """The name of a series; it says whether the prior is a control or flagged."""
+    if control:
+        return f"{label} (control)"
+    return f"{label} (flagged)" if rows.flag.map(unfair).any() else label
 
 
-def _level(name: str, style: Style, value: float, x: list[float], said: str) -> list[Series]:
-    """A horizontal line over the range of x, or nothing where its value is not known."""
-    ends = [min(x), max(x)] if x else []
-    return (
-        [Series(name, style, ends, [value] * 2, [said] * 2, mode="lines")]
-        if value == value and ends
-        else []
-    )
+def fair(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of contenders that are not flagged as unfair."""
+    rows = contenders(rows)
+    return rows[~rows.flag.map(unfair).astype(bool)]
 
 
 def envelope(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows that no other beats both in time and in FID, by time."""
+    """The rows that no other row beats in both time and FID, in the order of time."""
     rows = rows.sort_values(["ms", "fid"])
     return rows[rows.fid < rows.fid.cummin().shift(fill_value=math.inf)]
 
 
+def _level(name: str, style: Style, value: float, x: list[float], said: str) -> list[Series]:
+    """A horizontal line over the range of x, or nothing if its value is not known."""
+    if not x or math.isnan(value):
+        return []
+    return [Series(name, style, [min(x), max(x)], [value] * 2, [said] * 2, mode="lines")]
+
+
 def quality_time(book: Book) -> Figure:
+    """FID against the measured time per image, with the Pareto front."""
     rows = book.means.dropna(subset=["fid", "ms"])
-    x = rows.ms.tolist()
-    series = [
-        points(
-            shown(label, control, g),
-            book.styles[label],
-            g,
-            "ms",
-            "fid",
-            hover(g, ("ms/image", "ms")),
-            hidden=control,
-        )
-        for label, control, g in book.groups(rows[rows.prior != "oracle"])
-    ]
     rivals = rows[rows.index.isin(book.noise.index)]
-    series.append(
-        points("pure noise", NOISE, rivals, "ms", "fid", hover(rivals, ("ms/image", "ms")))
-    )
-    fair = envelope(
-        rows[
-            ((~rows.control.astype(bool)) & ~rows.flag.map(unfair).astype(bool))
-            | rows.index.isin(book.noise.index)
-        ]
-    )
-    front = Series(
-        "Pareto front", FRONT, fair.ms.tolist(), fair.fid.tolist(), mode="lines", step=True
-    )
+    front = envelope(rows[rows.index.isin(fair(rows).index.union(rivals.index))])
     bound = envelope(rows[rows.prior == "oracle"])
-    oracle = points(
-        "oracle's bound", ORACLE, bound, "ms", "fid", hover(bound, ("ms/image", "ms")), step=True
+    return Figure(
+        "quality-time",
+        "Quality against time",
+        _front_in_words(front, bound),
+        Axis(MS, wide(rows.ms)),
+        Axis(FID, wide(rows.fid)),
+        {"all settings": _against_time(book, rows, front, rivals, bound)},
     )
-    oracle.mode = "lines+markers"
+
+
+def _against_time(
+    book: Book, rows: pd.DataFrame, front: pd.DataFrame, rivals: pd.DataFrame, bound: pd.DataFrame
+) -> list[Series]:
+    def against_time(name: str, style: Style, part: pd.DataFrame) -> Series:
+        return points(name, style, part, "ms", "fid", hover(part, ("ms/image", "ms")))
+
+    ms, fid = front.ms.tolist(), front.fid.tolist()
+    series = [Series("Pareto front", FRONT, ms, fid, mode="lines", step=True)]
+    for label, control, part in book.groups(rows[rows.prior != "oracle"]):
+        series.append(against_time(shown(label, control, part), book.styles[label], part))
+        series[-1].hidden = control
+    series.append(against_time("pure noise", PURE_NOISE, rivals))
+    oracle = against_time("oracle's bound", ORACLE, bound)
+    oracle.step, oracle.mode = True, "lines+markers"
     chain = rows[rows.index.isin(book.chain.index)]
-    series = [
-        front,
-        *series,
-        oracle,
-        points("full chain", CHAIN, chain, "ms", "fid", hover(chain, ("ms/image", "ms"))),
-    ]
-    series += _level(
-        "floor",
-        FLOOR,
-        book.means.fid_floor.mean(),
-        x,
-        f"FID of as many training images: {book.floor}",
-    )
-    for line in series:
-        line.low, line.high = [], []  # too many to be read here; hovering shows them
+    series += [oracle, against_time("full chain", FULL_CHAIN, chain)]
+    said = f"FID of as many training images: {book.floor}"
+    series += _level("floor", FLOOR, book.means.fid_floor.mean(), rows.ms.tolist(), said)
+    for one in series:
+        one.low, one.high = [], []  # too many intervals to read; hovering shows them
+    return [one for one in series if one.x]
+
+
+def _front_in_words(front: pd.DataFrame, bound: pd.DataFrame) -> str:
     said = [
-        f"{'pure noise' if r.prior == 'noise' else r.label} {r.fid:.3g} in {r.ms:.3g} ms"
-        for r in fair.itertuples()
+        f"{'pure noise' if row.prior == 'noise' else row.label} {row.fid:.3g} in {row.ms:.3g} ms"
+        for row in front.itertuples()
     ]
     said = said if len(said) <= 6 else [*said[:3], "...", *said[-3:]]
-    claim = "Nothing beats these both in time and in FID"
-    if (fair.seeds == 1).any():  # then what beats another is a fit, not a prior
+    claim = "Nothing beats these settings in both time and FID"
+    if (front.seeds == 1).any():  # then one fit beats another, not one prior another
         claim = "The front of these fits (one seed, which ranks no priors)"
     caption = f"{claim}: {', '.join(said)}." if said else "No setting has a FID."
     if len(bound):
-        caption += f" The best that the oracle reaches is {bound.fid.iloc[-1]:.3g}."
-    return Figure(
-        "quality-time", "Quality against time", caption, Axis(MS, wide(x)), Axis(FID, wide(rows.fid)),
-        {"all settings": [s for s in series if s.x]},
-    )  # fmt: skip
+        caption += f" The best FID that the oracle reaches is {bound.fid.iloc[-1]:.3g}."
+    return caption
 
 
 def over_t_trunc(book: Book, verdict: Headline) -> Figure:
+    """FID over t_trunc, one view for each solver setting."""
     rows = book.means.dropna(subset=["fid"])
-    starts = rows[~rows.index.isin(book.noise.index)]
-    views: dict[str, list[Series]] = {}
-    x = sorted(starts.t_trunc.astype(float).unique())
-    for name, g in starts.groupby("setting", sort=False):
-        series = []
-        for label, control, part in book.groups(g.sort_values("t_trunc")):
-            hidden = control and label != "oracle"
-            line = points(
-                shown(label, control, part),
-                book.styles[label],
-                part,
-                "t_trunc",
-                "fid",
-                hover(part),
-                band=True,
-                hidden=hidden,
-            )
-            line.mode = "lines+markers"
-            series.append(line)
-        same = book.noise[book.noise.nfe == g.nfe.iloc[0]]
-        rival = book.best[(book.best.prior == "noise") & (book.best.nfe == g.nfe.iloc[0])].fid
-        value = float(rival.iloc[0]) if len(rival) else float(same.fid.min())
-        series += _level(
-            "pure noise, as many evaluations",
-            NOISE,
-            value,
-            x,
-            f"Pure noise, as many evaluations: {value:.3g}",
-        )
-        full = float(book.chain.fid.mean())
-        series += _level("full chain", CHAIN, full, x, f"Full chain: {full:.3g}")
-        floor = float(g.fid_floor.mean())
-        series += _level("floor", FLOOR, floor, x, f"Floor, as many training images: {book.floor}")
-        views[str(name)] = series
-    first = (
-        setting(verdict.row["solver"], verdict.row["nfe"])
-        if verdict.row
-        else list(views)[-1]
-        if views
-        else ""
-    )
-    least = starts[
-        (~starts.control.astype(bool)) & (starts.setting == (first if first in views else ""))
-    ]
-    caption = (
-        f"The least FID of each prior by {first}: " if len(least) else "No contender has a FID"
-    )
-    for label, part in least.groupby("label", sort=False):
-        row = part.loc[part.fid.idxmin()]
-        caption += f"{label} {row.fid:.3g} at t_trunc {row.t_trunc}; "
-    caption = caption.rstrip("; ") + (
-        ". Bands are 95 % intervals."
-        if least.get("fid_low", least.fid * math.nan).notna().any()
-        else "."
-    )
+    rows = rows[~rows.index.isin(book.noise.index)]
+    x = sorted(rows.t_trunc.astype(float).unique())
+    views = {
+        str(name): _over_t_trunc(book, part, x)
+        for name, part in rows.groupby("setting", sort=False)
+    }
+    first = list(views)[-1] if views else ""
+    if verdict.row:
+        first = setting(verdict.row["solver"], verdict.row["nfe"])
     return Figure(
-        "fid-t_trunc", "Quality over t_trunc", caption, Axis("t_trunc, where the chain starts (noising steps)"),
-        Axis(FID, wide(starts[starts.prior != "noise"].fid, rows.fid_floor)), views, first,
-    )  # fmt: skip
+        "fid-t_trunc",
+        "Quality over t_trunc",
+        _least_in_words(rows, first),
+        Axis("t_trunc, where the chain starts (noising steps)"),
+        Axis(FID, wide(rows[rows.prior != "noise"].fid, book.means.dropna(subset="fid").fid_floor)),
+        views,
+        first,
+    )
+
+
+def _over_t_trunc(book: Book, rows: pd.DataFrame, x: list[float]) -> list[Series]:
+    """The series of one solver setting."""
+    series = []
+    for label, control, part in book.groups(rows.sort_values("t_trunc")):
+        name, style, text = shown(label, control, part), book.styles[label], hover(part)
+        line = points(name, style, part, "t_trunc", "fid", text, band=True, mode="lines+markers")
+        line.hidden = control and label != "oracle"
+        series.append(line)
+    nfe = rows.nfe.iloc[0]
+    chosen = book.best[(book.best.prior == "noise") & (book.best.nfe == nfe)].fid
+    least = book.noise[book.noise.nfe == nfe].fid.min()
+    rival = float(chosen.iloc[0]) if len(chosen) else float(least)
+    full, floor = float(book.chain.fid.mean()), float(rows.fid_floor.mean())
+    said = f"Pure noise at equal NFE: {rival:.3g}"
+    series += _level("pure noise, equal NFE", PURE_NOISE, rival, x, said)
+    series += _level("full chain", FULL_CHAIN, full, x, f"Full chain: {full:.3g}")
+    said = f"Floor, as many training images: {book.floor}"
+    return series + _level("floor", FLOOR, floor, x, said)
+
+
+def _least_in_words(rows: pd.DataFrame, view: str) -> str:
+    ranked = contenders(rows)
+    ranked = ranked[ranked.setting == view]
+    if not len(ranked):
+        return "No contender has a FID."
+    said = []
+    for label, part in ranked.groupby("label", sort=False):
+        row = part.loc[part.fid.idxmin()]
+        said.append(f"{label} {row.fid:.3g} at t_trunc {row.t_trunc}")
+    bands = " Bands are 95 % intervals." if ranked.fid_low.notna().any() else ""
+    return f"The least FID of each prior by {view}: {'; '.join(said)}.{bands}"
 
 
 def repair(book: Book) -> Figure:
+    """Sliced W2 before and after the chain."""
     rows = book.means.dropna(subset=["sw2_xt", "sw2_x0"])
     rows = rows[~rows.index.isin(book.noise.index)]
     signal = rows.t_trunc.map(book.alpha_bar).astype(float) ** 0.5
     known = bool(len(rows)) and bool(signal.notna().all())
     rows = rows.assign(before=rows.sw2_xt / signal if known else rows.sw2_xt)
-    names = [("before", "before"), ("after", "sw2_x0")]
-    series = [
-        points(
-            shown(label, control, g), book.styles[label], g, "before", "sw2_x0", hover(g, *names)
-        )
-        for label, control, g in book.groups(rows)
-    ]
-    for s in series:
-        s.hidden, s.low, s.high = s.name in ("noise (control)", "memoriser (control)"), [], []
-    caption = (
-        "Sliced W2 to the real law before and after the chain, both in units of clean images. "
-    )
+    series = []
+    for label, control, part in book.groups(rows):
+        name = shown(label, control, part)
+        text = hover(part, ("before", "before"), ("after", "sw2_x0"))
+        one = points(name, book.styles[label], part, "before", "sw2_x0", text)
+        one.hidden, one.low, one.high = name in HIDDEN, [], []
+        series.append(one)
     if known:
         ends = [float(f([*rows.before, *rows.sw2_x0])) for f in (min, max)]
         series.append(Series("no change", FLOOR, ends, ends, mode="lines"))
-        fair = rows[~rows.control.astype(bool)]
-        mended = int((fair.sw2_x0 < fair.before).sum())
-        caption += (
-            f"Below the line the frozen model repairs the prior's error ({mended} of {len(fair)} settings), above it "
-            "amplifies it."
-        )
-    else:
-        caption = (
-            "Sliced W2 to the real law before the chain (at x_t) and after it, in unlike units, because the column "
-            "alpha_bar is missing."
-        )
     before = "Before: sliced W2 / √ᾱ" if known else "Before: sliced W2"
     return Figure(
-        "repair", "Does the frozen model repair or amplify?", caption,
+        "repair",
+        "Does the frozen model repair or amplify?",
+        _repaired_in_words(contenders(rows), known),
         Axis(f"{before} (pixel × √pixels)", wide(rows.before)),
-        Axis("After: sliced W2 (pixel × √pixels)", wide(rows.sw2_x0)), {"all settings": series},
-    )  # fmt: skip
+        Axis("After: sliced W2 (pixel × √pixels)", wide(rows.sw2_x0)),
+        {"all settings": series},
+    )
+
+
+def _repaired_in_words(rows: pd.DataFrame, known: bool) -> str:
+    if not known:
+        return (
+            "Sliced W2 to the real law before the chain (at x_t) and after it. The column "
+            "alpha_bar is missing, so the two have different units."
+        )
+    repaired = int((rows.sw2_x0 < rows.before).sum())
+    return (
+        "Sliced W2 to the real law before and after the chain, both in units of clean images. "
+        f"Below the line the frozen model repairs the prior's error ({repaired} of {len(rows)} "
+        "settings); above it, it amplifies the error."
+    )
 
 
 def cost(book: Book) -> Figure:
-    """Fit cost and break-even; "never" and "no rival is as good" are places of their own above and
-    below.
+    """Seconds of the fit against the break-even.
+
+    Two places beyond the ends of the axis stand for "never" and for "no rival is as good".
     """
-    rows = book.means[~book.means.control.astype(bool)].dropna(subset=["fit_seconds"])
-    known = rows.break_even[rows.break_even < 1e12].clip(lower=1)
+    rows = contenders(book.means).dropna(subset=["fit_seconds"])
+    never = rows.break_even.map(earned) == earned(math.inf)
+    known = rows.break_even[~never].dropna().clip(lower=1)
     low, high = (known.min(), known.max()) if len(known) else (1e3, 1e3)
     bottom, top = 10 ** math.floor(math.log10(low) - 0.7), 10 ** math.ceil(math.log10(high) + 0.7)
-    y = rows.break_even.clip(lower=1, upper=top).fillna(bottom)
-    rows = rows.assign(images=y.where(rows.break_even.fillna(0) < 1e12, top))
+    images = rows.break_even.clip(lower=1, upper=top).fillna(bottom)
+    rows = rows.assign(images=images.where(~never, top))
     series = []
-    for label, _, g in book.groups(rows):
+    for label, _, part in book.groups(rows):
         said = [
-            f"{text}\nfit earned back: {earned(e)}"
-            for text, e in zip(hover(g, ("fit s", "fit_seconds")), g.break_even, strict=True)
+            f"{text}\nfit earned back: {earned(value)}"
+            for text, value in zip(
+                hover(part, ("fit s", "fit_seconds")), part.break_even, strict=True
+            )
         ]
-        series.append(
-            points(shown(label, False, g), book.styles[label], g, "fit_seconds", "images", said)
-        )
-    decades = range(round(math.log10(bottom)) + 1, round(math.log10(top)))
+        name, style = shown(label, False, part), book.styles[label]
+        series.append(points(name, style, part, "fit_seconds", "images", said))
+    decades = [10.0**d for d in range(round(math.log10(bottom)) + 1, round(math.log10(top)))]
     ticks = [
-        (bottom, "no rival as good"),
-        *((10.0**d, _count(10.0**d)) for d in decades),
-        (top, "never"),
+        (bottom, earned(math.nan)),
+        *((images, _count(images)) for images in decades),
+        (top, earned(math.inf)),
     ]
-    never, good = int((rows.break_even > 1e12).sum()), int(rows.break_even.isna().sum())
-    caption = (
-        f"Of {len(rows)} settings {good} reach a FID that no solver from pure noise reaches, so there is nothing to "
-        f"earn back; {len(rows) - good - never} earn their fit back after as many images as shown; {never} never do, "
-        "because a rival is as good and not shown to take longer."
-    )  # fmt: skip
-    if not book.has_rivals:
-        caption, series = "", []
     return Figure(
-        "cost", "When the fit is earned back", caption,
-        Axis("Time to fit (s)", wide(rows.fit_seconds)), Axis("Fit earned back after (images)", True, ticks),
-        {"all settings": series},
-    )  # fmt: skip
+        "cost",
+        "When the fit is earned back",
+        _earned_in_words(rows, int(never.sum())) if book.has_rivals else "",
+        Axis("Time to fit (s)", wide(rows.fit_seconds)),
+        Axis("Fit earned back after (images)", True, ticks),
+        {"all settings": series if book.has_rivals else []},
+    )
+
+
+def _earned_in_words(rows: pd.DataFrame, never: int) -> str:
+    unrivalled = int(rows.break_even.isna().sum())
+    return (
+        f"Of {len(rows)} settings {unrivalled} reach a FID that no solver from pure noise reaches, "
+        f"so there is nothing to earn back; {len(rows) - unrivalled - never} earn their fit back "
+        f"after the number of images shown; {never} never do, because a rival is as good and is "
+        "not shown to take longer."
+    )
 
 
 def _count(value: float) -> str:
@@ -274,29 +264,35 @@ def _count(value: float) -> str:
 
 
 def over_nfe(book: Book) -> Figure:
+    """The best FID of each prior at every number of evaluations."""
     best = book.best
     views: dict[str, list[Series]] = {}
-    if len(best) and best[~best.control.astype(bool)].nfe.nunique() > 1:
+    if contenders(best).nfe.nunique() > 1:
         series = []
         for label, rows in best.sort_values(["control", "nfe"]).groupby("label", sort=False):
             noise, control = rows.prior.iloc[0] == "noise", bool(rows.control.iloc[0])
-            style = NOISE if noise else book.styles[str(label)]
+            style = PURE_NOISE if noise else book.styles[str(label)]
             hidden = control and not noise and label != "oracle"
             name = "pure noise" if noise else shown(str(label), control, rows)
             line = points(name, style, rows, "nfe", "fid", hover(rows), hidden=hidden)
             line.mode = "lines+markers"
             series.append(line)
         views["best settings"] = series
-    caption = "Each prior at the setting that did best on the choosing split, with its 95 % interval on the test split."
-    firsts = best[best["rank"] == 1] if len(best) else best
-    parts = (
-        [f"{', '.join(rows.label)} at {nfe:.0f}" for nfe, rows in firsts.groupby("nfe")]
-        if len(firsts)
-        else []
+    caption = (
+        "Each prior at the setting that did best on the choosing split, with its 95 % interval on "
+        "the test split."
     )
-    if parts:
-        caption += " First by evaluations: " + "; ".join(parts) + "."
+    firsts = [
+        f"{', '.join(rows.label)} at {nfe:.0f}"
+        for nfe, rows in best[best["rank"] == 1].groupby("nfe")
+    ]
+    if firsts:
+        caption += f" First by evaluations: {'; '.join(firsts)}."
     return Figure(
-        "fid-nfe", "Quality over network evaluations", caption,
-        Axis("Network evaluations (NFE, count)", wide(best.nfe)), Axis(FID, wide(best.fid)), views,
-    )  # fmt: skip
+        "fid-nfe",
+        "Quality over network evaluations",
+        caption,
+        Axis("Network evaluations (NFE, count)", wide(best.nfe)),
+        Axis(FID, wide(best.fid)),
+        views,
+    )

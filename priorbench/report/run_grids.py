@@ -1,4 +1,4 @@
-"""Sample grids: x_{t_trunc} above, what the frozen model made of it below."""
+"""Sample grids: x_{t_trunc} above, and below it the images that the frozen model makes of it."""
 
 import io
 from pathlib import Path
@@ -9,22 +9,24 @@ from matplotlib.figure import Figure
 
 from ..files import write_atomically
 from ..plan.layout import Plan
+from ..plan.spec import ImageKey
 from ..store.results import Store
-from .samples import picture_name
+from .samples import ACROSS, by_key, picture_name
 
-COLUMNS, ROWS = 10, 4
+DOWN = 4  # rows of images in a mosaic, at most
 
 
 def mosaic(images: np.ndarray) -> np.ndarray:
-    """(N, C, H, W) bytes as one picture (h, w) or (h, w, 3), ``COLUMNS`` across, a white line
-    between.
+    """Images (N, C, H, W) of bytes as one picture, (h, w) or (h, w, 3).
+
+    ``ACROSS`` images stand in a row; white lines separate them.
     """
-    images = images[: COLUMNS * ROWS]
+    images = images[: ACROSS * DOWN]
     n, channels, height, width = images.shape
-    rows = -(-n // COLUMNS)
-    canvas = np.full((channels, rows * (height + 1) + 1, COLUMNS * (width + 1) + 1), 255, np.uint8)
+    rows = -(-n // ACROSS)
+    canvas = np.full((channels, rows * (height + 1) + 1, ACROSS * (width + 1) + 1), 255, np.uint8)
     for i, image in enumerate(images):
-        y, x = (i // COLUMNS) * (height + 1) + 1, (i % COLUMNS) * (width + 1) + 1
+        y, x = (i // ACROSS) * (height + 1) + 1, (i % ACROSS) * (width + 1) + 1
         canvas[:, y : y + height, x : x + width] = image
     return canvas[0] if channels == 1 else canvas.transpose(1, 2, 0)
 
@@ -33,8 +35,8 @@ def grid(x_t: np.ndarray, x_0: np.ndarray, above: str, below: str) -> bytes:
     """A PNG of two mosaics with their titles."""
     figure = Figure(figsize=(5, 4.9), dpi=120)
     FigureCanvasAgg(figure)
-    # Places given, not found: finding them draws everything twice, and a run has a grid for each
-    # prior and t_trunc.
+    # The places are given: matplotlib would draw everything twice to find them, and a run has a
+    # grid for each prior and t_trunc.
     places = {"left": 0.01, "right": 0.99, "bottom": 0.01, "top": 0.95, "hspace": 0.13}
     for axis, images, title in zip(
         figure.subplots(2, 1, gridspec_kw=places), (x_t, x_0), (above, below), strict=True
@@ -49,26 +51,21 @@ def grid(x_t: np.ndarray, x_0: np.ndarray, above: str, below: str) -> bytes:
 
 
 def write_grids(plan: Plan, store: Store) -> list[Path]:
-    """One PNG per prior and t_trunc, of the first seed, by its last solver setting; pure noise by
-    the full chain.
+    """Write one PNG per prior and t_trunc, from the first seed and the last solver setting.
+
+    The grid of pure noise shows the full chain instead.
     """
     written = []
     for spec in plan.cells:
         if spec.seed != plan.config.seed or not store.images_path(spec).is_file():
             continue
-        images = store.images(spec)
-        made = [(n, v) for n, v in images.items() if n.startswith("x_0 ")]
-        name, x_0 = made[
-            0 if spec.t_trunc == plan.T else -1
-        ]  # pure noise: by the full chain, which comes first
-        _, solver, nfe = name.split(" ")
+        images = by_key(store.images(spec))
+        made = [key for key in images if key.kind == "x_0"]
+        key = made[0 if spec.t_trunc == plan.T else -1]  # at T the full chain comes first
         path = store.folder / "grids" / picture_name(spec.label, spec.t_trunc)
-        label = spec.label.replace("\\", "\\\\").replace(
-            "$", r"\$"
-        )  # no formula, whatever a user wrote
+        label = spec.label.replace("\\", "\\\\").replace("$", r"\$")  # a name is not a formula
         above = f"{label}: $x_{{{spec.t_trunc}}}$"
-        write_atomically(
-            path, grid(images["x_t"], x_0, above, f"$x_0$ by {solver}, {nfe} evaluations")
-        )
+        below = f"$x_0$ by {key.solver}, {key.nfe} evaluations"
+        write_atomically(path, grid(images[ImageKey("x_t")], images[key], above, below))
         written.append(path)
     return written

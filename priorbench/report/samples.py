@@ -1,10 +1,12 @@
-"""Sample grids for the page: z, x_{t_trunc}, a few moments of the chain, x_0; a row a moment, a
-column a sample.
+"""Sample grids for the page: z, x_{t_trunc}, a few states of the chain, and x_0.
+
+A row is a stage on the way from z to x_0, a column is a sample.
 """
 
 import base64
 import io
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,19 +16,25 @@ import pandas as pd
 from PIL import Image
 
 from ..files import UNREADABLE
-from ..tables.columns import LABEL
+from ..plan.spec import ImageKey
+from ..tables.columns import LABEL, succeeded
 from ..tables.words import named
+from .model import setting
 
-ACROSS = 10  # samples beside each other, at most
-FEW = 5  # and at least
-BUDGET = 4_000_000  # bytes of pixels on a page; what does not fit is shown as fewer samples, then smaller
+Images = dict[ImageKey, np.ndarray]  # each (N, C, H, W) bytes
+
+ACROSS = 10  # samples side by side, at most
+FEW = 5  # samples side by side, at least
+BUDGET = 4_000_000  # bytes of pixels on a page: beyond it samples are left out, then made smaller
 LARGEST = 96  # pixels across a sample
 
 
 @dataclass
 class Grid:
-    """One picture: its rows' names from above, and the training images nearest to the last row.
-    ``picture`` alone where the run has kept no more than its own PNG.
+    """One picture with the names of its rows, from above.
+
+    ``nearest`` holds the training images nearest to the last row. A run that kept nothing but the
+    PNG of a grid has a ``picture`` without rows.
     """
 
     label: str
@@ -39,91 +47,93 @@ class Grid:
 
 
 def picture_name(label: str, t_trunc: int) -> str:
-    """The file of a grid in ``grids/``."""
+    """The name of a grid's file in ``grids/``."""
     return re.sub(r"[^A-Za-z0-9._=-]+", "-", label).strip("-") + f"-t{t_trunc}.png"
 
 
+def by_key(images: dict[str, np.ndarray]) -> Images:
+    """Kept images by their typed names; images of other names are left out."""
+    found: Images = {}
+    for name, image in images.items():
+        with suppress(ValueError):
+            found[ImageKey.parse(name)] = image
+    return found
+
+
 def grids(table: pd.DataFrame, folders: dict[str, Path]) -> list[Grid]:
-    """A grid for each prior and t_trunc of the first seed: from ``images/`` of its run, else from
-    ``grids/``.
+    """A grid for each prior and t_trunc of the first seed, contenders first.
+
+    It is made of the images that the run kept in ``images/``, or else of the PNG in ``grids/``.
 
     Arguments:
         table: rows with their ``run``, a key of ``folders``.
     """
-    cells = table[table.status == "ok"].fillna({"params": ""}).sort_values("seed", kind="stable")
+    cells = succeeded(table).fillna({"params": ""}).sort_values("seed", kind="stable")
     cells = cells.drop_duplicates([*LABEL, "t_trunc"]).sort_index()
-    kept: list[tuple[Any, dict[str, np.ndarray]]] = []
-    for row in cells.itertuples():
-        folder = folders[row.run]
-        try:
-            with np.load(folder / "images" / f"{row.cell}.npz", allow_pickle=False) as images:
-                kept.append((row, {name: images[name] for name in images.files}))
-        except UNREADABLE:
-            path = folder / "grids" / picture_name(named(row.prior, row.params), row.t_trunc)
-            if path.is_file():
-                kept.append((row, {"": np.frombuffer(path.read_bytes(), np.uint8)}))
-    scale = _scale([images for _, images in kept])
-    made = [_grid(row, images, *scale) for row, images in kept]
+    kept = [(row, *_read(row, folders[row.run])) for row in cells.itertuples()]
+    scale = _scale([images for _, images, _ in kept])
+    made = [_grid(row, images, picture, *scale) for row, images, picture in kept]
     return sorted((grid for grid in made if grid), key=lambda g: g.control)
 
 
-def moments(images: dict[str, np.ndarray]) -> tuple[str, dict[str, np.ndarray]]:
-    """The setting, and name -> images (N, C, H, W) from z to x_0, of what a cell has kept."""
-    chain = {int(name.split(" ")[-1]): name for name in images if name.startswith("chain ")}
+def _read(row: Any, folder: Path) -> tuple[Images, bytes]:
+    """The kept images of a cell, else the PNG of its grid; both are empty if there is neither."""
+    try:
+        with np.load(folder / "images" / f"{row.cell}.npz", allow_pickle=False) as images:
+            return by_key({name: images[name] for name in images.files}), b""
+    except UNREADABLE:
+        path = folder / "grids" / picture_name(named(row.prior, row.params), row.t_trunc)
+        return {}, path.read_bytes() if path.is_file() else b""
+
+
+def stages(images: Images) -> tuple[str, dict[str, np.ndarray]]:
+    """The solver setting of a cell's images, and its stages from z to x_0: name -> (N, C, H, W)."""
+    chain = {key.t: key for key in images if key.kind == "chain"}
     if chain:
-        solver, nfe = chain[0].split(" ")[1:3]
-        rows = {name: images[name] for name in ("z", "f(z)") if name in images}
+        latents = {name: images.get(ImageKey(name)) for name in ("z", "f(z)")}
+        rows = {name: x for name, x in latents.items() if x is not None}
         states = {f"x_{t}": images[chain[t]] for t in sorted(chain, reverse=True)}
         first = next(iter(states))
         if "f(z)" in rows and np.array_equal(rows["f(z)"], states[first]):
-            rows.pop("f(z)")
-            states = {
-                (f"f(z) = {name}" if name == first else name): x for name, x in states.items()
-            }
-        return f"{solver}, NFE {nfe}", rows | states
-    made = [name for name in images if name.startswith("x_0 ")]
-    if "x_t" not in images or not made:
+            rows.pop("f(z)")  # the prior emits x_t: the two rows are one
+            states = {f"f(z) = {first}": states.pop(first)} | states
+        return setting(chain[0].solver, chain[0].nfe), rows | states
+    made = [key for key in images if key.kind == "x_0"]
+    x_t = images.get(ImageKey("x_t"))
+    if x_t is None or not made:
         return "", {}
-    _, solver, nfe = made[-1].split(" ")
-    return f"{solver}, NFE {nfe}", {"x_t": images["x_t"], "x_0": images[made[-1]]}
+    return setting(made[-1].solver, made[-1].nfe), {"x_t": x_t, "x_0": images[made[-1]]}
 
 
-def _scale(every: list[dict[str, np.ndarray]]) -> tuple[int, float]:
-    """How many samples across, and how much smaller, so that the page keeps its budget."""
-    rows = [x for images in every for x in moments(images)[1].values()]
-    rows += [images["nearest"] for images in every if "nearest" in images]
+def _scale(every: list[Images]) -> tuple[int, float]:
+    """How many samples stand side by side, and by how much they shrink, to keep the budget."""
+    rows = [x for images in every for x in stages(images)[1].values()]
+    rows += [x for images in every for key, x in images.items() if key.kind == "nearest"]
     pixels = sum(x[0].size for x in rows)
     if not pixels:
         return ACROSS, 1.0
     across = int(np.clip(BUDGET // pixels, FEW, ACROSS))
-    return across, min(
-        1.0, (BUDGET / (pixels * across)) ** 0.5, LARGEST / max(max(x.shape[2:]) for x in rows)
-    )
+    within_budget = (BUDGET / (pixels * across)) ** 0.5
+    return across, min(1.0, within_budget, LARGEST / max(max(x.shape[2:]) for x in rows))
 
 
-def _grid(row: Any, images: dict[str, np.ndarray], across: int, scale: float) -> Grid | None:
+def _grid(row: Any, images: Images, picture: bytes, across: int, scale: float) -> Grid | None:
     label, control = named(row.prior, row.params), bool(row.control)
-    if "" in images:
-        return Grid(label, row.t_trunc, "", [], _uri(images[""].tobytes()), control=control)
-    by, rows = moments(images)
+    if picture:
+        return Grid(label, row.t_trunc, "", [], _uri(picture), control=control)
+    by, rows = stages(images)
     if not rows:
         return None
     *_, height, width = list(rows.values())[-1].shape
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    nearest = sprite([images["nearest"]], across, size) if "nearest" in images else ""
-    return Grid(
-        label,
-        row.t_trunc,
-        by,
-        list(rows),
-        sprite(list(rows.values()), across, size),
-        nearest,
-        control,
-    )
+    drawn = sprite(list(rows.values()), across, size)
+    neighbours = images.get(ImageKey("nearest"))
+    nearest = "" if neighbours is None else sprite([neighbours], across, size)
+    return Grid(label, row.t_trunc, by, list(rows), drawn, nearest, control)
 
 
 def sprite(rows: list[np.ndarray], across: int, size: tuple[int, int]) -> str:
-    """Rows of images (N, C, H, W) as one PNG, a transparent line of a pixel between, as a data URI."""
+    """Rows of images (N, C, H, W) as one PNG, in a data URI; transparent lines separate them."""
     width, height = size
     colour = any(x.shape[1] == 3 for x in rows)
     canvas = Image.new(
@@ -133,10 +143,8 @@ def sprite(rows: list[np.ndarray], across: int, size: tuple[int, int]) -> str:
         for j, image in enumerate(images[:across]):
             tile = Image.fromarray(image.transpose(1, 2, 0) if len(image) == 3 else image[0])
             if tile.size != size:
-                smaller = tile.width > width
-                tile = tile.resize(
-                    size, Image.Resampling.BOX if smaller else Image.Resampling.NEAREST
-                )
+                by = Image.Resampling.BOX if tile.width > width else Image.Resampling.NEAREST
+                tile = tile.resize(size, by)
             canvas.paste(tile.convert(canvas.mode), (j * (width + 1), i * (height + 1)))
     buffer = io.BytesIO()
     canvas.save(buffer, format="png", optimize=False, compress_level=9)

@@ -1,4 +1,4 @@
-"""The figures of a report for papers: the same data as on the page, drawn by matplotlib."""
+"""The figures of a report for papers: the data of the page, drawn by matplotlib."""
 
 import io
 import math
@@ -15,30 +15,33 @@ from ..files import write_atomically
 from .model import Axis, Figure, Series
 
 MARKERS = {
-    "circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "triangle-down": "v", "cross": "P", "x": "X",
-    "star": "*", "hexagon": "h", "pentagon": "p",
+    "circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "triangle-down": "v",
+    "cross": "P", "x": "X", "star": "*", "hexagon": "h", "pentagon": "p",
 }  # fmt: skip
-DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
+LINE_STYLES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 NEUTRAL = {"ink": "#16181d", "muted": "#7a7f87"}
-# Type 42 fonts and text as text: what journals ask for, and what can be searched and edited.
-SETTINGS: Any = {
+# Journals ask for Type 42 fonts. Text that stays text can be searched and edited.
+RC_PARAMS: Any = {
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
     "svg.hashsalt": "priorbench",
     "text.parse_math": False,
 }
-SAME = {
+# Without dates and versions in them, equal runs write equal files.
+METADATA = {
     "pdf": {"CreationDate": None},
     "svg": {"Date": None},
     "png": {"Software": None},
-}  # equal runs, equal files
+}
 
 
 def write_figures(figures: list[Figure], folder: Path, formats: list[str]) -> list[Path]:
-    """One file a figure, view and format; series that the page hides at first are left out.
+    """Write one file per figure, view and format.
+
+    Series that the page hides at first are left out.
 
     Arguments:
-        formats: of ``pdf``, ``svg`` and ``png``.
+        formats: some of ``pdf``, ``svg`` and ``png``.
     """
     from matplotlib import rc_context
 
@@ -46,11 +49,11 @@ def write_figures(figures: list[Figure], folder: Path, formats: list[str]) -> li
     for figure in figures:
         for view in figure.views:
             name = figure.id if len(figure.views) == 1 else f"{figure.id}-{_slug(view)}"
-            with rc_context(SETTINGS):
-                canvas = draw(figure, view)
+            with rc_context(RC_PARAMS):
+                canvas = draw_figure(figure, view)
                 for kind in formats:
                     buffer = io.BytesIO()
-                    canvas.savefig(buffer, format=kind, dpi=200, metadata=SAME[kind])
+                    canvas.savefig(buffer, format=kind, dpi=200, metadata=METADATA[kind])
                     write_atomically(folder / f"{name}.{kind}", buffer.getvalue())
                     written.append(folder / f"{name}.{kind}")
     return written
@@ -60,8 +63,8 @@ def _slug(view: str) -> str:
     return re.sub(r"[^A-Za-z0-9+]+", "-", view).strip("-")
 
 
-def draw(figure: Figure, view: str) -> Canvas:
-    """A figure of 6 x 4 inches."""
+def draw_figure(figure: Figure, view: str) -> Canvas:
+    """One view of a figure, 6 x 4 inches."""
     canvas = Canvas(figsize=(6, 4), layout="constrained")
     FigureCanvasAgg(canvas)
     axes = canvas.subplots()
@@ -86,7 +89,7 @@ def _add(axes: Axes, series: Series) -> None:
     marker = MARKERS[shape] if "markers" in series.mode else ""
     axes.plot(
         series.x, series.y, color=colour, marker=marker, markersize=style.size * 0.7, linewidth=1.4,
-        linestyle=DASHES[style.dash] if "lines" in series.mode else "", label=series.name,
+        linestyle=LINE_STYLES[style.dash] if "lines" in series.mode else "", label=series.name,
         markerfacecolor="white" if style.symbol.endswith("-open") else colour,
         drawstyle="steps-post" if series.step else "default",
     )  # fmt: skip

@@ -1,5 +1,6 @@
-"""Colours that colour-blind readers can tell apart (Okabe and Ito, 2008), with a marker and a dash
-for each besides.
+"""How series look: a colour, a marker and a dash for each.
+
+Colour-blind readers can tell the colours apart (Okabe and Ito, 2008).
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ DASHES = ["solid", "dash", "dot", "dashdot"]
 
 @dataclass(frozen=True)
 class Style:
-    """``colour`` is a hex code, or ``ink`` or ``muted``, which depend on light and dark."""
+    """``colour`` is a hex code, or ``ink`` or ``muted``, which follow the light or dark theme."""
 
     colour: str
     symbol: str = "circle"
@@ -27,16 +28,18 @@ class Style:
     size: float = 8
 
 
-NOISE = Style("muted", "circle-open", "dash")
+PURE_NOISE = Style("muted", "circle-open", "dash")
 ORACLE = Style("ink", "star", "dot")
 FRONT = Style("ink", dash="solid")
 FLOOR = Style("muted", dash="dot")
-CHAIN = Style("muted", "star-open", "dashdot", 13)
+FULL_CHAIN = Style("muted", "star-open", "dashdot", 13)
+CONTROL_SYMBOLS = ["hexagon-open", "pentagon-open", "square-open"]
 
 
 def styles(labels: list[tuple[str, bool]]) -> dict[str, Style]:
-    """A style a label, of (label, control): the oracle and other controls are grey, no two
-    contenders look alike until there are 42 of them.
+    """A style for each (label, whether it is a control).
+
+    The first 42 contenders all look different. The oracle and the other controls are grey.
     """
     found: dict[str, Style] = {}
     contenders = [label for label, control in labels if not control]
@@ -44,10 +47,5 @@ def styles(labels: list[tuple[str, bool]]) -> dict[str, Style]:
         dash = DASHES[(i // len(COLOURS)) % len(DASHES)]
         found[label] = Style(COLOURS[i % len(COLOURS)], SYMBOLS[i % len(SYMBOLS)], dash)
     for i, label in enumerate(label for label, control in labels if control):
-        found.setdefault(
-            label,
-            Style(
-                "muted", ["hexagon-open", "pentagon-open", "square-open"][i % 3], DASHES[3 - i % 3]
-            ),
-        )
+        found.setdefault(label, Style("muted", CONTROL_SYMBOLS[i % 3], DASHES[3 - i % 3]))
     return found | {label: ORACLE for label, _ in labels if label == "oracle"}

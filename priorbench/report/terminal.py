@@ -1,6 +1,8 @@
-"""The comparison as a terminal shows it."""
+"""The comparison on the terminal."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from rich import box
@@ -9,15 +11,23 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ..tables.columns import reported, succeeded
 from ..tables.flags import unfair
 from ..tables.headline import headline
-from ..tables.words import floor, in_words, named, warnings
+from ..tables.words import earned, floor, in_words, named, warnings
+
+ROOM = 60  # a longer list of settings is left to summary.csv
+LOG_WIDTH = 140  # characters: a log file has room for every column
 
 
 @dataclass(frozen=True)
-class Column:
-    """A shown column: its heading, how to print it, whether more (1) or less (-1) of it is better,
-    and from how many characters a line on there is room for it.
+class Measure:
+    """A column of the list of settings that holds figures.
+
+    Attributes:
+        form: how a figure is printed.
+        better: 1 if more is better, -1 if less is, 0 if neither is.
+        room: the column is shown on lines of this many characters or more.
     """
 
     name: str
@@ -27,172 +37,177 @@ class Column:
     room: int = 0
 
 
-SHOWN = [
-    Column("fid", "FID", "{:.2f}", -1),
-    Column("kid", "KID", "{:.3f}", -1),
-    Column("precision", "prec.", "{:.2f}", 1, 90),
-    Column("recall", "recall", "{:.2f}", 1, 90),
-    Column("authenticity", "auth.", "{:.2f}", 0, 100),
-    Column("sw2_xt", "SW2 x_t", "{:.3f}", -1, 110),
-    Column("w2_xt", "W2 x_t", "{:.2f}", -1, 120),
-    Column("w2_x0", "W2 x_0", "{:.2f}", -1, 120),
-    Column("fit_seconds", "fit s", "{:.1f}"),
-    Column("milliseconds", "ms/image", "{:.2f}", -1),
-    Column("speedup", "speed-up", "{:.1f}x", 1),
+MEASURES = [
+    Measure("fid", "FID", "{:.2f}", -1),
+    Measure("kid", "KID", "{:.3f}", -1),
+    Measure("precision", "prec.", "{:.2f}", 1, 90),
+    Measure("recall", "recall", "{:.2f}", 1, 90),
+    Measure("authenticity", "auth.", "{:.2f}", 0, 100),
+    Measure("sw2_xt", "SW2 x_t", "{:.3f}", -1, 110),
+    Measure("w2_xt", "W2 x_t", "{:.2f}", -1, 120),
+    Measure("w2_x0", "W2 x_0", "{:.2f}", -1, 120),
+    Measure("fit_seconds", "fit s", "{:.1f}"),
+    Measure("milliseconds", "ms/image", "{:.2f}", -1),
+    Measure("speedup", "speed-up", "{:.1f}x", 1),
 ]
 
 
-ROOM = 60  # settings that a terminal is worth filling with; more are left to the files
+def output_console() -> Console:
+    """A console on standard output, wide where that is a file."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
+    return console
 
 
 def show(table: pd.DataFrame, means: pd.DataFrame, best: pd.DataFrame, console: Console) -> None:
-    """Print what a run found: its settings, the best of them at every NFE, the verdict, warnings
-    and failures.
+    """Print a run: its settings, the best of them at every NFE, the verdict, and what went wrong.
 
     Arguments:
-        table, means, best: comparison.csv, summary.csv and best.csv.
+        table: comparison.csv.
+        means: summary.csv.
+        best: best.csv.
     """
-    means = (
-        means[means.split == "test"].assign(params=means.params.fillna("")) if len(means) else means
-    )
+    means = reported(means).fillna({"params": ""})
     if len(means) > ROOM:
         console.print(
-            f"{len(means)} settings, all of them in summary.csv; the best of each prior at every NFE:"
+            f"{len(means)} settings, all of them in summary.csv; the best of each prior at every "
+            "NFE:"
         )
     elif len(means):
         _settings(means, console)
     if len(best):
         _best(best, console)
-    good = table[(table.status == "ok") & (table.split == "test")]
+    good = reported(succeeded(table))
     if len(good):
-        console.print(
-            f"FID in features of {escape(str(good.extractor.iloc[0]))}, {good.n_samples.iloc[0]} samples against the "
-            f"test split; less is better. Floor (training images): FID {floor(good)}; held-out images' authenticity: "
-            f"{good.authenticity_test.mean():.2f}. Dim rows are controls, never ranked."
-        )
+        console.print(_measured(good))
     verdict = headline(table, best)
-    console.print(
-        f"{verdict.sentence} {verdict.remark}".rstrip(), style="bold", highlight=False, markup=False
-    )
+    said = f"{verdict.sentence} {verdict.remark}".rstrip()
+    console.print(said, style="bold", highlight=False, markup=False)
     for sentence in in_words(best):
         console.print(sentence, highlight=False, markup=False)
-    flagged = good[good.flag.fillna("") != ""].fillna({"params": ""})
-    for (prior, params, flag, control), rows in flagged.groupby(
-        ["prior", "params", "flag", "control"], sort=False
-    ):
-        where = ", ".join(str(t) for t in rows.t_trunc.unique())
-        kind = "dim" if control else "bold yellow"
-        console.print(
-            f"[{kind}]flagged[/] {escape(named(prior, params))} at t_trunc {where}: {escape(flag)}"
-        )
+    _flagged(good, console)
     for warning in warnings(good):
         console.print(f"[bold yellow]warning[/] {escape(warning)}")
-    bad = table[table.status != "ok"].fillna({"params": ""})
-    for (prior, params, error), rows in bad.groupby(["prior", "params", "error"], sort=False):
-        where = ", ".join(str(t) for t in rows.t_trunc.unique())
-        where += (
-            f" (seed {', '.join(str(s) for s in rows.seed.unique())})"
-            if table.seed.nunique() > 1
-            else ""
-        )
-        console.print(
-            f"[bold red]failed[/] {escape(named(prior, params))} at t_trunc {where}: {escape(error)}"
-        )
+    _failed(table, console)
+
+
+def _measured(good: pd.DataFrame) -> str:
+    return (
+        f"FID in features of {escape(str(good.extractor.iloc[0]))}, {good.n_samples.iloc[0]} "
+        f"samples against the test split; less is better. Floor (training images): FID "
+        f"{floor(good)}; authenticity of held-out images: {good.authenticity_test.mean():.2f}. "
+        "Dim rows are controls, which are never ranked."
+    )
+
+
+def _flagged(good: pd.DataFrame, console: Console) -> None:
+    good = good.fillna({"params": "", "flag": ""})
+    flagged = good[good.flag != ""]
+    by = ["prior", "params", "flag", "control"]
+    for (prior, params, flag, control), rows in flagged.groupby(by, sort=False):
+        kind = "dim" if control else "bold yellow"
+        who = f"{escape(named(prior, params))} at t_trunc {_values(rows.t_trunc)}"
+        console.print(f"[{kind}]flagged[/] {who}: {escape(flag)}")
+
+
+def _failed(table: pd.DataFrame, console: Console) -> None:
+    failed = table[table.status != "ok"].fillna({"params": ""})
+    for (prior, params, error), rows in failed.groupby(["prior", "params", "error"], sort=False):
+        seeds = f" (seed {_values(rows.seed)})" if table.seed.nunique() > 1 else ""
+        who = f"{escape(named(prior, params))} at t_trunc {_values(rows.t_trunc)}{seeds}"
+        console.print(f"[bold red]failed[/] {who}: {escape(error)}")
+
+
+def _values(column: pd.Series) -> str:
+    return ", ".join(str(value) for value in column.unique())
 
 
 def _table(*headings: str) -> Table:
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     for heading in headings:
-        text = heading in ("prior", "solver", "flag")
         drawn.add_column(
             heading,
-            justify="left" if text else "right",
-            no_wrap=heading not in ("prior", "flag"),
+            justify="left" if heading in ("prior", "solver") else "right",
+            no_wrap=heading not in ("prior", "pays"),
             overflow="fold",
         )
     return drawn
 
 
-def _settings(means: pd.DataFrame, console: Console) -> None:
-    """One line a setting; of the contenders the best value of each column is marked, and every FID
-    that overlaps it.
+def _sections(drawn: Table, rows: pd.DataFrame, column: str) -> Iterator[Any]:
+    """The rows one by one; a new section of ``drawn`` begins where ``column`` changes."""
+    last = None
+    for row in rows.itertuples():
+        value = getattr(row, column)
+        if last is not None and value != last:
+            drawn.add_section()
+        last = value
+        yield row
 
-    Of one seed nothing is marked: which fit came out best says nothing of the priors.
+
+def _settings(means: pd.DataFrame, console: Console) -> None:
+    """Print one line per setting.
+
+    Among contenders the best value of each column is marked, and every FID whose interval reaches
+    the best one. With one seed nothing is marked: the best fit says nothing about the priors.
     """
     means = means.assign(milliseconds=1000 * (means.prior_seconds + means.denoise_seconds))
-    shown = [c for c in SHOWN if console.width >= c.room]
-    ranked = ~means.control.astype(bool) & ~means.flag.map(unfair).astype(bool) & (means.seeds > 1)
-    means = means.assign(ranked=ranked)
-    contenders = means[ranked]
-    best = {c.name: (contenders[c.name] * c.better).max() * c.better for c in shown if c.better}
-    reach = contenders[contenders.fid == best["fid"]].fid_high.max()
-    drawn = _table("t_trunc", "solver", "NFE", "prior", *(c.heading for c in shown))
-    last = None
-    for row in means.itertuples():
-        if last is not None and row.t_trunc != last:
-            drawn.add_section()
-        last = row.t_trunc
-        cells = []
-        for column in shown:
-            value = float(getattr(row, column.name))
-            text = column.form.format(value) if value == value else ""
-            marked = row.ranked and column.better and value == best[column.name]
-            marked = marked or (row.ranked and column.name == "fid" and row.fid_low <= reach)
-            cells.append(
-                Text(text + ("*" if marked else " "), style="bold green" if marked else "")
+    fair = ~means.control.astype(bool) & ~means.flag.map(unfair).astype(bool)
+    means = means.assign(ranked=fair & (means.seeds > 1))
+    ranked = means[means.ranked]
+    shown = [m for m in MEASURES if console.width >= m.room]
+    best = {m.name: (ranked[m.name] * m.better).max() * m.better for m in shown if m.better}
+    reach = ranked[ranked.fid == best["fid"]].fid_high.max()
+    drawn = _table("t_trunc", "solver", "NFE", "prior", *(m.heading for m in shown))
+    for row in _sections(drawn, means, "t_trunc"):
+        figures = []
+        for measure in shown:
+            value = float(getattr(row, measure.name))
+            text = measure.form.format(value) if value == value else ""
+            marked = row.ranked and (
+                (measure.better and value == best[measure.name])
+                or (measure.name == "fid" and row.fid_low <= reach)
             )
-        first = (
-            str(row.t_trunc),
-            str(row.solver),
-            str(int(row.nfe)),
-            Text(named(row.prior, row.params)),
-        )
-        drawn.add_row(*first, *cells, style="dim" if row.control else "")
+            figures.append(Text(f"{text}*", "bold green") if marked else Text(f"{text} "))
+        setting = [str(row.t_trunc), str(row.solver), str(int(row.nfe))]
+        prior = Text(named(row.prior, row.params))
+        drawn.add_row(*setting, prior, *figures, style="dim" if row.control else "")
     console.print(drawn)
-    if len(contenders):
-        console.print("* best of all contenders' rows, and every FID whose interval reaches it.")
+    if len(ranked):
+        console.print("* best of all contenders, and every FID whose interval reaches the best.")
     elif (means.seeds == 1).any():
-        console.print("Of one seed no row is marked as best: other fits come out otherwise.")
+        console.print("With one seed no row is marked as best: another fit would score otherwise.")
 
 
 def _best(best: pd.DataFrame, console: Console) -> None:
-    """One line a prior and NFE, by the setting that did best on the validation split."""
+    """Print one line per prior and NFE, for the setting that did best on the validation split."""
     rank = ["rank"] if best["rank"].notna().any() else []
-    drawn = _table(
-        "NFE",
-        *rank,
-        "prior",
-        "t_trunc",
-        "solver",
-        "FID",
-        "95 %",
-        "excess",
-        "x noise",
-        "x noise, time",
-        "pays from",
-    )
-    last = None
-    for row in best.fillna({"params": ""}).sort_values(["nfe", "control", "fid"]).itertuples():
-        if last is not None and row.nfe != last:
-            drawn.add_section()
-        last = row.nfe
-        interval = "" if row.fid_low != row.fid_low else f"{row.fid_low:.2f}..{row.fid_high:.2f}"
-        pays = (
-            ""
-            if row.break_even != row.break_even
-            else "never"
-            if row.break_even > 1e12
-            else f"{row.break_even:.0f}"
-        )
+    ratios = ["excess", "x noise", "x noise, time"]
+    drawn = _table("NFE", *rank, "prior", "t_trunc", "solver", "FID", "95 %", *ratios, "pays")
+    best = best.fillna({"params": ""}).sort_values(["nfe", "control", "fid"])
+    for row in _sections(drawn, best, "nfe"):
+        known = row.fid_low == row.fid_low
         drawn.add_row(
-            str(row.nfe), *((f"{row.rank:.0f}" if row.rank == row.rank else "") for _ in rank),
-            Text(named(row.prior, row.params)), str(row.t_trunc), str(row.solver), f"{row.fid:.2f}", interval,
-            *("" if v != v else f"{v:.2f}" for v in (row.excess, row.relative_nfe, row.relative_time)), pays,
+            str(row.nfe),
+            *(_figure(row.rank, ".0f") for _ in rank),
+            Text(named(row.prior, row.params)),
+            str(row.t_trunc),
+            str(row.solver),
+            f"{row.fid:.2f}",
+            f"{row.fid_low:.2f}..{row.fid_high:.2f}" if known else "",
+            *(_figure(v, ".2f") for v in (row.excess, row.relative_nfe, row.relative_time)),
+            "" if row.control else earned(row.break_even),
             style="dim" if row.control else "",
-        )  # fmt: skip
+        )
     console.print(drawn)
     console.print(
-        "Settings chosen on the validation split, figures of the test split. excess: FID above the oracle's.\n"
-        "x noise: FID over that of the best solver from pure noise at the same NFE, and in the same time. pays from: "
-        "samples after which the fit is earned back."
+        "Settings are chosen on the validation split; figures are of the test split. excess: FID "
+        "minus the oracle's.\n"
+        "x noise: FID divided by that of the best solver from pure noise at the same NFE, and in "
+        "the same time. pays: when the fit is earned back."
     )
+
+
+def _figure(value: float, form: str) -> str:
+    return "" if value != value else f"{value:{form}}"
