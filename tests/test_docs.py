@@ -122,7 +122,7 @@ def test_every_block_of_the_tutorial_runs(tmp_path):
     assert shells == 5
     assert "hello world" in printed
     assert "torch.Size([3, 1, 8, 8])" in printed
-    assert "all 16 checks are as they should be" in printed
+    assert "all 16 checks are as expected" in printed
     for name in ("resampler", "resampler[width=1.0]", "gaussian", "6 cells to come", "18 rows"):
         assert name in printed
 

@@ -652,7 +652,7 @@ def test_a_new_distribution_passes_its_own_tests_and_the_linters(tmp_path):
     assert "GreyHeron" in (folder / "grey_heron.py").read_text()
     again = outcome(tmp_path, "new", "grey-heron")
     assert again.returncode == 2
-    assert "is there already" in again.stderr
+    assert "exists already" in again.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,21 @@
-"""The command line. Importing it imports no torch: each command's module is loaded when it is
-called.
-"""
+"""The command line. Importing it imports no torch: a command's module is loaded on its call."""
+
+from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import UserError, printable
+from ..errors import UserError, printable, unknown
 from .plugin_options import HELP, take_plugin_options
+
+if TYPE_CHECKING:
+    from ..plugin_manager import Registration
 
 
 class Commands(click.Group):
-    """The commands that are registered, ours and those of plugins alike, each imported when it is
-    called.
-    """
+    """All registered commands, also those of plugins; a command is imported when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_registered())
@@ -22,9 +24,9 @@ class Commands(click.Group):
         found = _registered()
         return found[name].load() if name in found else None
 
-    def resolve_command(self, ctx: click.Context, args: list[str]):  # type: ignore[no-untyped-def]
-        from ..errors import unknown
-
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and not args[0].startswith("-") and args[0] not in _registered():
             raise unknown("command", args[0], self.list_commands(ctx))
         return super().resolve_command(ctx, args)
@@ -36,7 +38,7 @@ class Commands(click.Group):
             formatter.write_dl(HELP)
 
 
-def _registered():  # type: ignore[no-untyped-def]
+def _registered() -> dict[str, Registration]:
     from ..plugin_manager import load_plugins
 
     return load_plugins().of_kind("command")
@@ -46,13 +48,13 @@ def _registered():  # type: ignore[no-untyped-def]
 @click.version_option(package_name="priorbench", message="%(prog)s %(version)s")
 @click.option("--traceback", is_flag=True, help="Show the traceback of an error.")
 def cli(traceback: bool) -> None:
-    """Which generator of x_{t_trunc} is worth having, at which t_trunc, and does any of them beat a
+    """Which generator of x_{t_trunc} is worth having, and at which t_trunc? Does any of them beat a
     fast solver from pure noise?
     """
 
 
 def main() -> None:
-    """The entry point: bad input is one line and exit code 2."""
+    """The entry point. Bad input gives a message of one line and exit code 2."""
     try:
         code = cli.main(take_plugin_options(sys.argv[1:]), standalone_mode=False)
     except (UserError, click.ClickException) as error:
@@ -63,7 +65,7 @@ def main() -> None:
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         click.echo(
-            "priorbench: stopped; what is done is kept, and the same command goes on", err=True
+            "priorbench: stopped; finished work is kept, repeat the command to resume", err=True
         )
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)

@@ -1,4 +1,4 @@
-"""``priorbench backbone``: training a diffusion model, and seeing what one is worth."""
+"""``priorbench backbone``: train a diffusion model, and score one."""
 
 import json
 import os
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+
+from ..errors import UserError
 
 SCHEDULES = ("linear", "squaredcos_cap_v2")
 TYPES = ("epsilon", "sample", "v_prediction")
@@ -37,7 +39,7 @@ def backbone() -> None:
     type=click.IntRange(1),
     default=64,
     show_default=True,
-    help="Of all processes together.",
+    help="Images per step, over all processes.",
 )
 @click.option(
     "--learning-rate", type=click.FloatRange(0, min_open=True), default=2e-3, show_default=True
@@ -46,16 +48,24 @@ def backbone() -> None:
     "--ema-decay", type=click.FloatRange(0, 1, max_open=True), default=0.999, show_default=True
 )
 @click.option(
-    "--channels", default="32,64", show_default=True, help="Channels of each level, multiples of 8."
+    "--channels",
+    default="32,64",
+    show_default=True,
+    help="Channels of each level, in multiples of 8.",
 )
 @click.option(
-    "--heads", type=click.IntRange(1), default=2, show_default=True, help="Heads of the attention."
+    "--heads", type=click.IntRange(1), default=2, show_default=True, help="Attention heads."
 )
 @click.option(
     "--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.1, show_default=True
 )
 @click.option(
-    "--timesteps", "T", type=click.IntRange(2), default=1000, show_default=True, help="T."
+    "--timesteps",
+    "T",
+    type=click.IntRange(2),
+    default=1000,
+    show_default=True,
+    help="T, the number of noising steps.",
 )
 @click.option(
     "--schedule",
@@ -76,14 +86,14 @@ def backbone() -> None:
     type=click.IntRange(1),
     default=500,
     show_default=True,
-    help="Steps from checkpoint to checkpoint.",
+    help="Steps between checkpoints.",
 )
 @click.option(
     "--validation-draws",
     type=click.IntRange(1),
     default=4096,
     show_default=True,
-    help="Noisy images, at the least.",
+    help="The least number of noisy images that the validation loss is computed from.",
 )
 @click.option(
     "--mixed-precision", type=click.Choice(["no", "bf16", "fp16"]), default="no", show_default=True
@@ -91,12 +101,13 @@ def backbone() -> None:
 @click.option("--compile", is_flag=True, help="Train through torch.compile.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
-    "--start-from", help="A model whose weights, architecture and schedule to start from."
+    "--start-from", help="A model to start from, with its weights, architecture and schedule."
 )
-@click.option("--fresh", is_flag=True, help="Start over, whatever is in the folder.")
+@click.option("--fresh", is_flag=True, help="Start over, even if the folder has a checkpoint.")
 @click.pass_context
 def train(
     context: click.Context,
+    /,
     dataset: str,
     output: Path,
     channels: str,
@@ -104,33 +115,15 @@ def train(
     fresh: bool,
     **options: Any,
 ) -> None:
-    """Train a denoiser on a data set's training split.
+    """Train a denoiser on the training split of a data set.
 
-    Writes a diffusers pipeline folder, training.json and loss.csv. Killed, it goes on from its last
-    checkpoint when the same command is given again. For several GPUs: accelerate launch --module
-    priorbench backbone train ...
+    Writes a diffusers pipeline folder, training.json and loss.csv. To resume an interrupted
+    training from its last checkpoint, repeat the command. For several GPUs: accelerate launch
+    --module priorbench backbone train ...
     """
-    from ..errors import UserError
-
-    try:
-        widths = tuple(int(c) for c in channels.split(","))
-    except ValueError:
-        widths = ()
-    if not widths or any(c < 8 or c % 8 for c in widths):
-        raise UserError(f"--channels takes multiples of 8 separated by commas, got {channels!r}")
-    if widths[-1] % options["heads"]:
-        raise UserError(
-            f"--heads must divide the last of --channels, {widths[-1]}, got {options['heads']}"
-        )
-
-    for name in ("channels", "heads", "dropout", "T", "beta_schedule", "prediction_type"):
-        if (
-            start_from
-            and context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
-        ):
-            raise UserError(
-                f"--start-from keeps the model's own architecture and schedule: leave out {name}"
-            )
+    widths = _widths(channels, options["heads"])
+    if start_from:
+        _nothing_contradicts(context)
 
     from ..diffusion.loading import load_backbone
     from ..diffusion.training import TrainingSettings
@@ -147,43 +140,77 @@ def train(
         about = train_backbone(
             data, output, TrainingSettings(channels=widths, **options), bar, fresh, start
         )
-    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+    if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
         click.echo(json.dumps(about, indent=2))
+
+
+def _widths(channels: str, heads: int) -> tuple[int, ...]:
+    """The channels of each level, by --channels."""
+    try:
+        widths = tuple(int(c) for c in channels.split(","))
+    except ValueError:
+        widths = ()
+    if not widths or any(c < 8 or c % 8 for c in widths):
+        raise UserError(f"--channels takes multiples of 8 separated by commas, got {channels!r}")
+    if widths[-1] % heads:
+        raise UserError(f"--heads must divide the last of --channels, {widths[-1]}, got {heads}")
+    return widths
+
+
+def _nothing_contradicts(context: click.Context) -> None:
+    """Refuse options that contradict --start-from."""
+    default = click.core.ParameterSource.DEFAULT
+    for name in ("channels", "heads", "dropout", "T", "beta_schedule", "prediction_type"):
+        if context.get_parameter_source(name) is not default:
+            raise UserError(
+                f"--start-from keeps the model's own architecture and schedule: leave out {name}"
+            )
 
 
 @backbone.command()
 @click.argument("path")
 @click.option(
     "--dataset",
-    help="Does it fit this data set, and how does it score? digits, mnist, a folder, ...",
+    help="A data set that the model is checked and scored on: digits, mnist, a folder, ...",
 )
-@click.option("--extractor", help="Features of the FID. [default: the one named like the data set]")
+@click.option(
+    "--extractor",
+    help="The network whose features FID uses. [default: the data set's own]",
+)
 @click.option("--solver", default="ddpm", show_default=True)
 @click.option(
     "--steps",
     type=click.IntRange(1),
     default=100,
     show_default=True,
-    help="Of the chain from pure noise.",
+    help="Steps of the chain from pure noise.",
 )
 @click.option(
     "--n-samples",
     type=click.IntRange(0),
     default=1000,
     show_default=True,
-    help="0 leaves the score out.",
+    help="Samples for the score; 0 skips it.",
 )
 @click.option("--batch-size", type=click.IntRange(1), default=250, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 def check(
-    path: str, dataset: str | None, extractor: str | None, solver: str, steps: int, n_samples: int, batch_size: int,
-    seed: int, device: str,
-) -> int:  # fmt: skip
-    """Say what the model at PATH is: a registered name, a diffusers folder or a hub name.
+    path: str,
+    dataset: str | None,
+    extractor: str | None,
+    solver: str,
+    steps: int,
+    n_samples: int,
+    batch_size: int,
+    seed: int,
+    device: str,
+) -> int:
+    """Describe the model at PATH: a registered name, a diffusers folder or a hub name.
 
-    With --dataset: whether it fits, and the FID of its full chain against the test split, beside
-    the floor (the FID of the training images). The exit code is 1 if it does not fit.
+    With --dataset, also say whether the model fits the data set, and print the FID of its full
+    chain against the test split beside the floor (the FID of training images). The exit code is 1
+    if the model does not fit.
     """
     from rich.box import SIMPLE
     from rich.console import Console

@@ -8,22 +8,20 @@ import click
 @click.option(
     "--output",
     type=click.Path(file_okay=False),
-    help="Where to write the three tables. [default: nowhere]",
+    help="A folder for the three tables. [default: write none]",
 )
 def compare(runs: tuple[str, ...], output: str | None) -> int:
     """Fold RUNS (results folders, or their comparison.csv) into one table.
 
-    Runs whose data set, backbone, extractor, sample count, split, precision or concurrency differ
-    are not ranked: the error names the column. Other priors, seeds, t_trunc, solvers and machines
-    are what it is for.
+    Runs can differ in priors, seeds, t_trunc, solvers and machines. Runs that differ in data set,
+    backbone, extractor, sample count, split, precision or concurrency are not ranked: the error
+    names the column.
     """
     from pathlib import Path
 
-    from rich.console import Console
-
     from ..errors import UserError
     from ..files import write_atomically
-    from ..report.terminal import show
+    from ..report.terminal import output_console, show
     from ..tables.compare import differences, fold, read_run
 
     names = list(dict.fromkeys(runs))
@@ -31,9 +29,7 @@ def compare(runs: tuple[str, ...], output: str | None) -> int:
     if found := differences(tables):
         raise UserError(f"these runs cannot be ranked in one table: {'. '.join(found)}")
     table, means, chosen = fold(tables)
-    console = Console()
-    if not console.is_terminal:
-        console.width = 140
+    console = output_console()
     show(table, means, chosen, console)
     if output:
         for file, frame in {"comparison": table, "summary": means, "best": chosen}.items():

@@ -1,4 +1,4 @@
-"""``priorbench extractor``: training a feature extractor."""
+"""``priorbench extractor``: train a feature extractor."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ def extractor() -> None:
     "--dataset",
     default="digits",
     show_default=True,
-    help="One with labels: digits, mnist, a folder of folders.",
+    help="A data set with labels: digits, mnist, a folder of folders.",
 )
 @click.option(
     "--output",
@@ -26,12 +26,17 @@ def extractor() -> None:
 )
 @click.option("--epochs", type=click.IntRange(1), default=60, show_default=True)
 @click.option(
-    "--features", type=click.IntRange(2), default=64, show_default=True, help="How many features."
+    "--features",
+    type=click.IntRange(2),
+    default=64,
+    show_default=True,
+    help="The number of features.",
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 def train(dataset: str, output: Path, epochs: int, features: int, seed: int) -> None:
-    """Train a classifier on the training split; its activations before the last layer are the
-    features.
+    """Train a classifier on the training split of a data set.
+
+    The features are its activations before the last layer.
     """
     from rich.progress import Progress
 

@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options that several commands share."""
 
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
@@ -24,7 +24,7 @@ def named_dataset(text: str) -> Dataset:
 
 
 def named_extractor(text: str | None, dataset: str) -> FeatureExtractorBase:
-    """The extractor of ``--extractor``; without it the one that is named like the data set."""
+    """The extractor of ``--extractor``; without it, the one with the data set's name."""
     choice = (
         Choice(name=default_for("extractor", dataset))
         if text is None

@@ -1,7 +1,7 @@
-"""The options that say which plugins there are.
+"""The options that add plugins or leave them out.
 
-They may stand anywhere on the command line, and are taken off it before any command sees it: which
-commands there are depends on them.
+They can stand anywhere on the command line. They are taken off before any command is looked up,
+because plugins register commands too.
 """
 
 import os
@@ -12,16 +12,17 @@ from ..plugin_files import FILES, FOLDERS
 from ..plugin_manager import LEFT_OUT, STRICT
 
 HELP = [
-    ("--plugin FILE", "Take in the plugin in a Python file; as often as needed."),
-    ("--plugins-dir FOLDER", f"Take in every plugin file of a folder. Also {FOLDERS}."),
-    ("-p no:NAME", "Leave out an installed plugin, by its entry point or distribution."),
-    ("--strict-plugins", "A broken plugin is an error, not a line in 'priorbench plugins'."),
+    ("--plugin FILE", "Load the plugin in a Python file. Can be repeated."),
+    ("--plugins-dir FOLDER", f"Load every plugin file in a folder. Also by {FOLDERS}."),
+    ("-p no:NAME", "Leave out an installed plugin, named by entry point or distribution."),
+    ("--strict-plugins", "Treat a broken plugin as an error."),
 ]
 
 
 def take_plugin_options(arguments: list[str]) -> list[str]:
-    """``arguments`` without these options, which are put into the environment, where child
-    processes find them too.
+    """``arguments`` without these options.
+
+    The options go into the environment, where child processes find them too.
     """
     rest: list[str] = []
     queue = iter(arguments)
@@ -35,7 +36,9 @@ def take_plugin_options(arguments: list[str]) -> list[str]:
         elif argument == "-p":
             wanted = _value("-p", queue)
             if not wanted.startswith("no:") or wanted == "no:":
-                raise UserError(f"-p takes no:NAME, to leave out the plugin NAME, got {wanted!r}")
+                raise UserError(
+                    f"-p takes no:NAME, which leaves out the plugin NAME, got {wanted!r}"
+                )
             _append(LEFT_OUT, wanted.removeprefix("no:"), ",")
         elif argument == "--strict-plugins":
             os.environ[STRICT] = "1"

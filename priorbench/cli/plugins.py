@@ -8,12 +8,12 @@ from rich.table import Table
 
 @click.command()
 def plugins() -> None:
-    """List what is registered, from which distribution and version."""
+    """List everything that is registered, with its distribution and version."""
     from ..plugin_manager import KINDS, load_plugins
 
     found = load_plugins()
     table = Table(box=None, pad_edge=False)
-    for heading in ("kind", "name", "distribution", "version", "what it is"):
+    for heading in ("kind", "name", "distribution", "version", "summary"):
         table.add_column(heading, overflow="fold")
     for kind in KINDS:
         for r in sorted(found.of_kind(kind).values(), key=lambda r: r.name):

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on. Imports torch: commands import it once they need to."""
+"""Progress on stderr. Importing this module imports torch, so commands import it late."""
 
 from types import TracebackType
 
@@ -20,14 +20,23 @@ from ..plan.spec import CellResult, CellSpec
 from ..runner import Observer
 
 
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
 class Bars(Observer):
-    """Progress on stderr: a bar over the cells, and one inside a long fit."""
+    """The progress of a run: a bar over the cells, and one for each fit."""
 
     def __init__(self) -> None:
-        self.bars = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True),
-        )  # fmt: skip
+        self.bars = _progress(Console(stderr=True))
 
     def started(self, plan: Plan, done: int) -> None:
         self.bars.start()
@@ -61,18 +70,13 @@ class Bars(Observer):
 
 
 class Bar:
-    """Progress of one training on stderr: a bar on a terminal, a line for each report in a log
-    file.
-    """
+    """The progress of one training: a bar on a terminal, lines in a log file."""
 
     def __init__(self, what: str) -> None:
         self.what = what
         console = Console(stderr=True)
         self.terminal = console.is_terminal
-        self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(), console=console,
-        )  # fmt: skip
+        self.bar = _progress(console)
         self.task = self.bar.add_task(what, total=None)
 
     def __enter__(self) -> "Bar":

@@ -2,7 +2,7 @@
 
 import click
 
-FORMATS = ("pdf", "svg", "png")
+FIGURE_FORMATS = ("pdf", "svg", "png")
 
 
 @click.command()
@@ -10,19 +10,21 @@ FORMATS = ("pdf", "svg", "png")
 @click.option(
     "--output",
     type=click.Path(),
-    help="The page's file, or a folder for it. [default: report.html in RUN; of several, in the current folder]",
+    help="The file of the page, or a folder for it. [default: report.html in the run's folder; "
+    "for several runs, in the current folder]",
 )
 @click.option(
     "--figures",
-    help="Write the figures for papers besides, into figures/: pdf, svg, png, several by commas.",
+    help="Also write figures for papers, into figures/: pdf, svg or png; separate several by "
+    "commas.",
 )
 @click.option(
     "--latex",
     is_flag=True,
-    help="Write table.tex besides: the best settings, or all, with booktabs rules.",
+    help="Also write table.tex: the best settings, with booktabs rules.",
 )
 def report(runs: tuple[str, ...], output: str | None, figures: str | None, latex: bool) -> int:
-    """Write report.html, a page to look at, of RUNS (results folders, or their comparison.csv)."""
+    """Write the page report.html for RUNS (results folders, or their comparison.csv)."""
     from pathlib import Path
 
     from rich.console import Console
@@ -31,8 +33,8 @@ def report(runs: tuple[str, ...], output: str | None, figures: str | None, latex
 
     formats = list(dict.fromkeys(f.strip() for f in (figures or "").split(",") if f.strip()))
     for name in formats:
-        if name not in FORMATS:
-            raise unknown("format of figures", name, FORMATS)
+        if name not in FIGURE_FORMATS:
+            raise unknown("format of figures", name, FIGURE_FORMATS)
     from ..report.page import write_report
 
     first = Path(runs[0])

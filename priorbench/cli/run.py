@@ -5,33 +5,40 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from ..errors import UserError
 from ..files import CannotWrite
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ..plan.layout import Plan
-    from ..plan.spec import CellSpec
+    from ..store.results import Store
 
 
 @click.command(
     epilog="Plugins: --plugin FILE, --plugins-dir FOLDER, -p no:NAME; see 'priorbench --help'."
 )
 @click.argument("config", required=False)
-@click.option("--priors", help="Contenders: 'ot,vae' or 'ot[projections=64],ot[projections=512]'.")
+@click.option(
+    "--priors", help="The contenders: 'ot,vae' or 'ot[projections=64],ot[projections=512]'."
+)
 @click.option("--t-trunc", help="Where the chain starts: 100,200,400.")
 @click.option(
     "--solver",
-    help="ddpm, ddim, dpm++, dpm++sde, unipc, or a diffusers scheduler's class; several by commas.",
+    help="ddpm, ddim, dpm++, dpm++sde, unipc, or the class of a diffusers scheduler; separate "
+    "several by commas.",
 )
 @click.option(
-    "--steps", help="Steps of the truncated chain, several by commas; 'all' takes every timestep."
+    "--steps",
+    help="Steps of the truncated chain: 5,10,20; 'all' takes every timestep.",
 )
-@click.option("--fit-budget", help="The same for every learned prior: 60s, 2min or '500 steps'.")
-@click.option("--seeds", type=int, help="How many seeds.")
-@click.option("--seed", type=int, help="The first of them.")
-@click.option("--n-samples", type=int, help="Samples drawn for each measurement.")
+@click.option(
+    "--fit-budget", help="Give every learned prior the same budget: 60s, 2min or '500 steps'."
+)
+@click.option("--seeds", type=int, help="The number of seeds.")
+@click.option("--seed", type=int, help="The first seed.")
+@click.option("--n-samples", type=int, help="The number of samples drawn for each measurement.")
 @click.option(
     "--dataset",
     help="digits, mnist, torchvision:CIFAR10, a folder of images, an .npz; NAME[key=value].",
@@ -42,43 +49,46 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--extractor",
-    help="Features of FID: a registered one, inception-v3-compat, a folder. [default: as above]",
+    help="The network whose features FID uses: a registered name, inception-v3-compat or a "
+    "folder. [default: the data set's own]",
 )
-@click.option("--metrics", help="Metrics that plugins add, by commas.")
+@click.option("--metrics", help="Metrics that plugins add, separated by commas.")
 @click.option("--device", help="auto, cpu, cuda, ...")
 @click.option(
     "--output",
     type=click.Path(file_okay=False),
-    help="Where to write. [default: results/<config name>]",
+    help="The folder to write. [default: results/<config name>]",
 )
 @click.option(
     "--set",
     "sets",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Any key of the config, as often as needed.",
+    help="Set any key of the config. Can be repeated.",
 )
-@click.option("--executor", help="serial, process, or one that a plugin adds.")
-@click.option("--workers", type=int, help="How many cells at once, for --executor process.")
-@click.option("--timeout", help="Give a cell up as failed after so long: 60s, 10min, 2h.")
+@click.option("--executor", help="serial, process, or the name of one that a plugin adds.")
+@click.option(
+    "--workers", type=int, help="The number of cells computed at once by --executor process."
+)
+@click.option("--timeout", help="Fail a cell after this long: 60s, 10min, 2h.")
 @click.option(
     "--exclusive-timing",
     is_flag=True,
     default=None,
-    help="Time again, alone, what was timed beside others.",
+    help="Time cells again, alone, if they were timed beside others.",
 )
 @click.option(
-    "--from", "again", metavar="FILE", help="Do the run of a run.json again, in place of CONFIG."
+    "--from", "again", metavar="FILE", help="Repeat the run recorded in run.json, without CONFIG."
 )
-@click.option("--collect", is_flag=True, help="Compute nothing: the tables of what is there.")
-@click.option("--fresh", is_flag=True, help="Compute everything again, whatever is there.")
+@click.option("--collect", is_flag=True, help="Only rebuild the tables.")
+@click.option("--fresh", is_flag=True, help="Compute everything again, including finished cells.")
 @click.option(
     "--report/--no-report",
     default=True,
-    help="Write report.html, a page to look at. [default: --report]",
+    help="Write the page report.html. [default: --report]",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Print the plan and an estimate of the time, and do nothing."
+    "--dry-run", is_flag=True, help="Only print the plan and an estimate of the time it takes."
 )
 def run(
     config: str | None,
@@ -93,72 +103,26 @@ def run(
 ) -> int:
     """Compare priors at every t_trunc, solver and number of steps.
 
-    CONFIG is a YAML file or the name of a preset; without it, the digits default runs. What is done
-    is kept, and the same command again computes only what is missing.
+    CONFIG is a YAML file or the name of a preset; the default is the preset digits. Finished cells
+    are kept. To resume an interrupted run, repeat the command.
     """
-    from .signals import Stopped, stops_tidily
-
     _at_most_one({"CONFIG": config, "--from": again})
     _at_most_one({"--collect": collect, "--fresh": fresh, "--dry-run": dry_run})
-    past = None
-    if again:
-        from ..store.provenance import read_provenance
+    past = _past_run(again) if again else None
+    import torch  # noqa: F401 - the slow import, after the errors that need none
 
-        past = read_provenance(again)
-    import torch  # noqa: F401 - from here on it is needed, and this is where the wait is
-    from rich.markup import escape
-
-    from ..bench.estimate import estimate
     from ..plan.layout import read_plan
-    from ..report.terminal import show
-    from ..runner import execute, output_folder
-    from ..store.provenance import command, differences
+    from ..runner import output_folder
     from ..store.results import Store
-    from ..tables.fold import summary
-    from ..tables.selection import best
-    from .progress import Bars
 
-    console = Console()
-    if not console.is_terminal:
-        console.width = 140  # a log file has room for every column
     plan = read_plan(past["config"] if past else config, options, sets)
     store = Store(output_folder(plan.config, output))
     if dry_run:
-        missing = [spec for spec in plan.cells if fresh or store.missing(spec)]
-        _print_plan(plan, missing, estimate(plan, missing), console, str(store.folder))
+        _dry_run(plan, store, fresh)
         return 0
-    for line in differences(past, plan) if past else []:
-        click.echo(f"priorbench: not as in {again}: {line}", err=True)
-
-    def done() -> str:
-        whole = sum(not store.missing(spec) for spec in plan.cells)
-        cells = f"{whole} of {len(plan.cells)} cells are done and kept in {store.folder}"
-        return f"{cells}; to go on: {command(without='--fresh')}"
-
-    try:
-        with stops_tidily():
-            table = execute(
-                plan, store, fresh=fresh, collect=collect, report=report, observer=Bars()
-            )
-    except Stopped as stop:
-        click.echo(f"priorbench: stopped; {done()}", err=True)
-        return stop.code
-    except CannotWrite as error:
-        raise UserError(f"{error}; {done()}") from error
-    means = summary(table)
-    show(table, means, best(table, means), console)
-    failed = int((table.status != "ok").sum())
-    console.print(
-        f"{escape(str(store.folder))}: comparison.csv, summary.csv, best.csv, grids/, priors/"
-        + (", report.html" if report else "")
-        + (
-            f"; [bold red]{failed} failed[/] {'row' if failed == 1 else 'rows'}, see logs/ there"
-            if failed
-            else ""
-        ),
-        highlight=False,
-    )
-    return 1 if failed else 0
+    if past:
+        _say_differences(past, plan, str(again))
+    return _run(plan, store, fresh=fresh, collect=collect, report=report)
 
 
 def _at_most_one(given: dict[str, Any]) -> None:
@@ -167,22 +131,38 @@ def _at_most_one(given: dict[str, Any]) -> None:
         raise UserError(f"{' and '.join(named)} cannot be given together")
 
 
-def _print_plan(
-    plan: Plan, missing: list[CellSpec], seconds: float, console: Console, folder: str
-) -> None:
+def _past_run(path: str) -> dict[str, Any]:
+    from ..store.provenance import read_provenance
+
+    return read_provenance(path)
+
+
+def _say_differences(past: dict[str, Any], plan: Plan, path: str) -> None:
+    """Print how this run differs from the one that it repeats."""
+    from ..store.provenance import differences
+
+    for line in differences(past, plan):
+        click.echo(f"priorbench: differs from {path}: {line}", err=True)
+
+
+def _dry_run(plan: Plan, store: Store, fresh: bool) -> None:
+    """Print the cells of a plan, and about how long those that are left take."""
     from rich.markup import escape
 
+    from ..bench.estimate import estimate
+    from ..report.terminal import output_console
+
+    console = output_console()
+    left = [spec for spec in plan.cells if fresh or store.missing(spec)]
     for spec in plan.cells:
         solvers = ", ".join(f"{s} {'all' if k is None else k}" for s, k in spec.solvers)
-        note = "" if spec in missing else " (done)"
-        console.print(
-            escape(f"{spec.label} t_trunc {spec.t_trunc} seed {spec.seed}: {solvers}{note}"),
-            highlight=False,
-        )
-    done = len(plan.cells) - len(missing)
+        note = "" if spec in left else " (done)"
+        line = f"{spec.label} t_trunc {spec.t_trunc} seed {spec.seed}: {solvers}{note}"
+        console.print(escape(line), highlight=False)
+    done = len(plan.cells) - len(left)
     console.print(
-        f"{len(plan.cells)} cells ({done} done), {plan.rows} rows into {escape(folder)}; "
-        f"about {_duration(seconds)} on this machine",
+        f"{len(plan.cells)} cells ({done} done), {plan.rows} rows into "
+        f"{escape(str(store.folder))}; about {_duration(estimate(plan, left))} on this machine",
         highlight=False,
     )
 
@@ -190,10 +170,54 @@ def _print_plan(
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return (
-        f"{hours} h {minutes} min"
-        if hours
-        else f"{minutes} min {rest} s"
-        if minutes
-        else f"{rest} s"
-    )
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _run(plan: Plan, store: Store, *, fresh: bool, collect: bool, report: bool) -> int:
+    """Compute a plan and print its tables; returns the exit code."""
+    from ..report.terminal import output_console, show
+    from ..runner import execute
+    from ..tables.fold import summary
+    from ..tables.selection import best
+    from .progress import Bars
+    from .signals import Stopped, stops_tidily
+
+    try:
+        with stops_tidily():
+            table = execute(
+                plan, store, fresh=fresh, collect=collect, report=report, observer=Bars()
+            )
+    except Stopped as stop:
+        click.echo(f"priorbench: stopped; {_done(plan, store)}", err=True)
+        return stop.code
+    except CannotWrite as error:
+        raise UserError(f"{error}; {_done(plan, store)}") from error
+    console = output_console()
+    means = summary(table)
+    show(table, means, best(table, means), console)
+    console.print(_written(table, store, report), highlight=False)
+    return 1 if (table.status != "ok").any() else 0
+
+
+def _done(plan: Plan, store: Store) -> str:
+    from ..store.provenance import command
+
+    done = sum(not store.missing(spec) for spec in plan.cells)
+    cells = f"{done} of {len(plan.cells)} cells are done and kept in {store.folder}"
+    return f"{cells}; to resume: {command(without='--fresh')}"
+
+
+def _written(table: pd.DataFrame, store: Store, report: bool) -> str:
+    """The files that a run wrote, and how many rows failed, as rich markup."""
+    from rich.markup import escape
+
+    files = ["comparison.csv", "summary.csv", "best.csv", "grids/", "priors/"]
+    files += ["report.html"] if report else []
+    said = f"{escape(str(store.folder))}: {', '.join(files)}"
+    failed = int((table.status != "ok").sum())
+    if failed:
+        rows = "row" if failed == 1 else "rows"
+        said += f"; [bold red]{failed} failed[/] {rows}, see logs/ there"
+    return said

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first stops after tidying up, the second at once."""
+"""Ctrl-C and SIGTERM: the first one stops a run tidily, the second one stops it at once."""
 
 import signal
 import threading
@@ -10,7 +10,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked for the end; ``code`` is the exit code that says which."""
+    """A signal asked the run to stop; ``code`` is the exit code that names the signal."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -19,8 +19,9 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def stops_tidily() -> Iterator[None]:
-    """Inside, the first signal raises :class:`Stopped`, and the system answers the second, whatever
-    the program does meanwhile.
+    """Inside, the first signal raises :class:`Stopped`.
+
+    The second signal ends the process at once, whatever the program is doing.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -31,10 +32,9 @@ def stops_tidily() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    ours = [
-        s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN
-    ]  # as nohup and shell scripts ask
-    before = {s: signal.signal(s, stop) for s in ours}
+    # nohup and shell scripts ask a process to ignore a signal
+    heeded = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
+    before = {s: signal.signal(s, stop) for s in heeded}
     try:
         yield
     finally:

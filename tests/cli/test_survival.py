@@ -221,7 +221,7 @@ def test_a_folder_in_use_says_by_whom_and_a_stop_says_how_to_go_on(tmp_path):
         first.send_signal(signal.SIGINT)
         _, said = first.communicate(timeout=60)
         assert first.returncode == 130
-        assert "stopped; 1 of 2 cells are done and kept in out; to go on: priorbench " in said
+        assert "stopped; 1 of 2 cells are done and kept in out; to resume: priorbench " in said
         assert "--fresh" not in said
         assert "Traceback" not in said
         with locked(tmp_path / "out"):
