@@ -1,4 +1,4 @@
-"""Controls: priors that are no contenders but keep the table honest."""
+"""Controls: priors that are never ranked; they show what the figures of the table mean."""
 
 from priorbench import Register, hookimpl
 
@@ -8,18 +8,18 @@ def register_priors(register: Register) -> None:
     register(
         "noise",
         "priorbench_controls.prior:NoisePrior",
-        summary="N(0, I): at t_trunc = T the ordinary full chain",
+        summary="N(0, I); at t_trunc = T the ordinary full chain",
         control=True,
     )
     register(
         "oracle",
         "priorbench_controls.prior:OraclePrior",
-        summary="held-out validation images, diffused: what a perfect prior would get",
+        summary="noised validation images: the score of a perfect prior",
         control=True,
     )
     register(
         "memoriser",
         "priorbench_controls.prior:MemoriserPrior",
-        summary="training images, diffused: what plain storage would get",
+        summary="noised training images: the score of plain storage",
         control=True,
     )

@@ -1,4 +1,4 @@
-"""``noise``, ``oracle`` and ``memoriser``."""
+"""The controls ``noise``, ``oracle`` and ``memoriser``."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -10,14 +10,13 @@ from priorbench import FitRun, TruncatedMarginal, TruncPrior, randn
 
 
 class NoisePrior(TruncPrior):
-    """N(0, I). At t_trunc = T this is the ordinary full chain; below, what happens when nobody
-    supplies x_{t_trunc}.
+    """N(0, I). At t_trunc = T this is the ordinary full chain.
+
+    Below T it shows what a chain does without a prior.
     """
 
     emits = "x_t"
-    expected_failures: ClassVar[dict[str, str]] = {
-        "gaussian target": "pure noise is fitted to nothing"
-    }
+    expected_failures: ClassVar[dict[str, str]] = {"gaussian target": "pure noise is not fitted"}
     centre: Tensor
 
     def __init__(self) -> None:
@@ -34,7 +33,7 @@ class NoisePrior(TruncPrior):
 
 
 class StoredPrior(TruncPrior):
-    """Returns stored images, each equally often; the harness diffuses them."""
+    """Returns stored images, each equally often. The harness diffuses them."""
 
     emits = "x_0"
     images: Tensor
@@ -62,20 +61,19 @@ class StoredPrior(TruncPrior):
 
 
 class OraclePrior(StoredPrior):
-    """Held-out validation images: the ceiling."""
+    """Held-out validation images: the best that a prior can supply."""
 
-    chosen_on = (
-        "train"  # against the images that it stores, the least diffused would always look best
-    )
+    # Against its own images the oracle would always look best at the smallest t_trunc.
+    chosen_on = "train"
 
     def choose(self, marginal: TruncatedMarginal) -> Tensor:
         if marginal.validation is None:
-            raise ValueError("oracle needs validation images, and this marginal has none")
+            raise ValueError("oracle needs validation images, but this marginal has none")
         return marginal.validation.images
 
 
 class MemoriserPrior(StoredPrior):
-    """Training images: a good FID that no model earned."""
+    """Training images: a good FID without a model."""
 
     def choose(self, marginal: TruncatedMarginal) -> Tensor:
         return marginal.images

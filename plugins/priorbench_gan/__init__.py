@@ -6,5 +6,7 @@ from priorbench import Register, hookimpl
 @hookimpl
 def register_priors(register: Register) -> None:
     register(
-        "gan", "priorbench_gan.prior:GANPrior", summary="GAN with R1 penalty and averaged generator"
+        "gan",
+        "priorbench_gan.prior:GANPrior",
+        summary="GAN with an R1 penalty and an averaged generator",
     )

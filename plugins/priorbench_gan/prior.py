@@ -1,22 +1,19 @@
-r"""A generative adversarial network on x_{t_trunc}.
+r"""``gan``: a generative adversarial network on x_{t_trunc}.
 
-.. math:: \min_G \max_D \; \mathbb{E}[-\mathrm{softplus}(-D(x_t))] + \mathbb{E}[-\mathrm{softplus}(D(G(z)))]
+.. math:: \min_G \max_D \; \mathbb{E}[-\mathrm{softplus}(-D(x_t))]
+          + \mathbb{E}[-\mathrm{softplus}(D(G(z)))]
           - \frac{\gamma}{2} \, \mathbb{E} \lVert \nabla_x D(x_t) \rVert^2
 
-What makes it stable on small data:
+Four choices make it stable on small data:
 
-* the **R1 penalty** on real draws, at every ``r1_every``-th step with the weight multiplied by as
-  much, under
-which the non-saturating game
-  converges locally (Mescheder et al., ICML 2018, https://arxiv.org/abs/1801.04406; lazily as in
-  StyleGAN2);
-* both sides are seen **at t_trunc, freshly noised each step**: the discriminator never meets the
-  same training
-point twice,
-  and the two laws overlap (Diffusion-GAN, Wang et al., ICLR 2023,
-  https://arxiv.org/abs/2206.02262);
-* an **average of the generator's weights** is what samples; no batch normalisation; Adam without
-  momentum.
+* The **R1 penalty** on real draws makes the non-saturating game converge locally (Mescheder et al.,
+  ICML 2018, https://arxiv.org/abs/1801.04406). It is applied lazily, as in StyleGAN2: at every
+  ``r1_every``-th step, with ``r1_every`` times the weight.
+* The discriminator sees both laws **at t_trunc, with fresh noise at each step**. It never sees the
+  same training point twice, and the two laws overlap (Diffusion-GAN, Wang et al., ICLR 2023,
+  https://arxiv.org/abs/2206.02262).
+* Samples come from a generator with **averaged weights**.
+* There is no batch normalisation, and Adam runs without momentum.
 """
 
 from typing import Literal
@@ -29,19 +26,19 @@ from priorbench import EMA, FitRun, Pushforward, TruncatedMarginal, TruncPrior, 
 
 
 class GANPrior(TruncPrior):
-    """A GAN with R1 penalty and averaged generator.
+    """A GAN with an R1 penalty and an averaged generator.
 
     Arguments:
-        emits: ``x_0``, a clean guess that is diffused (in training too: the discriminator sees
-            x_{t_trunc}), or
-        ``x_t``.
+        emits: ``x_0``, a clean guess that is diffused, also in training (the discriminator always
+            sees x_{t_trunc}); or ``x_t``.
         latent: the dimension of z.
         r1: the weight gamma of the penalty.
-        r1_every: steps between two penalties.
-        batch_size, iterations: of both players, one step each in turn.
-        learning_rate: Adam's (betas 0, 0.99), with cosine decay to 0.
-        width, depth: of both networks, see :func:`priorbench.decoder`.
-        ema: the decay of the average of the generator that is kept.
+        r1_every: the number of steps from one penalty to the next.
+        batch_size: the number of real and of generated draws per step.
+        iterations: the number of steps; each trains the discriminator, then the generator.
+        learning_rate: the initial rate of Adam (betas 0, 0.99); it decays to 0 along a cosine.
+        width, depth: the size of both networks, see :func:`priorbench.decoder`.
+        ema: the decay of the averaged weights.
     """
 
     def __init__(
@@ -94,14 +91,8 @@ class GANPrior(TruncPrior):
         for step in run.steps(self.iterations):
             with torch.no_grad():
                 fake = self.noised(marginal, run)
-            real = marginal.draw(self.batch_size, run.generator).requires_grad_(
-                step % self.r1_every == 0
-            )
-            score = critic(real)
-            loss = (softplus(-score) + softplus(critic(fake))).mean()
-            if real.requires_grad:
-                (slope,) = torch.autograd.grad(score.sum(), real, create_graph=True)
-                loss = loss + self.r1_every * self.r1 / 2 * slope.flatten(1).square().sum(1).mean()
+            real = marginal.draw(self.batch_size, run.generator)
+            loss = self.critic_loss(critic, real, fake, penalised=step % self.r1_every == 0)
             judge.zero_grad()
             loss.backward()
             judge.step()
@@ -116,10 +107,22 @@ class GANPrior(TruncPrior):
             run.progress(step + 1, run.total, loss.item() if step % 10 == 0 else float("nan"))
         average.copy()
 
+    def critic_loss(
+        self, critic: torch.nn.Module, real: Tensor, fake: Tensor, penalised: bool
+    ) -> Tensor:
+        """The discriminator's loss on batches (N, C, H, W); ``penalised``: with the R1 penalty."""
+        score = critic(real.requires_grad_(penalised))
+        loss: Tensor = (softplus(-score) + softplus(critic(fake))).mean()
+        if penalised:
+            (slope,) = torch.autograd.grad(score.sum(), real, create_graph=True)
+            loss = loss + self.r1_every * self.r1 / 2 * slope.flatten(1).square().sum(1).mean()
+        return loss
+
     def noised(self, marginal: TruncatedMarginal, run: FitRun) -> Tensor:
-        """A batch of fakes at t_trunc."""
-        made = self.generator(self.batch_size, run.generator, marginal.device)
+        """A batch of generated draws at t_trunc."""
+        made: Tensor = self.generator(self.batch_size, run.generator, marginal.device)
         return marginal.diffuse(made, run.generator) if self.emits == "x_0" else made
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        return self.generator(n, generator, self.device)
+        x: Tensor = self.generator(n, generator, self.device)
+        return x

@@ -1,4 +1,4 @@
-"""The Gaussian prior, moment-matched in closed form: the least that any learned prior has to beat."""
+"""The Gaussian prior in closed form: the least that any learned prior has to beat."""
 
 from priorbench import Register, hookimpl
 

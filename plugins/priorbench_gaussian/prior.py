@@ -4,8 +4,9 @@ With mean :math:`\mu` and covariance :math:`\Sigma` of x_0 the moments of x_t ar
 
 .. math:: m = \sqrt{\bar\alpha_t} \, \mu, \qquad S = \bar\alpha_t \Sigma + (1 - \bar\alpha_t) I,
 
-so nothing is sampled and nothing is learned. A full-covariance Gaussian as the start of a truncated
-chain is studied as "gls" by Raya and Ambrogioni (NeurIPS 2023), https://arxiv.org/abs/2305.19693
+so the prior needs neither samples nor training. Raya and Ambrogioni (NeurIPS 2023,
+https://arxiv.org/abs/2305.19693) study a full-covariance Gaussian as the start of a truncated chain
+under the name "gls".
 """
 
 import math
@@ -22,11 +23,9 @@ class GaussianPrior(TruncPrior):
 
     Arguments:
         covariance: ``full``; ``diagonal``; ``identity``, the multiple of I with the same total
-            variance; or
-        ``low_rank``,
-            the leading ``rank`` principal components plus a diagonal, for images too large for a d
-            x d matrix.
-        rank: the number of components of ``low_rank``.
+            variance; or ``low_rank``, the leading ``rank`` principal components plus a diagonal,
+            for images too large for a d x d matrix.
+        rank: the number of principal components in ``low_rank``.
     """
 
     emits = "x_t"
@@ -64,9 +63,8 @@ class GaussianPrior(TruncPrior):
         x = x - x.mean(0)
         variance = signal * x.square().mean(0) + noise
         if self.covariance == "full":
-            covariance = signal * x.T @ x / len(x) + noise * torch.eye(
-                x.shape[1], dtype=x.dtype, device=x.device
-            )
+            eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+            covariance = signal * x.T @ x / len(x) + noise * eye
             self.factor.copy_(torch.linalg.cholesky(covariance))
             self.deviation.zero_()
         elif self.covariance == "low_rank":
@@ -74,9 +72,8 @@ class GaussianPrior(TruncPrior):
             _, s, v = torch.svd_lowrank(x.float(), q=min(rank + 8, *x.shape), niter=4)
             factor = v[:, :rank] * s[:rank] * math.sqrt(signal / len(x))
             self.factor.zero_()[:, :rank].copy_(factor)
-            self.deviation.copy_(
-                (variance - factor.double().square().sum(1)).clamp(min=noise).sqrt()
-            )
+            rest = variance - factor.double().square().sum(1)
+            self.deviation.copy_(rest.clamp(min=noise).sqrt())
         elif self.covariance == "diagonal":
             self.deviation.copy_(variance.sqrt())
         else:

@@ -1,9 +1,9 @@
-r"""A mixture of Gaussians over images, fitted by scikit-learn after a PCA.
+r"""``mixture``: a mixture of Gaussians over images, fitted by scikit-learn after a PCA.
 
 .. math:: x_0 = m + A z + r \epsilon, \qquad z \sim \sum_k w_k \mathcal{N}(\mu_k, L_k L_k^\top)
 
-with A the leading principal components and r the deviation of what they leave out. The harness
-diffuses x_0, and the diffused law is again such a mixture: nothing is lost by fitting it at t = 0.
+A holds the leading principal components, and r is the standard deviation of the rest. The harness
+diffuses x_0. The diffused law is again such a mixture, so fitting it at t = 0 loses nothing.
 """
 
 import torch
@@ -18,8 +18,8 @@ class MixturePrior(TruncPrior):
     """A mixture of Gaussians in the space of the leading principal components.
 
     Arguments:
-        components: of the mixture.
-        rank: principal components that are kept.
+        components: the number of Gaussians in the mixture.
+        rank: the number of principal components.
     """
 
     emits = "x_0"
@@ -53,31 +53,26 @@ class MixturePrior(TruncPrior):
         from sklearn.mixture import GaussianMixture
 
         if run.out_of_time():
-            return  # scikit-learn cannot be interrupted; what build has made is the black image
+            return  # scikit-learn cannot be interrupted; the prior stays as build() made it
         seed = int(torch.randint(2**31, (), generator=run.generator))
         x = marginal.images.flatten(1).cpu().numpy().astype("float64")
         pca = PCA(len(self.axes), random_state=seed).fit(x)
         z = pca.transform(x)
         mixture = GaussianMixture(self.components, reg_covar=1e-4, random_state=seed).fit(z)
         factors = torch.linalg.cholesky(torch.from_numpy(mixture.covariances_))
-        found = (
-            pca.mean_,
-            pca.components_,
-            pca.noise_variance_**0.5,
-            mixture.weights_,
-            mixture.means_,
-            factors,
-        )
-        for buffer, value in zip(self.buffers_to_fit(), found, strict=True):
+        for buffer, value in (
+            (self.mean, pca.mean_),
+            (self.axes, pca.components_),
+            (self.left_out, pca.noise_variance_**0.5),
+            (self.weights, mixture.weights_),
+            (self.centres, mixture.means_),
+            (self.factors, factors),
+        ):
             buffer.copy_(torch.as_tensor(value))
 
-    def buffers_to_fit(self) -> list[Tensor]:
-        return [self.mean, self.axes, self.left_out, self.weights, self.centres, self.factors]
-
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        k = torch.multinomial(self.weights.cpu(), n, replacement=True, generator=generator).to(
-            self.device
-        )
+        k = torch.multinomial(self.weights.cpu(), n, replacement=True, generator=generator)
+        k = k.to(self.device)
         noise = randn((n, self.factors.shape[1], 1), generator, self.device)
         z = self.centres[k] + (self.factors[k] @ noise).squeeze(2)
         x = self.mean + z @ self.axes

@@ -1,4 +1,4 @@
-"""The optimal-transport prior: a map trained by sliced Wasserstein distances, without an adversary."""
+"""The optimal-transport priors: maps fitted by sliced Wasserstein distances."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def register_priors(register: Register) -> None:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "sliced_wasserstein":  # on first use: listing plugins imports no torch
+    if name == "sliced_wasserstein":  # imported on first use: listing plugins must not import torch
         from .loss import sliced_wasserstein
 
         return sliced_wasserstein

@@ -1,18 +1,17 @@
-r"""Directions to slice along: random ones, and those that tell two batches apart best.
+r"""Directions to slice along: random ones, and those that separate two batches best.
 
 * ``gaussian``: normalised Gaussian draws, uniform on the sphere.
-* ``orthogonal``: uniform too, and orthogonal among each d: the same mean distance with less
-  variance (Rowland et al., AISTATS 2019, http://proceedings.mlr.press/v89/rowland19a.html).
-* convolution slices, for images: a stack of random convolutions down to one number, so that a
-  direction is a product of small kernels and neighbouring pixels count together (Nguyen and Ho,
-  NeurIPS 2022, https://arxiv.org/abs/2204.01188). Without activations the stack is linear, and a
-  direction is its response to single pixels.
+* ``orthogonal``: also uniform, and orthogonal within each d of them. The mean distance is the same,
+  with less variance (Rowland et al., AISTATS 2019, http://proceedings.mlr.press/v89/rowland19a.html).
+* convolution slices, for images: a stack of random convolutions reduces an image to one number, so
+  a direction is a product of small kernels and joins neighbouring pixels (Nguyen and Ho, NeurIPS
+  2022, https://arxiv.org/abs/2204.01188). Without activations the stack is linear, and a direction
+  is its response to single pixels.
 * max-sliced: a few steps of gradient ascent on the distance from any of these (Deshpande et al.,
   CVPR 2019, https://arxiv.org/abs/1904.05877).
 """
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,13 +21,17 @@ from priorbench import randn
 
 
 def make_directions(
-    kind: Literal["gaussian", "orthogonal"],
+    kind: str,
     n: int,
     dim: int,
     generator: torch.Generator,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """``n`` directions, (n, dim), each uniform on the unit sphere of R^dim."""
+    """``n`` directions (n, dim), each uniform on the unit sphere of R^dim.
+
+    Arguments:
+        kind: ``gaussian`` or ``orthogonal``.
+    """
     if kind == "gaussian":
         return F.normalize(randn((n, dim), generator, device), dim=1)
     if kind != "orthogonal":
@@ -36,7 +39,7 @@ def make_directions(
     blocks = []
     for _ in range(-(-n // dim)):
         q, r = torch.linalg.qr(randn((dim, min(dim, n)), generator, device))
-        blocks.append((q * r.diagonal().sign()).T)  # the signs make it uniform
+        blocks.append((q * r.diagonal().sign()).T)  # the signs make q uniform
     return torch.cat(blocks)[:n]
 
 
@@ -48,8 +51,8 @@ def convolution_directions(
 ) -> Tensor:
     """``n`` convolution slices of images (C, H, W): (n, C H W), of unit length.
 
-    Kernels of 2 x 2 with stride 2 halve the image while both sides are even, one of what is left
-    takes it to a number.
+    Kernels of 2 x 2 with stride 2 halve the image while both sides are even. A last kernel of the
+    size that is left reduces it to a number.
     """
     channels, height, width = shape
     halvings = 0

@@ -1,15 +1,17 @@
 r"""The sliced Wasserstein distance between two batches.
 
-.. math:: SW_p(x, y) = \Big( \frac{1}{K} \sum_{k=1}^K W_p^p(\langle x, \theta_k \rangle, \langle y, \theta_k \rangle)
-          \Big)^{1/p}, \qquad \theta_k \in S^{d-1}
+.. math:: SW_p(x, y) = \Big( \frac{1}{K} \sum_{k=1}^K
+          W_p^p(\langle x, \theta_k \rangle, \langle y, \theta_k \rangle) \Big)^{1/p},
+          \qquad \theta_k \in S^{d-1}
 
-In one dimension the optimal plan is monotone: sort both sides and pair them. With N = M points that
-is the mean of :math:`|x_{(i)} - y_{(i)}|^p`; with N != M the two quantile functions are steps, and
-the integral of their difference is a finite sum over the union of their jumps.
+In one dimension the optimal plan is monotone: sort both batches and pair them. With N = M points
+the distance is the mean of :math:`|x_{(i)} - y_{(i)}|^p`. With N != M the two quantile functions
+are step functions, and the integral of their difference is a finite sum over the union of their
+jumps.
 
-The gradient needs nothing but the order of the projections, so it is computed on the way there, a
-chunk of directions at a time: what is kept for the backward pass is the gradient itself, (N, d),
-and never anything of size N K.
+The gradient depends only on the order of the projections. It is computed in the forward pass, one
+chunk of directions at a time. The backward pass needs the gradient alone, (N, d), so no tensor of
+size N K is ever kept.
 
 References:
     | Wasserstein barycenter and its application to texture mixing (Rabin et al., 2011)
@@ -44,19 +46,35 @@ def sliced_wasserstein(
 
     Arguments:
         x, y: the batches, (N, d) and (M, d); N and M may differ. Differentiable once in both.
-        n_projections: K, how many random directions; has no effect where ``directions`` is a
-            tensor.
+        n_projections: K, the number of random directions; unused if ``directions`` is a tensor.
         p: the order, at least 1 and finite.
-        directions: (K, d), of unit length, differentiable too; or how to draw them: ``gaussian``
-            (the default, uniform on the sphere) or ``orthogonal`` (uniform too, and orthogonal
-            among each d).
-        generator: what draws them; needed where ``directions`` is no tensor.
-        chunk: directions at once; memory is of order N chunk + (N + K) d. All of them if left out.
-        dtype: of the projections, ``torch.bfloat16`` for instance; that of ``x`` if left out.
+        directions: directions (K, d) of unit length, also differentiable; or how to draw them:
+            ``gaussian`` (the default: uniform on the sphere) or ``orthogonal`` (uniform, and
+            orthogonal within each d of them).
+        generator: draws the directions; required unless ``directions`` is a tensor.
+        chunk: the number of directions projected at once, by default all; memory is of order
+            N chunk + (N + K) d.
+        dtype: the dtype of the projections, for instance ``torch.bfloat16``; by default that of
+            ``x``.
 
     Raises:
-        ValueError: for shapes that do not match, p < 1, or neither directions nor a generator.
+        ValueError: if shapes do not match, p < 1, or neither directions nor a generator are given.
     """
+    _check_arguments(x, y, p, chunk)
+    if not isinstance(directions, Tensor):
+        if generator is None:
+            raise ValueError("give either directions or a generator that draws them")
+        if n_projections < 1:
+            raise ValueError(f"n_projections must be at least 1, got {n_projections}")
+        directions = make_directions(
+            directions or "gaussian", n_projections, x.shape[1], generator, x.device
+        )
+    if directions.ndim != 2 or directions.shape[1] != x.shape[1] or not len(directions):
+        raise ValueError(f"directions must be (K, {x.shape[1]}), got {tuple(directions.shape)}")
+    return sliced_power(x, y, directions.to(x), p, chunk=chunk, dtype=dtype).pow(1 / p)
+
+
+def _check_arguments(x: Tensor, y: Tensor, p: float, chunk: int | None) -> None:
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or not len(x) or not len(y):
         raise ValueError(
             f"x and y must be (N, d) and (M, d), got {tuple(x.shape)} and {tuple(y.shape)}"
@@ -67,17 +85,6 @@ def sliced_wasserstein(
         raise ValueError(f"p must be at least 1 and finite, got {p}")
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
-    if not isinstance(directions, Tensor):
-        if generator is None:
-            raise ValueError("give either directions or a generator to draw them with")
-        if n_projections < 1:
-            raise ValueError(f"n_projections must be at least 1, got {n_projections}")
-        directions = make_directions(
-            directions or "gaussian", n_projections, x.shape[1], generator, x.device
-        )
-    if directions.ndim != 2 or directions.shape[1] != x.shape[1] or not len(directions):
-        raise ValueError(f"directions must be (K, {x.shape[1]}), got {tuple(directions.shape)}")
-    return sliced_power(x, y, directions.to(x), p, chunk=chunk, dtype=dtype).pow(1 / p)
 
 
 def sliced_power(
@@ -89,10 +96,12 @@ def sliced_power(
     chunk: int | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """SW_p^p of (N, d) and (M, d) along ``directions`` (K, d): a scalar, differentiable once in all
-    three.
+    """SW_p^p of (N, d) and (M, d) along ``directions`` (K, d), a scalar.
+
+    It is differentiable once in all three.
     """
-    return _SlicedPower.apply(x, y, directions, p, chunk or len(directions), dtype)
+    value: Tensor = _SlicedPower.apply(x, y, directions, p, chunk or len(directions), dtype)
+    return value
 
 
 class _SlicedPower(torch.autograd.Function):
@@ -106,35 +115,22 @@ class _SlicedPower(torch.autograd.Function):
         chunk: int,
         dtype: torch.dtype | None,
     ) -> Tensor:
-        to_x, to_y, to_directions = ctx.needs_input_grad[:3]
-        ordered = to_x or to_y or to_directions
-        by_x = torch.zeros_like(x) if to_x else None
-        by_y = torch.zeros_like(y) if to_y else None
-        by_directions = torch.zeros_like(directions) if to_directions else None
-        given, points, total = dtype or x.dtype, (x, y), x.new_zeros(())
-        cast = [z.to(given) for z in points]
+        to_x, to_y, to_directions = needed = ctx.needs_input_grad[:3]
+        by_x, by_y, by_directions = ctx.gradients = [
+            torch.zeros_like(given) if wanted else None
+            for given, wanted in zip((x, y, directions), needed, strict=True)
+        ]
+        projected = dtype or x.dtype
+        cast_x, cast_y, total = x.to(projected), y.to(projected), x.new_zeros(())
         for start in range(0, len(directions), chunk):
-            theta = directions[start : start + chunk].to(given)
-            (u, of_u), (v, of_v) = (
-                sort_rows(theta @ z.T, ordered and (own or to_directions))
-                for z, own in zip(cast, (to_x, to_y), strict=True)
-            )
-            value, slope_u, slope_v = _transport(u, v, p, ordered)
+            here = slice(start, start + chunk)
+            theta = directions[here].to(projected)
+            u, of_u = sort_rows(theta @ cast_x.T, to_x or to_directions)
+            v, of_v = sort_rows(theta @ cast_y.T, to_y or to_directions)
+            value, slope_u, slope_v = _transport(u, v, p, any(needed))
             total = total + value.to(x.dtype) / len(directions)
-            if not ordered:
-                continue
-            # each slope goes back to the point that it belongs to, before sorting
-            for slope, order, z, mine in ((slope_u, of_u, x, by_x), (slope_v, of_v, y, by_y)):
-                if order is None:
-                    continue
-                back = torch.empty_like(slope).scatter_(1, order, slope).to(x.dtype) / len(
-                    directions
-                )
-                if mine is not None:
-                    mine.addmm_(back.T, directions[start : start + chunk])
-                if by_directions is not None:
-                    by_directions[start : start + chunk] += back @ z
-        ctx.gradients = by_x, by_y, by_directions
+            _add_gradients(slope_u, of_u, x, directions, here, by_x, by_directions)
+            _add_gradients(slope_v, of_v, y, directions, here, by_y, by_directions)
         return total
 
     @staticmethod
@@ -143,15 +139,44 @@ class _SlicedPower(torch.autograd.Function):
         return (*(None if g is None else above * g for g in ctx.gradients), None, None, None)
 
 
+def _add_gradients(
+    slope: Tensor,
+    order: Tensor | None,
+    points: Tensor,
+    directions: Tensor,
+    here: slice,
+    by_points: Tensor | None,
+    by_directions: Tensor | None,
+) -> None:
+    """Add what one chunk of directions, ``here``, gives to the gradients of one batch.
+
+    Arguments:
+        slope: the derivative in the sorted projections, (K, N).
+        order: the index of the point behind each slope, (K, N); None if no gradient is needed.
+        by_points, by_directions: the gradients that are added to, if they are needed.
+    """
+    if order is None:
+        return
+    unsorted = torch.empty_like(slope).scatter_(1, order, slope)
+    unsorted = unsorted.to(points.dtype) / len(directions)
+    if by_points is not None:
+        by_points.addmm_(unsorted.T, directions[here])
+    if by_directions is not None:
+        by_directions[here] += unsorted @ points
+
+
 def _transport(u: Tensor, v: Tensor, p: float, slopes: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """W_p^p of sorted rows u (K, N) and v (K, M), summed over rows, and its slopes in u and v."""
+    """W_p^p of sorted rows u (K, N) and v (K, M), summed over rows, and its slopes in u and v.
+
+    Without ``slopes`` the last two are placeholders.
+    """
     n, m = u.shape[1], v.shape[1]
     if n == m:
         gap = u - v
         value = _power(gap, p).sum(dtype=_wide(u)) / n
         slope = _slope(gap, p) / n if slopes else gap
         return value, slope, -slope if slopes else gap
-    # The jumps of both quantile functions in units of 1 / (n m), where they are whole numbers.
+    # The jumps of both quantile functions, in units of 1 / (n m) to be whole numbers.
     jumps = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).unique()
     starts = torch.cat([jumps.new_zeros(1), jumps[:-1]])
     weights = ((jumps - starts).to(_wide(u)) / (n * m)).to(u.device)
@@ -169,7 +194,7 @@ def _transport(u: Tensor, v: Tensor, p: float, slopes: bool) -> tuple[Tensor, Te
 
 
 def _wide(u: Tensor) -> torch.dtype:
-    """What sums are taken in: never less than float32."""
+    """The dtype of sums: at least float32."""
     return torch.promote_types(u.dtype, torch.float32)
 
 
@@ -185,10 +210,10 @@ def _slope(gap: Tensor, p: float) -> Tensor:
 def ascend(
     x: Tensor, y: Tensor, directions: Tensor, steps: int = 5, rate: float = 1.0, p: float = 2
 ) -> Tensor:
-    """Directions (K, d) along which (N, d) and (M, d) lie further apart than along the given ones.
+    """Directions (K, d) that separate x (N, d) and y (M, d) better than the given ones do.
 
-    ``steps`` of gradient ascent on the sphere: each moves by ``rate`` along its gradient, ever
-    less.
+    They are found by ``steps`` of gradient ascent on the sphere. Step i moves each direction by
+    ``rate / i`` along its normalised gradient.
     """
     x, y = x.detach(), y.detach()
     for step in range(steps):

@@ -1,22 +1,24 @@
-r"""The optimal-transport prior: a map of normal draws to x_{t_trunc}, by closed forms and sliced
-Wasserstein distances.
+r"""``ot``: a map from normal draws to x_{t_trunc}, by closed forms and sliced distances.
 
 .. math:: f_\phi(z) = s(z) + g_\phi(s(z)), \qquad z \sim N(0, I)
 
-s is closed-form transport to a Gaussian mixture (:mod:`.gaussian_maps`; with ``components=1`` the
-Bures-Wasserstein map to one Gaussian). g is a network, zero at the start, which learns what is
-missing by the fall of
+s is closed-form transport to a Gaussian mixture (:mod:`.gaussian_maps`). With ``components=1`` it
+is the Bures-Wasserstein map to one Gaussian. g is a network that starts at zero and learns the rest
+of the map. It minimises
 
 .. math:: L(\phi) = \sum_s w_s \, SW_2^2 \big( h_s(x_t), h_s(f_\phi(z)) \big)
 
 over feature maps h_s (:mod:`.slices`): the mean over K directions of the squared differences of
-sorted projections, with fresh directions, fresh draws of the marginal and fresh z each step. No
-adversary, no labels. The distance to held-out draws of x_{t_trunc} is looked at before the first
-step and now and then, and the average of the weights with the least is kept: by that measure the
-map is never worse than its closed form.
+sorted projections. Each step draws directions, samples of the marginal and z afresh. There is no
+adversary, and there are no labels.
 
-Batches larger than memory are sorted first and propagated back in pieces (Run-Sort-ReRun, Lezama et
-al., ICML 2021, http://proceedings.mlr.press/v139/lezama21a.html), with the same gradient.
+The distance to held-out draws of x_{t_trunc} is measured before the first step and a few times
+during training. The averaged weights with the least distance are kept, so by this measure the map
+is never worse than its closed form.
+
+A batch that exceeds memory is sorted first and then back-propagated in pieces, with the same
+gradient (Run-Sort-ReRun, Lezama et al., ICML 2021,
+http://proceedings.mlr.press/v139/lezama21a.html).
 """
 
 import math
@@ -28,36 +30,37 @@ from torch import Tensor
 from priorbench import EMA, FitRun, TruncatedMarginal, TruncPrior, cosine, decoder, randn
 
 from .gaussian_maps import GaussianMaps
+from .hyperparameters import check_choice, check_least
 from .slices import Slicer, parse
 
 
 class OTPrior(TruncPrior):
     """A transport map: Gaussian maps in closed form, and a residual trained by sliced W2.
 
-    Arguments:
-        emits: ``x_0``, a clean guess that is diffused (in training too: the loss is always taken at
-            x_{t_trunc}), or ``x_t``.
-        components: how many Gaussian maps, at most; 1 is the closed-form map between Gaussians.
-        crowd: training images for each component, at least: fewer images, fewer components.
-        ridge: what is added to the components' variances while they are fitted, in units of pixels
-            squared.
-        latent: how many leading principal coordinates the mixture lives in and the network reads.
-        slices: what is sliced: ``pixels``, ``convolution``, ``backbone``, joined by "+", each with
-            a weight after ":".
-        directions: ``pairs`` (half towards differences of the data, half Gaussian), ``gaussian`` or
-            ``orthogonal``.
-        projections: K, directions a step and feature map.
-        ascent: steps of ascent on the directions each time, towards max-sliced W2 (Deshpande et
-            al., CVPR 2019).
-        batch_size: draws a side and step.
-        piece: how many of them are propagated back at once.
-        iterations: optimiser steps; 0 leaves the closed form.
-        learning_rate: Adam's, at the start of a cosine decay to 0.
-        width, depth: of the network, see :func:`priorbench.decoder`.
-        ema: the decay of the average of the weights that is kept.
-        checks: how often the held-out distance is looked at on the way.
+    The prior holds a matrix of d x d numbers, with d = C H W: 38 MB at 3x32x32, 600 MB at 3x64x64.
 
-    With d = C H W a d x d matrix is kept: 38 MB at 3x32x32, 600 MB at 3x64x64.
+    Arguments:
+        emits: ``x_0``, a clean guess that is diffused, also in training (the loss is always taken
+            at x_{t_trunc}); or ``x_t``.
+        components: the largest number of Gaussian maps; 1 is the closed-form map to one Gaussian.
+        crowd: the least number of training images per component; it limits ``components``.
+        ridge: a variance added to the components while they are fitted, in squared pixel units.
+        latent: the number of leading principal coordinates that the mixture lives in and that the
+            network reads.
+        slices: the feature maps to slice: ``pixels``, ``convolution`` and ``backbone``, joined by
+            "+", each with an optional weight after ":".
+        directions: ``pairs`` (half are differences between draws of the data, half are Gaussian),
+            ``gaussian`` or ``orthogonal``.
+        projections: K, the number of directions per step and feature map.
+        ascent: steps of gradient ascent on the directions at each training step, towards
+            max-sliced W2 (Deshpande et al., CVPR 2019).
+        batch_size: draws per step, of the map and of the marginal each.
+        piece: the number of draws that are back-propagated at once.
+        iterations: optimiser steps; 0 leaves the closed form.
+        learning_rate: the initial rate of Adam; it decays to 0 along a cosine.
+        width, depth: the size of the network, see :func:`priorbench.decoder`.
+        ema: the decay of the averaged weights.
+        checks: how many times the held-out distance is measured during training.
     """
 
     def __init__(
@@ -82,15 +85,13 @@ class OTPrior(TruncPrior):
         checks: int = 4,
     ) -> None:
         super().__init__()
-        if emits not in ("x_t", "x_0"):
-            raise ValueError(f"emits must be x_t or x_0, got {emits!r}")
-        if directions not in ("pairs", "gaussian", "orthogonal"):
-            raise ValueError(
-                f"directions must be pairs, gaussian or orthogonal, got {directions!r}"
-            )
+        check_choice("x_t", "x_0", emits=emits)
+        check_choice("pairs", "gaussian", "orthogonal", directions=directions)
         parse(slices)
-        least = {"components": 1, "crowd": 1, "latent": 1, "projections": 1, "ascent": 0, "batch_size": 2, "piece": 1,
-                 "iterations": 0, "checks": 1}  # fmt: skip
+        check_least(0, ascent=ascent, iterations=iterations, ridge=ridge)
+        check_least(1, components=components, crowd=crowd, latent=latent)
+        check_least(1, projections=projections, piece=piece, checks=checks)
+        check_least(2, batch_size=batch_size)
         self.emits = emits
         self.components = components
         self.crowd = crowd
@@ -108,31 +109,26 @@ class OTPrior(TruncPrior):
         self.depth = depth
         self.ema = ema
         self.checks = checks
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise ValueError(f"{name} must be at least {value}, got {getattr(self, name)}")
-        if not ridge >= 0:
-            raise ValueError(f"ridge must be at least 0, got {ridge}")
 
     def build(self, shape: tuple[int, int, int]) -> None:
         self.start = GaussianMaps(shape, self.latent)
         self.residual = decoder(shape, self.start.coordinates, self.width, self.depth)
-        last = [
-            m for m in self.residual.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)
-        ][-1]
-        torch.nn.init.zeros_(last.weight)
-        torch.nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        layers = torch.nn.Linear | torch.nn.Conv2d
+        last = [m for m in self.residual.modules() if isinstance(m, layers)][-1]
+        for parameter in last.parameters():  # so that f starts at s
+            torch.nn.init.zeros_(parameter)
 
     def latents(self, n: int, generator: torch.Generator) -> Tensor:
-        """``n`` draws of z, (n, 1 + d)."""
+        """z, (n, 1 + d) standard normal."""
         return randn((n, 1 + self.start.mean.numel()), generator, self.start.mean.device)
 
     def from_latents(self, z: Tensor) -> Tensor:
-        """f(z) of z (N, 1 + d), as images (N, C, H, W)."""
+        """f(z) as images (N, C, H, W), of z (N, 1 + d)."""
         y = self.start(z)
         q = self.start.coordinates
         seen = y[:, :q] / self.start.deviation[:q].clamp(min=1e-3)
-        return self.start.images(y) + self.residual(seen)
+        residual: Tensor = self.residual(seen)
+        return self.start.images(y) + residual
 
     def fit(self, marginal: TruncatedMarginal, run: FitRun) -> None:
         self.start.fit(marginal, run, self.emits == "x_0", self.components, self.crowd, self.ridge)
@@ -160,7 +156,7 @@ class OTPrior(TruncPrior):
             run.log(f"held-out sliced distance: {held_out.keep_best()}")
 
     def _step(self, slicer: Slicer, generator: torch.Generator) -> float:
-        """The loss of a batch; its gradient is left in the parameters."""
+        """The loss of one batch. Its gradient is added to the parameters' ``grad``."""
         with torch.no_grad():
             wanted = slicer.features(slicer.marginal.draw(self.batch_size, generator))
         whole = self.batch_size <= self.piece
@@ -168,14 +164,12 @@ class OTPrior(TruncPrior):
         noise = [randn((len(z), *self.start.mean.shape), generator, z.device) for z in zs]
         with torch.set_grad_enabled(whole):
             made = [
-                slicer.features(self._at_t(z, eps, slicer.marginal))
+                slicer.features(self.at_t(z, eps, slicer.marginal))
                 for z, eps in zip(zs, noise, strict=True)
             ]
-        joined = (
-            made[0]
-            if whole
-            else [torch.cat(maps).requires_grad_() for maps in zip(*made, strict=True)]
-        )
+        joined = made[0]
+        if not whole:
+            joined = [torch.cat(maps).requires_grad_() for maps in zip(*made, strict=True)]
         thetas = slicer.draw([x.detach() for x in joined], wanted, generator)
         loss = slicer.distance(joined, wanted, thetas, slicer.weights(wanted))
         if whole:
@@ -183,11 +177,11 @@ class OTPrior(TruncPrior):
         else:
             slopes = [g.split(self.piece) for g in torch.autograd.grad(loss, joined)]
             for z, eps, *slope in zip(zs, noise, *slopes, strict=True):
-                torch.autograd.backward(slicer.features(self._at_t(z, eps, slicer.marginal)), slope)
+                torch.autograd.backward(slicer.features(self.at_t(z, eps, slicer.marginal)), slope)
         return float(loss.detach())
 
-    def _at_t(self, z: Tensor, noise: Tensor, marginal: TruncatedMarginal) -> Tensor:
-        """f(z) at x_{t_trunc}, by the given noise where it is a clean guess."""
+    def at_t(self, z: Tensor, noise: Tensor, marginal: TruncatedMarginal) -> Tensor:
+        """x_{t_trunc} from z: f(z), diffused with ``noise`` if it is a clean guess."""
         x = self.from_latents(z)
         signal = marginal.alpha_bar
         return math.sqrt(signal) * x + math.sqrt(1 - signal) * noise if self.emits == "x_0" else x
@@ -197,8 +191,9 @@ class OTPrior(TruncPrior):
 
 
 class HeldOut:
-    """Early stopping: the sliced distance to held-out draws, by the same draws, z and directions
-    each time.
+    """Early stopping by the sliced distance to held-out draws.
+
+    Every measurement uses the same draws, z and directions.
     """
 
     DRAWS = 512
@@ -223,9 +218,10 @@ class HeldOut:
 
     @torch.no_grad()
     def distance(self) -> float:
+        """The distance under the current weights."""
         pairs = zip(self.zs, self.noise, strict=True)
         made = [
-            self.slicer.features(self.prior._at_t(z, eps, self.slicer.marginal)) for z, eps in pairs
+            self.slicer.features(self.prior.at_t(z, eps, self.slicer.marginal)) for z, eps in pairs
         ]
         joined = [torch.cat(maps) for maps in zip(*made, strict=True)]
         return float(
@@ -234,9 +230,7 @@ class HeldOut:
 
     @torch.no_grad()
     def look(self, average: EMA) -> None:
-        """Keep the average of the weights if it is the best so far; training goes on from where it
-        was.
-        """
+        """Keep the averaged weights if they are the best so far; training continues unchanged."""
         live = [p.clone() for p in self.parameters]
         average.copy()
         self.seen.append(self.distance())
@@ -247,6 +241,7 @@ class HeldOut:
 
     @torch.no_grad()
     def keep_best(self) -> str:
+        """Put the best weights into the prior; returns all measured distances, for the log."""
         for parameter, value in zip(self.parameters, self.kept, strict=True):
             parameter.copy_(value)
         return ", ".join(f"{d:.4g}" for d in self.seen)

@@ -1,19 +1,22 @@
-r"""Sliced iterative transport: no network, no back-propagation.
+r"""``sinf``: sliced iterative transport, without a network and without back-propagation.
 
-.. math:: x \leftarrow x + \sum_k \big( \psi_k(\theta_k \cdot x) - \theta_k \cdot x \big) \, \theta_k,
+Every layer moves points x along K orthonormal directions:
+
+.. math:: x \leftarrow x + \sum_k
+          \big( \psi_k(\theta_k \cdot x) - \theta_k \cdot x \big) \, \theta_k,
           \qquad \psi_k = F^{-1}_{\text{data}, k} \circ F_{x, k}
 
-layer after layer: along K orthonormal directions that tell the moved points and the data furthest
-apart (max-K-sliced Wasserstein distance, by ascent), each coordinate is moved by the optimal map
-between the two laws on a line, which sorting gives. It starts from the Gaussian with the data's
-moments; the first layers see whole images, later ones patches of ever smaller side, tiled from a
-random corner: small structure cannot be learned from few samples in many dimensions.
+Gradient ascent finds the directions along which the points and the data lie furthest apart
+(max-K-sliced Wasserstein distance). :math:`\psi_k` is the optimal map between the two laws on the
+line, which sorting gives. The points start from the Gaussian with the moments of the data. The
+first layers move whole images. Later layers move ever smaller patches, tiled from a random corner,
+because few samples in many dimensions do not show small structure.
 
-Dai and Seljak, "Sliced Iterative Normalizing Flows" (the generator, SIG), ICML 2021,
+The method is the generator SIG of Dai and Seljak, "Sliced Iterative Normalizing Flows", ICML 2021,
 https://arxiv.org/abs/2007.00674
 
-Each layer is fitted to fresh draws of x_{t_trunc}. The sliced distance to held-out draws is looked
-at now and then, and the layers up to its least are kept.
+Each layer is fitted to fresh draws of x_{t_trunc}. The sliced distance to held-out draws is
+measured several times, and the layers up to its minimum are kept.
 """
 
 import math
@@ -27,23 +30,25 @@ from priorbench import FitRun, TruncatedMarginal, TruncPrior, randn
 
 from .directions import make_directions
 from .gaussian_maps import GaussianMaps
+from .hyperparameters import check_choice, check_least
 from .loss import ascend, sliced_power
 
-LOOKS = 20  # at the held-out distance
+LOOKS = 20  # measurements of the held-out distance
+PARTS = ("corner", "theta", "source", "target")  # of a layer, see SINFPrior._layer
 
 
 class SINFPrior(TruncPrior):
     """Layers of one-dimensional optimal maps.
 
     Arguments:
-        emits: ``x_t``, or ``x_0``: the law that is transported to.
-        iterations: layers.
-        directions: K, for each layer and patch; at most as many as a patch has values.
-        particles: points that are moved while fitting, and draws of the data that each layer is
-            fitted to.
-        knots: quantiles by which each one-dimensional map is kept; between them it is linear,
-            beyond them a shift.
-        ascent: steps towards the directions that tell most.
+        emits: the law that is transported to: ``x_t`` or ``x_0``.
+        iterations: the number of layers.
+        directions: K, for each layer and patch; at most the number of values in a patch.
+        particles: the number of points that are moved during the fit, and of draws of the data
+            that each layer is fitted to.
+        knots: the number of quantiles that each one-dimensional map is stored by. The map is linear
+            between them and a shift beyond them.
+        ascent: steps of gradient ascent on the directions.
         smallest: the side of the smallest patches, in pixels.
     """
 
@@ -59,8 +64,10 @@ class SINFPrior(TruncPrior):
         smallest: int = 4,
     ) -> None:
         super().__init__()
-        if emits not in ("x_t", "x_0"):
-            raise ValueError(f"emits must be x_t or x_0, got {emits!r}")
+        check_choice("x_t", "x_0", emits=emits)
+        check_least(0, iterations=iterations, ascent=ascent)
+        check_least(1, directions=directions, smallest=smallest)
+        check_least(2, particles=particles, knots=knots)
         self.emits = emits
         self.iterations = iterations
         self.directions = directions
@@ -68,65 +75,50 @@ class SINFPrior(TruncPrior):
         self.knots = knots
         self.ascent = ascent
         self.smallest = smallest
-        least = {
-            "iterations": 0,
-            "directions": 1,
-            "particles": 2,
-            "knots": 2,
-            "ascent": 0,
-            "smallest": 1,
-        }
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise ValueError(f"{name} must be at least {value}, got {getattr(self, name)}")
 
     def build(self, shape: tuple[int, int, int]) -> None:
         self.start = GaussianMaps(shape, math.prod(shape))
         self.sides = [min(shape[1:])]
         while self.sides[-1] // 2 >= self.smallest:
             self.sides.append(self.sides[-1] // 2)
-        for level in range(
-            len(self.sides)
-        ):  # of each layer, stacked: how many there are depends on the fit
-            for name in ("corner", "theta", "source", "target"):
-                self.register_buffer(f"{name}_{level}", torch.empty(0))
+        for level in range(len(self.sides)):  # the layers of each side, stacked by the fit
+            for part in PARTS:
+                self.register_buffer(f"{part}_{level}", torch.empty(0))
 
     def fit(self, marginal: TruncatedMarginal, run: FitRun) -> None:
-        clean = self.emits == "x_0"
-        self.start.fit(marginal, run, clean, components=1, crowd=1, ridge=0.0)
         g = run.generator
-        draw = (lambda m, n: m.draw_clean(n, g)) if clean else (lambda m, n: m.draw(n, g))
+        self.start.fit(marginal, run, self.emits == "x_0", components=1, crowd=1, ridge=0.0)
         x = self._begin(self.particles, g)
-        held_out, theta = None, None
+        held_out = None
         if marginal.validation is not None:
-            held_out = draw(marginal.validation, self.particles).flatten(1)
-            theta = make_directions("gaussian", 512, held_out.shape[1], g, x.device)
+            held_out = HeldOutDraws(self._draw(marginal.validation, g), g)
         layers: list[tuple[int, list[Tensor]]] = []
-        seen: list[tuple[float, int]] = []
-
-        def look() -> float:
-            if held_out is None or theta is None:
-                return math.nan
-            found = held_out.shape[1] * float(sliced_power(x.flatten(1), held_out, theta))
-            seen.append((found, len(layers)))
-            return found
-
-        look()
+        seen = [(held_out.distance(x), 0)] if held_out else []  # (distance, layers so far)
         for step in run.steps(self.iterations):
             level = min(int(run.share * len(self.sides)), len(self.sides) - 1)
-            layer = self._layer(x, draw(marginal, self.particles), self.sides[level], g)
+            layer = self._layer(x, self._draw(marginal, g), self.sides[level], g)
             x = self._through(x, self.sides[level], *layer)
             layers.append((level, layer))
-            every = max(1, run.total // LOOKS)
-            run.progress(step + 1, run.total, look() if (step + 1) % every == 0 else math.nan)
+            distance = math.nan
+            if held_out and (step + 1) % max(1, run.total // LOOKS) == 0:
+                distance = held_out.distance(x)
+                seen.append((distance, len(layers)))
+            run.progress(step + 1, run.total, distance)
         best = min(seen)[1] if seen else len(layers)
-        for level in range(len(self.sides)):
-            mine = [layer for of, layer in layers[:best] if of == level]
-            for name, tensors in zip(
-                ("corner", "theta", "source", "target"), zip(*mine, strict=True), strict=False
-            ):
-                setattr(self, f"{name}_{level}", torch.stack(tensors))
+        self._keep(layers[:best])
         run.log(f"{best} of {len(layers)} layers kept, by the held-out sliced distance")
+
+    def _draw(self, marginal: TruncatedMarginal, generator: torch.Generator) -> Tensor:
+        draw = marginal.draw_clean if self.emits == "x_0" else marginal.draw
+        return draw(self.particles, generator)
+
+    def _keep(self, layers: list[tuple[int, list[Tensor]]]) -> None:
+        """Keep (level, layer) pairs in the buffers of their levels."""
+        for level in range(len(self.sides)):
+            mine = [layer for of, layer in layers if of == level]
+            # not strict: a level without layers has no parts, and keeps its empty buffers
+            for part, tensors in zip(PARTS, zip(*mine, strict=True), strict=False):
+                setattr(self, f"{part}_{level}", torch.stack(tensors))
 
     def _begin(self, n: int, generator: torch.Generator) -> Tensor:
         z = randn((n, 1 + self.start.mean.numel()), generator, self.start.mean.device)
@@ -136,15 +128,17 @@ class SINFPrior(TruncPrior):
     def _layer(
         self, x: Tensor, data: Tensor, side: int, generator: torch.Generator
     ) -> list[Tensor]:
-        """corner (2,), theta (P, K, d), source and target (P, K, knots) of a layer over P patches
-        of d values.
+        """A layer over P patches of d values.
+
+        Returns:
+            corner (2,), theta (P, K, d), and source and target (P, K, knots): quantiles of the
+            points and of the data along theta.
         """
-        corner = torch.stack(
-            [
-                torch.randint(s, (), generator=generator, device=generator.device)
-                for s in x.shape[2:]
-            ]
-        )
+        corners = [
+            torch.randint(size, (), generator=generator, device=generator.device)
+            for size in x.shape[2:]
+        ]
+        corner = torch.stack(corners)
         points, wanted = (_patches(y, side, corner) for y in (x, data))
         q = (torch.arange(self.knots, device=x.device) + 0.5) / self.knots
         thetas, sources, targets = [], [], []
@@ -168,6 +162,7 @@ class SINFPrior(TruncPrior):
     def _through(
         self, x: Tensor, side: int, corner: Tensor, theta: Tensor, source: Tensor, target: Tensor
     ) -> Tensor:
+        """Points x (N, C, H, W) moved by one layer."""
         points = _patches(x, side, corner)
         along = theta @ points.mT  # (P, K, N)
         right = torch.searchsorted(source, along.contiguous()).clamp(1, self.knots - 1)
@@ -181,16 +176,31 @@ class SINFPrior(TruncPrior):
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         x = self._begin(n, generator)
         for level, side in enumerate(self.sides):
-            parts = [
-                getattr(self, f"{name}_{level}") for name in ("corner", "theta", "source", "target")
-            ]
+            parts = [getattr(self, f"{part}_{level}") for part in PARTS]
             for layer in zip(*parts, strict=True):
                 x = self._through(x, side, *layer)
         return x
 
 
+class HeldOutDraws:
+    """The sliced distance to held-out draws, along the same directions every time."""
+
+    def __init__(self, draws: Tensor, generator: torch.Generator) -> None:
+        self.draws = draws.flatten(1)
+        d = self.draws.shape[1]
+        self.directions = make_directions("gaussian", 512, d, generator, draws.device)
+
+    def distance(self, x: Tensor) -> float:
+        """d SW_2^2 between points x (N, C, H, W) and the draws."""
+        return self.draws.shape[1] * float(sliced_power(x.flatten(1), self.draws, self.directions))
+
+
 def _patches(x: Tensor, side: int, corner: Tensor) -> Tensor:
-    """The whole patches of images (N, C, H, W), moved round by ``corner``: (P, N, C side side)."""
+    """The whole patches of images (N, C, H, W), shifted cyclically by ``corner``.
+
+    Returns:
+        The patches, (P, N, C side side).
+    """
     x = torch.roll(x, (-int(corner[0]), -int(corner[1])), (2, 3)) if side < min(x.shape[2:]) else x
     return F.unfold(x, side, stride=side).permute(2, 0, 1).contiguous()
 

@@ -1,12 +1,11 @@
-r"""What the transport map is trained on: feature maps h_s of x_{t_trunc}, and directions to slice
-each along.
+r"""The loss of the transport map: feature maps h_s of x_{t_trunc}, each sliced along directions.
 
-* ``pixels``: x_t itself (Deshpande et al., CVPR 2018, https://arxiv.org/abs/1803.11188);
+* ``pixels``: x_t itself (Deshpande et al., CVPR 2018, https://arxiv.org/abs/1803.11188).
 * ``convolution``: x_t along convolution slices (Nguyen and Ho, NeurIPS 2022,
-  https://arxiv.org/abs/2204.01188);
-* ``backbone``: what each down block and the middle block of the frozen denoiser makes of x_t, read
-  at t_trunc. Random directions in pixel space see little beyond two moments (projections of
-  high-dimensional data are nearly Gaussian); the denoiser's features do.
+  https://arxiv.org/abs/2204.01188).
+* ``backbone``: the outputs of each down block and of the middle block of the frozen denoiser for
+  x_t at t_trunc. Projections of high-dimensional data are nearly Gaussian, so random directions in
+  pixel space see little beyond two moments; the denoiser's features see more.
 """
 
 import math
@@ -21,11 +20,11 @@ from priorbench import TruncatedMarginal, randn
 from .directions import convolution_directions, make_directions
 from .loss import ascend, sliced_power
 
-KINDS = ("pixels", "convolution", "backbone")
+FEATURES = ("pixels", "convolution", "backbone")
 
 
 def parse(slices: str) -> dict[str, float]:
-    """``pixels+backbone:2`` as kinds with their weights."""
+    """The weights of the feature maps, by name: reads ``pixels+backbone:2``."""
     found: dict[str, float] = {}
     for part in str(slices).split("+"):
         kind, _, weight = part.strip().partition(":")
@@ -33,10 +32,10 @@ def parse(slices: str) -> dict[str, float]:
             found[kind] = float(weight or 1)
         except ValueError:
             found[kind] = math.nan
-        if kind not in KINDS or not 0 < found[kind] < math.inf:
+        if kind not in FEATURES or not 0 < found[kind] < math.inf:
             raise ValueError(
-                f"slices must be of {', '.join(KINDS)}, joined by '+', each with a weight after ':' if not 1, "
-                f"got {slices!r}"
+                f"slices must name {', '.join(FEATURES)}, joined by '+', each with an optional "
+                f"positive weight after ':', got {slices!r}"
             )
     return found
 
@@ -46,11 +45,12 @@ class Slicer:
     """The sliced distance between batches at x_{t_trunc}, summed over feature maps of equal scale.
 
     Attributes:
-        kinds: feature maps with their weights, see :func:`parse`.
-        directions: ``gaussian``, ``orthogonal``, or ``pairs``: half of them Gaussian, half from one
-            draw of the target to another, which follow what the data vary in.
-        projections: K, for each feature map.
-        ascent: steps of gradient ascent on the directions (max-sliced), 0 for none.
+        kinds: the feature maps with their weights, see :func:`parse`.
+        directions: ``gaussian``, ``orthogonal`` or ``pairs``. With ``pairs`` half of them are
+            differences between two draws of the target, which follow the variation of the data,
+            and half are Gaussian.
+        projections: K, the number of directions for each feature map.
+        ascent: the steps of gradient ascent on the directions (max-sliced); 0 for none.
     """
 
     marginal: TruncatedMarginal
@@ -69,8 +69,9 @@ class Slicer:
         return maps
 
     def weights(self, wanted: list[Tensor]) -> list[float]:
-        """One over the mean variance of each map, so that each counts the same, times what was
-        asked for.
+        """The weight of each map: the given one over the map's mean variance.
+
+        Maps of equal given weights then count the same.
         """
         asked = [w for kind, w in self.kinds.items() if kind != "backbone"]
         asked += [self.kinds.get("backbone", 1.0)] * (len(wanted) - len(asked))
@@ -82,36 +83,33 @@ class Slicer:
     def draw(
         self, made: list[Tensor], wanted: list[Tensor], generator: torch.Generator
     ) -> list[Tensor]:
-        """Directions for each map, (K, d_s)."""
+        """The directions for each map, (K, d_s)."""
         kinds = [kind for kind in self.kinds if kind != "backbone"]
         kinds += ["backbone"] * (len(wanted) - len(kinds))
         found = []
         for kind, x, y in zip(kinds, made, wanted, strict=True):
-            if kind == "convolution":
-                theta = convolution_directions(
-                    self.projections, self.marginal.shape, generator, y.device
-                )
-            elif self.directions == "pairs":
-                half = self.projections // 2
-                i, j = (
-                    torch.randint(len(y), (half,), generator=generator, device=generator.device)
-                    for _ in range(2)
-                )
-                noise = randn((self.projections - half, y.shape[1]), generator, y.device)
-                theta = F.normalize(
-                    torch.cat([y[i.to(y.device)] - y[j.to(y.device)], noise]), dim=1
-                )
-            else:
-                theta = make_directions(
-                    self.directions, self.projections, y.shape[1], generator, y.device
-                )  # type: ignore[arg-type]
+            theta = self._directions(kind, y, generator)
             found.append(ascend(x, y, theta, self.ascent) if self.ascent else theta)
         return found
+
+    def _directions(self, kind: str, wanted: Tensor, generator: torch.Generator) -> Tensor:
+        """Directions (K, d_s) for the map ``kind`` of draws (M, d_s) of the target."""
+        n, (count, dim), device = self.projections, wanted.shape, wanted.device
+        if kind == "convolution":
+            return convolution_directions(n, self.marginal.shape, generator, device)
+        if self.directions != "pairs":
+            return make_directions(self.directions, n, dim, generator, device)
+        i, j = (
+            torch.randint(count, (n // 2,), generator=generator, device=generator.device)
+            for _ in range(2)
+        )
+        noise = randn((n - n // 2, dim), generator, device)
+        return F.normalize(torch.cat([wanted[i.to(device)] - wanted[j.to(device)], noise]), dim=1)
 
     def distance(
         self, made: list[Tensor], wanted: list[Tensor], thetas: list[Tensor], weights: list[float]
     ) -> Tensor:
-        """sum_s w_s SW_2^2 of (N, d_s) and (M, d_s), where a map's mean variance is the unit."""
+        """sum_s w_s SW_2^2 of (N, d_s) and (M, d_s), a scalar."""
         parts = [
             w * sliced_power(x, y, theta)
             for x, y, theta, w in zip(made, wanted, thetas, weights, strict=True)

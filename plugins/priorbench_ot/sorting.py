@@ -1,10 +1,10 @@
-"""Sorting many rows: the whole cost of a sliced Wasserstein distance once the projections are
-there.
+"""Sorting many rows: nearly all the work of a sliced Wasserstein distance after the projections.
 
-On a CPU numpy sorts float32 along the last axis by vector instructions, several times faster than
-torch, but only values, not with their order. So a value and its position go into one 64-bit
-integer: the float's bits above, made to sort as integers do, the position below. Rows are shared
-among threads (numpy releases the lock) in blocks that fit a cache.
+On a CPU numpy sorts float32 by vector instructions, several times faster than torch, but it sorts
+values without their order. So a value and its position are packed into one 64-bit integer. Its
+upper half holds the bits of the float, changed so that they sort like the float; its lower half
+holds the position. Threads share the rows in blocks that fit a cache, since numpy releases the
+lock.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BLOCK = 1 << 16  # numbers that are sorted before the next are touched
-WORTH = 1 << 15  # numbers from which on threads are worth starting
+BLOCK = 1 << 16  # numbers in a block
+THREADS_PAY = 1 << 15  # from this many numbers on, threads are worth starting
 
 
 def sort_rows(x: Tensor, order: bool) -> tuple[Tensor, Tensor | None]:
-    """Each row of (K, N) sorted, without gradient, and with ``order`` where each value was: (K, N)
-    int64.
+    """The rows of (K, N) sorted, without gradient; with ``order``, also the place of each value
+    before sorting, (K, N) int64.
     """
     if x.device.type != "cpu" or x.dtype != torch.float32 or x.shape[1] >= 2**31:
         values, found = x.detach().sort(dim=1)
@@ -38,7 +38,7 @@ def sort_rows(x: Tensor, order: bool) -> tuple[Tensor, Tensor | None]:
         else:
             _with_order(rows[here], sorted_rows[here], places[here])
 
-    if rows.size < WORTH or torch.get_num_threads() == 1:
+    if rows.size < THREADS_PAY or torch.get_num_threads() == 1:
         for start in starts:
             block(start)
     else:
@@ -48,13 +48,10 @@ def sort_rows(x: Tensor, order: bool) -> tuple[Tensor, Tensor | None]:
 
 
 def _with_order(rows: np.ndarray, values: np.ndarray, order: np.ndarray) -> None:
-    """Sort ``rows`` (K, N) float32 into ``values``, and where each was into ``order``; all are
-    blocks of rows.
-    """
+    """Write the sorted ``rows`` (K, N) float32 into ``values``, and their order into ``order``."""
     bits = rows.view(np.int32)
-    key = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(
-        np.int64
-    )  # negative floats sort backwards as integers
+    # As integers negative floats sort backwards: flip all their bits but the sign.
+    key = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64)
     key <<= 32
     key |= np.arange(rows.shape[1])
     key.sort(axis=1)

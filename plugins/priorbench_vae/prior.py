@@ -1,17 +1,19 @@
-r"""A variational autoencoder, z ~ N(0, I), x | z ~ N(g(z), s^2 I), fitted by the evidence lower
-bound.
+r"""``vae``: a variational autoencoder, z ~ N(0, I), x | z ~ N(g(z), s^2 I).
 
-.. math:: -\mathrm{ELBO}_\beta = \mathbb{E}_{q(z | x)} \Big[ \frac{\lVert x - g(z) \rVert^2}{2 s^2} + d \log s \Big]
+It is fitted by the evidence lower bound,
+
+.. math:: -\mathrm{ELBO}_\beta = \mathbb{E}_{q(z | x)}
+          \Big[ \frac{\lVert x - g(z) \rVert^2}{2 s^2} + d \log s \Big]
           + \beta \, \mathrm{KL}\big(q(z | x) \,\Vert\, N(0, I)\big)
 
-**Likelihood**: Gaussian with one scale s for all pixels, learned with the rest (Rybkin et al., ICML
-2021, https://arxiv.org/abs/2006.13202), so that no weight between the two terms has to be chosen by
-hand. **Beta schedule**: linear from 0 to ``beta`` over the first ``warmup`` share of the steps
-(Sønderby et al., 2016), against posterior collapse.
+**Likelihood**: Gaussian, with one learned scale s for all pixels (Rybkin et al., ICML 2021,
+https://arxiv.org/abs/2006.13202), so nobody has to choose a weight between the two terms. **Beta
+schedule**: linear from 0 to ``beta`` over the first ``warmup`` share of the steps, against
+posterior collapse (Sønderby et al., 2016).
 
-With ``emits: x_t`` x is x_{t_trunc} and a sample is a draw of the likelihood: the noise that
-x_{t_trunc} carries anyway is then the likelihood's own. With ``emits: x_0`` x is a clean image, and
-a sample is the mean g(z) (diffusion adds the noise).
+With ``emits: x_t``, x is x_{t_trunc}, and a sample is a draw from the likelihood: its noise is the
+noise that x_{t_trunc} carries. With ``emits: x_0``, x is a clean image, and a sample is the mean
+g(z); the diffusion adds the noise.
 """
 
 from typing import Literal
@@ -35,13 +37,15 @@ class VAEPrior(TruncPrior):
     """A VAE with a Gaussian likelihood of learned scale.
 
     Arguments:
-        emits: ``x_t`` or ``x_0``: what the likelihood is of.
+        emits: the variable that the likelihood is of: ``x_t`` or ``x_0``.
         latent: the dimension of z.
         beta: the weight of the KL term after the warm-up.
-        warmup: the share of the steps over which the weight rises from 0.
-        batch_size, iterations, learning_rate: of Adam, with cosine decay to 0.
-        width, depth: of both networks, see :func:`priorbench.decoder`.
-        ema: the decay of the average of the weights that is kept.
+        warmup: the share of the steps over which this weight rises from 0.
+        batch_size: the number of draws per step.
+        iterations: the number of steps.
+        learning_rate: the initial rate of Adam; it decays to 0 along a cosine.
+        width, depth: the size of both networks, see :func:`priorbench.decoder`.
+        ema: the decay of the averaged weights.
     """
 
     def __init__(
@@ -101,7 +105,7 @@ class VAEPrior(TruncPrior):
         average.copy()
 
     def negative_elbo(self, x: Tensor, beta: float, generator: torch.Generator) -> Tensor:
-        """-ELBO_beta in nats an image, without the constant d/2 log(2 pi); x is (N, C, H, W)."""
+        """-ELBO_beta of x (N, C, H, W), in nats per image, without the constant d/2 log(2 pi)."""
         mean, log_variance = self.encoder(x).chunk(2, dim=1)
         z = mean + (log_variance / 2).exp() * randn(mean.shape, generator, x.device)
         log_scale = self.generative.log_scale
@@ -109,9 +113,13 @@ class VAEPrior(TruncPrior):
         error = (x - self.generative.mean(z)).flatten(1).square().sum(1)
         reconstruction = error * (-2 * log_scale).exp() / 2 + x[0].numel() * log_scale
         divergence = (mean.square() + log_variance.exp() - 1 - log_variance).sum(1) / 2
-        return (reconstruction + beta * divergence).mean()
+        loss: Tensor = (reconstruction + beta * divergence).mean()
+        return loss
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        x: Tensor
         if self.emits == "x_t":
-            return self.generative(n, generator, self.device)
-        return self.generative.mean(randn((n, self.latent), generator, self.device))
+            x = self.generative(n, generator, self.device)
+        else:
+            x = self.generative.mean(randn((n, self.latent), generator, self.device))
+        return x
