@@ -1,11 +1,11 @@
-"""How often do the intervals of summary.csv contain the true FID? Gaussian features, whose FID is
-known in closed form.
+"""How often do the intervals of summary.csv contain the true FID?
 
     python benchmarks/coverage.py [--repetitions 400]
 
-Each repetition draws samples and real images anew, computes what a cell computes, and folds it as
-summary.csv does: one seed, and five seeds on one set of real images. Beside them what is usually
-done: the 2.5 % and 97.5 % quantiles of FIDs of samples and real images drawn anew with replacement.
+The features are Gaussian, so their FID is known in closed form. Each repetition draws samples and
+real images afresh, computes the figures of a cell, and folds them as summary.csv does: one seed,
+and five seeds on one set of real images. The usual bootstrap is shown beside them: the 2.5 % and
+97.5 % quantiles of the FID after resampling both sets with replacement.
 """
 
 import argparse
@@ -20,8 +20,16 @@ from priorbench.metrics.fid_infinity import fid_at_infinity, frechet, moments
 from priorbench.tables.fold import interval
 
 CASES = [  # features, samples, real images, how far apart the two laws are
-    (16, 500, 360, 0.0), (16, 500, 360, 0.3), (64, 1000, 2000, 0.0), (64, 1000, 2000, 0.05), (64, 1000, 2000, 0.3),
+    (16, 500, 360, 0.0),
+    (16, 500, 360, 0.3),
+    (64, 1000, 2000, 0.0),
+    (64, 1000, 2000, 0.05),
+    (64, 1000, 2000, 0.3),
     (64, 1000, 360, 0.1),
+]
+HEADINGS = [
+    "features", "samples", "real", "true FID", "mean FID", "mean FID_inf", "one seed", "5 seeds",
+    "bootstrap",
 ]  # fmt: skip
 SEEDS = 5
 RESAMPLINGS = 100
@@ -51,7 +59,7 @@ def laws(
 
 
 def bootstrap(x: torch.Tensor, y: torch.Tensor, generator: torch.Generator) -> tuple[float, float]:
-    """The usual interval: quantiles of the FID of both sets drawn anew with replacement."""
+    """The usual interval: quantiles of the FID after resampling both sets with replacement."""
     found = []
     for _ in range(RESAMPLINGS):
         a, b = (s[torch.randint(len(s), (len(s),), generator=generator)] for s in (x, y))
@@ -60,59 +68,53 @@ def bootstrap(x: torch.Tensor, y: torch.Tensor, generator: torch.Generator) -> t
     return low, high
 
 
+def coverage(
+    features: int, n: int, m: int, apart: float, repetitions: int
+) -> tuple[float, pd.DataFrame, list[int]]:
+    """The true FID, a row of FIDs for each repetition, and how often each interval contains it."""
+    generator = torch.Generator().manual_seed(0)
+    (mean_y, factor_y, mean_x, factor_x), exact = laws(features, apart, generator)
+
+    def draw(count: int, mean: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        noise = torch.randn(count, len(mean), generator=generator, dtype=torch.float64)
+        return mean + noise @ factor.T
+
+    hits, found = [0, 0, 0], []
+    for _ in range(repetitions):
+        real = draw(m, mean_y, factor_y)
+        rows = []
+        for _ in range(SEEDS):
+            x = draw(n, mean_x, factor_x)
+            fid = frechet(moments(x), moments(real))
+            rows.append({"fid": fid} | fid_at_infinity(x, real, generator))
+        group = pd.DataFrame(rows)
+        found.append(rows[0])
+        ends = [
+            interval(group[:1], "fid_inf")[1:],
+            interval(group, "fid_inf")[1:],
+            bootstrap(x, real, generator),
+        ]
+        for i, (low, high) in enumerate(ends):
+            hits[i] += low <= exact <= high
+    return exact, pd.DataFrame(found), hits
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=400)
     repetitions = parser.parse_args().repetitions
-    table = Table(
-        "features",
-        "samples",
-        "real",
-        "true FID",
-        "mean FID",
-        "mean FID_inf",
-        "one seed",
-        "5 seeds",
-        "bootstrap",
-    )
+    table = Table(*HEADINGS)
     for features, n, m, apart in CASES:
-        generator = torch.Generator().manual_seed(0)
-        (mean_y, factor_y, mean_x, factor_x), exact = laws(features, apart, generator)
-
-        def draw(
-            count: int, mean: torch.Tensor, factor: torch.Tensor, g: torch.Generator = generator
-        ) -> torch.Tensor:
-            return mean + torch.randn(count, len(mean), generator=g, dtype=torch.float64) @ factor.T
-
-        hits, plain, infinite = [0, 0, 0], [], []
-        for _ in range(repetitions):
-            real = draw(m, mean_y, factor_y)
-            rows = []
-            for _ in range(SEEDS):
-                x = draw(n, mean_x, factor_x)
-                rows.append(
-                    {"fid": frechet(moments(x), moments(real))}
-                    | fid_at_infinity(x, real, generator)
-                )
-            group = pd.DataFrame(rows)
-            plain.append(group.fid[0])
-            infinite.append(group.fid_inf[0])
-            ends = [
-                interval(group[:1], "fid_inf")[1:],
-                interval(group, "fid_inf")[1:],
-                bootstrap(x, real, generator),
-            ]
-            for i, (low, high) in enumerate(ends):
-                hits[i] += low <= exact <= high
-        error = math.sqrt(0.95 * 0.05 / repetitions)
-        table.add_row(
-            str(features), str(n), str(m), f"{exact:.3f}", f"{sum(plain) / repetitions:.3f}",
-            f"{sum(infinite) / repetitions:.3f}", *(f"{100 * h / repetitions:.1f} %" for h in hits),
-        )  # fmt: skip
+        exact, found, hits = coverage(features, n, m, apart, repetitions)
+        fids = [f"{fid:.3f}" for fid in (exact, found.fid.mean(), found.fid_inf.mean())]
+        shares = [f"{100 * h / repetitions:.1f} %" for h in hits]
+        table.add_row(str(features), str(n), str(m), *fids, *shares)
+    error = math.sqrt(0.95 * 0.05 / repetitions)
     console = Console(width=120)
     console.print(table)
     console.print(
-        f"Share of {repetitions} intervals that contain the true FID; 95 % is meant, +- {196 * error:.1f} %."
+        f"Share of {repetitions} intervals that contain the true FID. It should be 95 %, "
+        f"+- {196 * error:.1f} %."
     )
 
 

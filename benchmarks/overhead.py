@@ -1,11 +1,10 @@
-"""What does the harness cost? The seconds of a run that are neither fit nor sampling nor denoising
-nor metrics.
+"""How many seconds of a run are spent outside fits, sampling, denoising and metrics?
 
     python benchmarks/overhead.py [digits] [--set key=value ...]
 
-By default the digits default, in this process, in an empty folder. What is measured begins once
-everything is imported and planned; those seconds are told beside it. A part counts once: sampling
-inside of a metric is the metric's.
+Runs a preset in this process, in an empty folder. The measurement begins after the imports and the
+plan; their seconds are printed separately. Every second counts once: sampling inside a metric
+counts as the metric.
 """
 
 import argparse
@@ -28,9 +27,10 @@ from priorbench.bench.cell import task_of  # noqa: E402
 from priorbench.diffusion.frozen import FrozenDiffusion  # noqa: E402
 from priorbench.plan.layout import read_plan  # noqa: E402
 from priorbench.report import run_grids  # noqa: E402
+from priorbench.store.fits import Fits  # noqa: E402
 from priorbench.store.results import Store  # noqa: E402
 
-WORK = {  # what the harness is there for, by where its functions are looked up
+WORK = {  # part -> (owner, name) of the functions that do the work itself
     "sample and denoise": [(cell, "drawn"), (cell, "denoised"), (FrozenDiffusion, "denoise")],
     "metrics": [
         (cell, "AtT"),
@@ -39,27 +39,28 @@ WORK = {  # what the harness is there for, by where its functions are looked up
         (measure, "features_of"),
     ],
 }
-HARNESS = {
-    "fits kept and loaded": [(cell.Fits, "keep"), (cell.Fits, "load")],
+HARNESS = {  # part -> (owner, name) of the functions around it
+    "fits saved and loaded": [(Fits, "keep"), (Fits, "load")],
     "checks of a prior": [(cell, "quick_failures")],
-    "what cells share looked after": [(task.Task, "changed"), (task.Task, "put_back")],
+    "shared state guarded": [(task.Task, "changed"), (task.Task, "put_back")],
     "results written": [(Store, "write")],
-    "folder looked through": [(Store, "clean"), (Store, "missing")],
+    "folder scanned": [(Store, "clean"), (Store, "missing")],
     "grids": [(run_grids, "write_grids")],
-    "samples on their way": [(cell, "preview")],
+    "previews": [(cell, "preview")],
     "page": [(runner, "_write_page")],
     "tables": [(runner, "comparison"), (runner, "summary"), (runner, "best")],
 }
 
 
 class Stopwatch:
-    """Seconds by part, of the outermost call alone."""
+    """The seconds of each part. Only the outermost of nested calls counts."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self.inside = False
 
     def on(self, part: str, owner: Any, name: str) -> None:
+        """Measure the function ``name`` of ``owner`` as ``part``."""
         function: Callable[..., Any] = getattr(owner, name)
 
         @wraps(function)
@@ -68,10 +69,9 @@ class Stopwatch:
                 return function(*arguments, **options)
             self.inside, started = True, time.perf_counter()
             try:
-                found = function(*arguments, **options)
-                return (
-                    list(found) if name == "clean" else found
-                )  # a generator works when it is read
+                found: Any = function(*arguments, **options)
+                # clean() is a generator: it works only when it is read
+                return list(found) if name == "clean" else found
             finally:
                 self.inside = False
                 self.seconds[part] += time.perf_counter() - started
@@ -96,27 +96,33 @@ def main() -> None:
         table = runner.execute(plan, Store(Path(folder)))
         total = time.perf_counter() - started
     watch.seconds["fit"] = _fits(table)
-    work = sum(watch.seconds[part] for part in ("fit", *WORK))
-    shown = Table("part", "seconds", "share")
-    for part in ("fit", *WORK, *HARNESS):
-        shown.add_row(
-            part, f"{watch.seconds[part]:.2f}", f"{100 * watch.seconds[part] / total:.2f} %"
-        )
-    rest = total - sum(watch.seconds.values())
-    shown.add_row("all else", f"{rest:.2f}", f"{100 * rest / total:.2f} %")
     console = Console(width=100, highlight=False)
-    console.print(shown)
-    shown_samples = watch.seconds["samples on their way"]
-    console.print(
-        f"{total:.1f} s; outside of fit, sampling, denoising and metrics: {100 * (1 - work / total):.2f} %, "
-        f"or {100 * (1 - (work + shown_samples) / total):.2f} % if the denoising of the samples that are shown counts "
-        "as denoising"
-    )
+    _print(watch.seconds, total, console)
     console.print(f"Imports, data, model and plan before that: {before:.1f} s")
 
 
+def _print(seconds: dict[str, float], total: float, console: Console) -> None:
+    table = Table("part", "seconds", "share")
+
+    def add(part: str, spent: float) -> None:
+        table.add_row(part, f"{spent:.2f}", f"{100 * spent / total:.2f} %")
+
+    for part in ("fit", *WORK, *HARNESS):
+        add(part, seconds[part])
+    add("everything else", total - sum(seconds.values()))
+    console.print(table)
+    work = sum(seconds[part] for part in ("fit", *WORK))
+    outside, without_previews = (
+        100 * (1 - spent / total) for spent in (work, work + seconds["previews"])
+    )
+    console.print(
+        f"{total:.1f} s; outside fits, sampling, denoising and metrics: {outside:.2f} %, or "
+        f"{without_previews:.2f} % if the denoising of previews counts as denoising"
+    )
+
+
 def _fits(table: Any) -> float:
-    """The seconds of all fits; the rows of one fit, by several solver settings, tell them each."""
+    """The seconds of all fits. Several rows of one fit, one per solver setting, repeat them."""
     return float(table.drop_duplicates(["prior", "params", "t_trunc", "seed"]).fit_seconds.sum())
 
 

@@ -1,7 +1,8 @@
-"""Our sliced Wasserstein loss against POT's, forward and backward, in one run: medians, and the
-ratio.
+"""How much faster than POT's is our sliced Wasserstein loss, forward and backward?
 
-python benchmarks/sliced.py [--threads 2] [--repetitions 9]
+    python benchmarks/sliced.py [--threads 2] [--repetitions 9]
+
+Prints median times of both, their ratio, and how far values and gradients differ.
 """
 
 import argparse
@@ -15,10 +16,11 @@ from priorbench_ot import sliced_wasserstein
 from rich.console import Console
 from rich.table import Table
 
-CASES = [(2000, 784, 512), (10_000, 784, 512)]  # points a side, dimensions, directions
+CASES = [(2000, 784, 512), (10_000, 784, 512)]  # points per batch, dimensions, directions
 
 
 def seconds(program: Callable[[], torch.Tensor], repetitions: int) -> float:
+    """The median time of ``program``, after one call to warm up."""
     program()
     taken = []
     for _ in range(repetitions):

@@ -1,12 +1,12 @@
-"""Does anything get lost? A run of 24 cells killed 50 times, and one on a disk that fills up.
+"""Is anything lost if a run of 24 cells is killed 50 times, or if its disk fills up?
 
     python benchmarks/torture.py [--kills 50] [--seed 0]
 
-Each time the run is started again, and killed (SIGKILL) after a random while. Whenever it comes to
-its end, its table is compared with that of an undisturbed run, and it starts over in an empty
-folder, until all kills are spent. After every kill each file that is there is checked: a result is
-either whole or not there, and once it is there it is never written again. The second part needs the
-right to mount a tmpfs of 20 MB.
+The run is started, killed (SIGKILL) after a random time, and started again. Once it finishes, its
+table is compared with that of an undisturbed run, and it starts over in an empty folder until all
+kills are spent. After every kill each file is checked: a result is either whole or absent, and a
+result that exists is never written again. The second part needs the right to mount a tmpfs of
+20 MB.
 """
 
 import argparse
@@ -29,8 +29,9 @@ from priorbench.tables.columns import VARIES
 
 CELLS = 24
 SETTINGS = {
-    "full_chain.steps": 2, "rivals": [], "controls": [], "n_validation": 8, "w2_points": 20, "n_samples": 40,
-    "batch_size": 20, "seeds": 2, "steps": [2], "t_trunc": list(range(50, 1000, 90)), "priors": "gaussian",
+    "full_chain.steps": 2, "rivals": [], "controls": [], "n_validation": 8, "w2_points": 20,
+    "n_samples": 40, "batch_size": 20, "seeds": 2, "steps": [2],
+    "t_trunc": list(range(50, 1000, 90)), "priors": "gaussian",
 }  # fmt: skip
 say = Console(highlight=False, soft_wrap=True).print
 
@@ -48,7 +49,7 @@ def start(folder: Path, **changes: object) -> subprocess.Popen[str]:
 
 
 def results(folder: Path) -> dict[Path, tuple[int, int]]:
-    """Every result with what changes when it is written again; raises for one that is not whole."""
+    """Each result with its inode and time, which change on writing; raises if one is not whole."""
     found = {}
     for path in sorted((folder / "cells").glob("*.json")):
         read_result(path)
@@ -64,8 +65,10 @@ def table(folder: Path) -> pd.DataFrame:
 
 
 def killed(folder: Path, dice: random.Random) -> bool:
-    """Start the run and kill it after a random while, mostly once it is at work; whether it came to
-    its end before.
+    """Start the run and kill it after a random time, mostly once it computes.
+
+    Returns:
+        Whether it finished before it was killed.
     """
     run = start(folder)
     before, early = len(list(folder.glob("cells/*.json"))), dice.random() < 0.2
@@ -85,54 +88,59 @@ def killed(folder: Path, dice: random.Random) -> bool:
     return True
 
 
+def one_round(folder: Path, dice: random.Random, kills: int) -> tuple[int, int, int]:
+    """Run in an empty folder until the run finishes, killing it at most ``kills`` times.
+
+    Returns:
+        The number of kills, of results, and of results that were written again.
+    """
+    spent, rewritten, over = 0, 0, False
+    known: dict[Path, tuple[int, int]] = {}
+    while not over:
+        if spent < kills:
+            over = killed(folder, dice)
+            spent += not over
+        else:
+            subprocess.run(command(folder), check=True, capture_output=True)
+            over = True
+        now = results(folder)
+        rewritten += sum(now.get(path) != stamp for path, stamp in known.items())
+        known = now
+    if (folder / "set-aside").exists() or list(folder.rglob("*.tmp")):
+        raise SystemExit(f"{folder} has files that were set aside or left over")
+    return spent, len(known), rewritten
+
+
 def torture(kills: int, seed: int, place: Path) -> None:
+    """Kill runs until ``kills`` are spent, and compare their tables with that of a whole run."""
     dice, spent, rounds, started = random.Random(seed), 0, 0, time.monotonic()
     whole = place / "whole"
     subprocess.run(command(whole), check=True, capture_output=True)
     wanted = table(whole)
     cells = len(wanted.groupby(["prior", "t_trunc", "seed"]))
-    say(
-        f"an undisturbed run: {cells} cells, {len(wanted)} rows, {time.monotonic() - started:.0f} s"
-    )
+    seconds = time.monotonic() - started
+    say(f"an undisturbed run: {cells} cells, {len(wanted)} rows, {seconds:.0f} s")
     if cells != CELLS:
-        raise SystemExit(f"{CELLS} cells are meant, these are {cells}")
+        raise SystemExit(f"the run should have {CELLS} cells and has {cells}")
     rewritten = 0
     while spent < kills:
-        folder, known, over = place / f"round-{rounds}", {}, False
-        while not over:
-            if spent < kills:
-                over = killed(folder, dice)
-                spent += not over
-            else:
-                subprocess.run(command(folder), check=True, capture_output=True)
-                over = True
-            now = results(folder)
-            rewritten += sum(now.get(path) != stamp for path, stamp in known.items())
-            known = now
-        rounds += 1
+        folder = place / f"round-{rounds}"
+        used, count, again = one_round(folder, dice, kills - spent)
+        spent, rounds, rewritten = spent + used, rounds + 1, rewritten + again
         pd.testing.assert_frame_equal(table(folder), wanted, check_exact=True)
-        if (folder / "set-aside").exists() or list(folder.rglob("*.tmp")):
-            raise SystemExit(f"{folder} has files that were set aside or left over")
-        say(
-            f"round {rounds}: {spent} kills so far, {len(known)} results, the table is that of the undisturbed run"
-        )
-    say(
-        f"{spent} kills in {rounds} rounds, {time.monotonic() - started:.0f} s; written twice: {rewritten}; torn: 0"
-    )
+        say(f"round {rounds}: {spent} kills so far, {count} results, the table is the same")
+    seconds = time.monotonic() - started
+    say(f"{spent} kills in {rounds} rounds, {seconds:.0f} s; written twice: {rewritten}; torn: 0")
     if rewritten:
         raise SystemExit("a result was computed again after it was stored")
 
 
 def fill_up(place: Path) -> None:
-    """The same run, all samples kept, on a disk of 20 MB with little room left."""
+    """Run on a disk of 20 MB that is nearly full, and again after there is space."""
     disk = place / "disk"
     disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(disk)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    mount = ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(disk)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
     if mounted.returncode:
         say(f"full disk: skipped, a tmpfs cannot be mounted here ({mounted.stderr.strip()})")
         return
@@ -142,11 +150,8 @@ def fill_up(place: Path) -> None:
         ended = subprocess.run(command(disk / "run"), capture_output=True, text=True, check=False)
         said = ended.stderr.strip().splitlines()[-1]
         done = len(results(disk / "run"))
-        if (
-            ended.returncode != 2
-            or "No space left on device" not in said
-            or "Traceback" in ended.stderr
-        ):
+        told = "No space left on device" in said and "Traceback" not in ended.stderr
+        if ended.returncode != 2 or not told:
             raise SystemExit(f"a full disk ended with exit code {ended.returncode}: {ended.stderr}")
         say(f"full disk after {done} results, exit code 2: {said}")
         ballast.unlink()
@@ -156,9 +161,7 @@ def fill_up(place: Path) -> None:
         if any(now[path] != stamp for path, stamp in known.items()):
             raise SystemExit("a result was computed again after it was stored")
         pd.testing.assert_frame_equal(table(disk / "run"), table(place / "whole"), check_exact=True)
-        say(
-            f"with room again: {len(now) - done} more, {done} kept, the table is that of the undisturbed run"
-        )
+        say(f"with space again: {len(now) - done} more, {done} kept, the table is the same")
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 

@@ -1,9 +1,9 @@
-"""What does a second worker save? The same run one cell after the other, and two at once.
+"""How much time does a second worker save?
 
     python benchmarks/workers.py [digits] [--workers 2] [--set key=value ...]
 
-By default the digits default, each time as a command in an empty folder, imports and all; the
-tables are compared too.
+Runs a preset twice as a command in an empty folder, imports included: one cell after the other, and
+two cells at once. The tables are compared too.
 """
 
 import argparse
@@ -41,16 +41,9 @@ def main() -> None:
         one, several = Path(place) / "one", Path(place) / "several"
         alone = seconds(one, options.config, *sets)
         say(f"one after the other: {alone:.1f} s")
-        together = seconds(
-            several,
-            options.config,
-            "--executor",
-            "process",
-            "--workers",
-            str(options.workers),
-            *sets,
-        )
-        say(f"{options.workers} at once: {together:.1f} s, {together / alone:.2f} of that")
+        at_once = ["--executor", "process", "--workers", str(options.workers)]
+        together = seconds(several, options.config, *at_once, *sets)
+        say(f"{options.workers} at once: {together:.1f} s, {together / alone:.2f} times as long")
         tables = [pd.read_csv(f / "comparison.csv") for f in (one, several)]
     dropped = {*VARIES, "threads", "concurrency"}
     numbers = [c for c in AVERAGED if c not in dropped and tables[0][c].notna().any()]
@@ -58,8 +51,8 @@ def main() -> None:
     apart = np.nanmax(np.abs(first - second) / np.maximum(np.abs(first), 1e-12), axis=0)
     threads = [int(t.threads.iloc[0]) for t in tables]
     say(
-        f"threads {threads[0]} and {threads[1]}; greatest relative difference of a figure: {apart.max():.1e} "
-        f"({numbers[int(apart.argmax())]})"
+        f"threads {threads[0]} and {threads[1]}; greatest relative difference of a figure: "
+        f"{apart.max():.1e} ({numbers[int(apart.argmax())]})"
     )
 
 

@@ -4,7 +4,7 @@
   const $ = (query, within) => (within || document).querySelector(query);
   const $$ = (query, within) => [...(within || document).querySelectorAll(query)];
   const colour = (name) => getComputedStyle(root).getPropertyValue("--" + name).trim();
-  // Plotly reads a few tags and entities in its texts: whatever a user named stays text.
+  // Plotly interprets some tags and entities in its texts; names that users chose must stay text.
   const plain = (text) =>
     String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/\n/g, "<br>");
 
@@ -14,7 +14,7 @@
   const figures = data ? JSON.parse(data.textContent) : [];
   const config = { displayModeBar: false, responsive: true, doubleClick: "reset", scrollZoom: false };
 
-  // The library takes longer to start than all the rest: the page works before it does.
+  // Plotly takes longer to start than everything else, so the page works before it is loaded.
   function load() {
     const script = document.createElement("script");
     script.textContent = $("#plotly").textContent;
@@ -61,13 +61,13 @@
       tickcolor: colour("line"), nticks: narrow ? 5 : 9, tickfont: { size: 12 },
     };
     if (a.ticks) Object.assign(found, { tickvals: a.ticks.map((t) => t[0]), ticktext: a.ticks.map((t) => plain(t[1])) });
-    else if (a.log) found.tickmode = "array"; // filled in once the range is known
+    else if (a.log) found.tickmode = "array"; // set by ticks(), once the range is known
     return found;
   }
 
-  // Plotly writes 2 and 5 on a logarithmic axis without their power of ten; here they are numbers like any other.
+  // Plotly labels 2 and 5 on a logarithmic axis without their power of ten; these ticks are full numbers.
   function decades(low, high, room) {
-    const within = room / Math.max(high - low, 1e-9); // pixels a decade
+    const within = room / Math.max(high - low, 1e-9); // pixels per decade
     const steps = within > 420 ? [1, 1.5, 2, 3, 4, 5, 6, 8] : within > 110 ? [1, 2, 5] : [1];
     const every = within > 36 ? 1 : Math.ceil(36 / within);
     const found = { tickvals: [], ticktext: [] };
@@ -93,7 +93,7 @@
     if (Object.keys(change).length) Plotly.relayout(place, change);
   }
 
-  // What tests and benchmarks wait for.
+  // Tests and benchmarks wait for these marks.
   function done(what) {
     root.dataset[what] = "true";
     performance.mark(what);
@@ -113,7 +113,7 @@
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", uirevision: figure.view,
     };
     $(".fallback", place)?.remove();
-    if (printing) Object.assign(layout, { width: 640, height: 270 }); // paper is measured only after this is drawn
+    if (printing) Object.assign(layout, { width: 640, height: 270 }); // the browser measures the paper only afterwards
     Plotly.react(place, traces(figure.views[figure.view], figure.hidden), layout, config);
     ticks(figure);
     if (first) place.on("plotly_relayout", () => ticks(figure));
@@ -183,7 +183,7 @@
     $$("[data-zoom]", figure.node).forEach((b) => b.addEventListener("click", () => zoom(figure, Number(b.dataset.zoom))));
   }
 
-  // One after the other from above, when there is nothing else to do.
+  // Draw the figures from top to bottom while the browser is idle.
   const idle = window.requestIdleCallback || setTimeout;
   function drawNext() {
     const figure = figures.find((f) => !f.drawn);
@@ -245,7 +245,7 @@
     const value = (row) => (numeric ? parseFloat(row.cells[index].dataset.v) : row.cells[index].textContent);
     const keyed = rows.map((row) => [value(row), row]);
     keyed.sort(([a], [b]) => {
-      if (numeric && (a !== a || b !== b)) return (a !== a) - (b !== b); // empty cells last, either way
+      if (numeric && (a !== a || b !== b)) return (a !== a) - (b !== b); // empty cells come last in both orders
       const order = numeric ? (a > b) - (a < b) : a.localeCompare(b);
       return down ? -order : order;
     });
