@@ -30,7 +30,9 @@ from priorbench.report import run_grids  # noqa: E402
 from priorbench.store.fits import Fits  # noqa: E402
 from priorbench.store.results import Store  # noqa: E402
 
-WORK = {  # part -> (owner, name) of the functions that do the work itself
+Parts = dict[str, list[tuple[Any, str]]]
+
+WORK: Parts = {  # part -> (owner, name) of the functions that do the work itself
     "sample and denoise": [(cell, "drawn"), (cell, "denoised"), (FrozenDiffusion, "denoise")],
     "metrics": [
         (cell, "AtT"),
@@ -39,7 +41,7 @@ WORK = {  # part -> (owner, name) of the functions that do the work itself
         (measure, "features_of"),
     ],
 }
-HARNESS = {  # part -> (owner, name) of the functions around it
+HARNESS: Parts = {  # part -> (owner, name) of the functions around it
     "fits saved and loaded": [(Fits, "keep"), (Fits, "load")],
     "checks of a prior": [(cell, "quick_failures")],
     "shared state guarded": [(task.Task, "changed"), (task.Task, "put_back")],

@@ -60,11 +60,11 @@ def make_run(folder: Path, shape: tuple[int, int, int] = (3, 32, 32)) -> int:
     for solver, steps in RIVALS:
         rows += make_rows(draw, "noise", True, 1000, solver, steps, "noise")
     (folder / "images").mkdir(parents=True)
-    chain = [f"chain dpm++sde 5 {t}" for t in range(0, 101, 25)]
     for (prior, control), t in product(PRIORS.items(), STARTS):
         cell = f"{prior}-{t}"
         for solver, steps in SETTINGS:
             rows += make_rows(draw, prior, control, t, solver, steps, cell)
+        chain = [f"chain dpm++sde 5 {round(t * k / 4)}" for k in range(5)]
         images = {
             name: draw.integers(0, 256, (10, *shape)).astype(np.uint8)
             for name in ["z", "f(z)", *chain, "nearest"]

@@ -17,6 +17,8 @@ from ..tables.headline import headline
 from ..tables.words import earned, floor, in_words, named, warnings
 
 ROOM = 60  # a longer list of settings is left to summary.csv
+NARROWEST = 9  # characters that prior names and break-evens are wrapped to
+WIDE = 100  # characters of a line that holds all columns of the best settings
 LOG_WIDTH = 140  # characters: a log file has room for every column
 
 
@@ -130,6 +132,7 @@ def _table(*headings: str) -> Table:
             heading,
             justify="left" if heading in ("prior", "solver") else "right",
             no_wrap=heading not in ("prior", "pays"),
+            min_width=NARROWEST if heading in ("prior", "pays") else None,
             overflow="fold",
         )
     return drawn
@@ -183,11 +186,12 @@ def _settings(means: pd.DataFrame, console: Console) -> None:
 def _best(best: pd.DataFrame, console: Console) -> None:
     """Print one line per prior and NFE, for the setting that did best on the validation split."""
     rank = ["rank"] if best["rank"].notna().any() else []
-    ratios = ["excess", "x noise", "x noise, time"]
-    drawn = _table("NFE", *rank, "prior", "t_trunc", "solver", "FID", "95 %", *ratios, "pays")
+    spread = ["95 %", "excess"] if console.width >= WIDE else []
+    ratios = ["x noise", "x noise,\ntime"]
+    drawn = _table("NFE", *rank, "prior", "t_trunc", "solver", "FID", *spread, *ratios, "pays")
     best = best.fillna({"params": ""}).sort_values(["nfe", "control", "fid"])
     for row in _sections(drawn, best, "nfe"):
-        known = row.fid_low == row.fid_low
+        interval = f"{row.fid_low:.2f}..{row.fid_high:.2f}" if row.fid_low == row.fid_low else ""
         drawn.add_row(
             str(row.nfe),
             *(_figure(row.rank, ".0f") for _ in rank),
@@ -195,15 +199,15 @@ def _best(best: pd.DataFrame, console: Console) -> None:
             str(row.t_trunc),
             str(row.solver),
             f"{row.fid:.2f}",
-            f"{row.fid_low:.2f}..{row.fid_high:.2f}" if known else "",
-            *(_figure(v, ".2f") for v in (row.excess, row.relative_nfe, row.relative_time)),
+            *([interval, _figure(row.excess, ".2f")] if spread else []),
+            *(_figure(ratio, ".2f") for ratio in (row.relative_nfe, row.relative_time)),
             "" if row.control else earned(row.break_even),
             style="dim" if row.control else "",
         )
     console.print(drawn)
+    excess = " excess: FID minus the oracle's." if spread else ""
     console.print(
-        "Settings are chosen on the validation split; figures are of the test split. excess: FID "
-        "minus the oracle's.\n"
+        f"Settings are chosen on the validation split; figures are of the test split.{excess}\n"
         "x noise: FID divided by that of the best solver from pure noise at the same NFE, and in "
         "the same time. pays: when the fit is earned back."
     )
