@@ -34,8 +34,8 @@ def parse(slices: str) -> dict[str, float]:
             found[kind] = math.nan
         if kind not in FEATURES or not 0 < found[kind] < math.inf:
             raise ValueError(
-                f"slices must name {', '.join(FEATURES)}, joined by '+', each with an optional "
-                f"positive weight after ':', got {slices!r}"
+                f"slices must name {', '.join(FEATURES)}, joined by '+', each with a weight "
+                f"after ':' unless the weight is 1, got {slices!r}"
             )
     return found
 

@@ -26,7 +26,7 @@ ESSENTIAL = [
     "dataset", "prior", "params", "control", "t_trunc", "T", "solver", "nfe", "seed", "split",
     "n_samples", "extractor", "fid", "prior_seconds", "denoise_seconds", "status", "cell",
 ]  # fmt: skip
-_X_T = re.compile(r"x_\d+$")  # how a flag names x_{t_trunc}: one flag has many texts
+_X_T = re.compile(r"x_\d+$")  # in a flag: t_trunc, by which equal flags would look different
 
 
 @dataclass
