@@ -131,8 +131,8 @@ class SINFPrior(TruncPrior):
         """A layer over P patches of d values.
 
         Returns:
-            corner (2,), theta (P, K, d), and source and target (P, K, knots): quantiles of the
-            points and of the data along theta.
+            corner (2,), theta (P, K, d), source and target (P, K, knots). The last two are the
+            quantiles of the points and of the data along theta.
         """
         corners = [
             torch.randint(size, (), generator=generator, device=generator.device)
