@@ -3,12 +3,14 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..task import Source
 from .choice import label_of
+
+if TYPE_CHECKING:  # reports are made from kept images without importing torch
+    from ..task import Source
 
 # The versions that a fit depends on. If others change, a fitted prior stays what it was.
 FITTED_BY = ("torch", "diffusers", "POT", "scikit-learn", "priorbench")
@@ -23,9 +25,9 @@ class CellSpec:
     It is plain data that crosses process boundaries, and its hash names the result.
     """
 
-    dataset: Source
+    dataset: "Source"
     backbone: str
-    extractor: Source
+    extractor: "Source"
     prior: str
     distribution: str
     params: dict[str, Any]

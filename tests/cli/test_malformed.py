@@ -13,10 +13,10 @@ from PIL import Image
 
 from priorbench import UserError, load_prior
 from priorbench.cli import main
-from priorbench.plan.safe_yaml import read_yaml
 from priorbench.plan.config import RunConfig
 from priorbench.plan.layout import read_plan
 from priorbench.plan.reading import make_config
+from priorbench.plan.safe_yaml import read_yaml
 from priorbench.plugin_files import FILES, FOLDERS
 from priorbench.plugin_manager import LEFT_OUT, load_plugins
 
