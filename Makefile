@@ -1,15 +1,19 @@
-# Two commands do everything on a fresh machine: make run, make test.
+# Two commands do everything on a fresh machine: make run, make test. While editing: make quick, or pytest tests/<room>.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint reference reference-gls reference-nfe coverage benchmark-sliced benchmark-report torture overhead workers clean
+.PHONY: run test quick lint reference reference-gls reference-nfe coverage benchmark-sliced benchmark-report torture overhead workers clean
 
 run: $(VENV)/installed
 	$(BIN)/priorbench run
 
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope --durations=25
+
+# All but what is marked slow (a run, a process, a browser, a training): under a minute.
+quick: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not slow"
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

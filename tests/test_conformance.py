@@ -14,7 +14,7 @@ import torch
 from click.testing import CliRunner
 from helpers.models import QUICK
 
-from priorbench import TruncPrior, UserError, randn
+from priorbench import TruncPrior, UserError, conformance, randn
 from priorbench.cli import cli
 from priorbench.conformance import QUICK as QUICK_CHECKS
 from priorbench.plugin_manager import Registration, load_plugins
@@ -27,7 +27,10 @@ from priorbench.testing import (
     run_check,
 )
 
+pytestmark = pytest.mark.usefixtures("own_time")
+
 PRIORS = sorted(load_plugins().of_kind("prior"))
+LONG = ("process", "gaussian target")  # one starts a process, the other asks for a real fit
 LONGER = {
     "vae": {"iterations": 500, "latent": 32},
     "gan": {"iterations": 400, "learning_rate": 2e-3},
@@ -37,7 +40,9 @@ SUBJECTS = {
 }
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize(
+    "check", [pytest.param(c, marks=pytest.mark.slow) if c in LONG else c for c in CHECKS]
+)
 @pytest.mark.parametrize("name", PRIORS)
 def test_every_prior_of_ours_passes(name, check):
     subject = SUBJECTS[name]
@@ -56,7 +61,9 @@ def test_the_images_of_the_world_are_in_the_range_of_images_and_none_is_cut_off(
 
 
 class Good(TruncPrior):
-    """The moments of the marginal, pixel by pixel; the faults below are each one line away from it."""
+    """The moments of the marginal, pixel by pixel; the faults below are each one line away
+    from it.
+    """
 
     def __init__(self, *, scale: float = 1.0) -> None:
         super().__init__()
@@ -77,6 +84,7 @@ class Good(TruncPrior):
         )
 
 
+@pytest.mark.slow
 @parametrize_with_checks(Good, params={"scale": 1.0})
 def test_a_good_prior_passes(check):
     check()
@@ -193,7 +201,7 @@ class InThisProcessAlone(Good):
 
 class Late(Good):
     def fit(self, marginal, run):
-        time.sleep(2.5)
+        conformance.time.sleep(2.5)  # on the test's clock
         super().fit(marginal, run)
 
 
@@ -255,6 +263,7 @@ class Strided(Good):
         return self.mean + (z @ self.factor.T).view(n, *self.mean.shape)
 
 
+@pytest.mark.slow
 @parametrize_with_checks(Strided)
 def test_strides_are_no_fault(check):
     check()
@@ -294,7 +303,12 @@ def test_a_fault_is_planted_for_every_check():
 
 
 @pytest.mark.parametrize(
-    ("cls", "check", "message"), FAULTS, ids=lambda v: getattr(v, "__name__", None)
+    ("cls", "check", "message"),
+    [
+        pytest.param(*fault, marks=pytest.mark.slow) if fault[1] == "process" else fault
+        for fault in FAULTS
+    ],
+    ids=lambda v: getattr(v, "__name__", None),
 )
 def test_a_planted_fault_fails_its_check_and_is_named(cls, check, message):
     outcome = run_check(check, Subject(cls))
@@ -376,7 +390,8 @@ def test_a_fit_that_raises_is_made_once_and_said_once(monkeypatch):
     assert done.return_value == 1
     (line,) = [line for line in done.output.splitlines() if line.startswith("failed")]
     assert line.startswith(
-        f"failed   {', '.join(FIT_CHECKS)}: expected no error; got ZeroDivisionError: a planted one ("
+        f"failed   {', '.join(FIT_CHECKS)}: expected no error; "
+        "got ZeroDivisionError: a planted one ("
     )
     assert "14 of 16 checks failed" in done.output
     assert Raising.fits == 1
@@ -405,9 +420,11 @@ def test_the_help_names_every_check():
     assert f"The checks: {', '.join(CHECKS)}." in said
 
 
+@pytest.mark.slow
 def test_pytest_chooses_a_check_by_its_name(tmp_path):
     (tmp_path / "test_one.py").write_text(
-        "from priorbench.testing import parametrize_with_checks\nfrom priorbench_controls.prior import NoisePrior\n\n\n"
+        "from priorbench.testing import parametrize_with_checks\n"
+        "from priorbench_controls.prior import NoisePrior\n\n\n"
         "@parametrize_with_checks(NoisePrior)\ndef test_it(check):\n    check()\n"
     )
     command = [
@@ -428,7 +445,7 @@ def test_pytest_chooses_a_check_by_its_name(tmp_path):
         assert "1/16 tests collected (15 deselected)" in done.stdout
 
 
-# --- the quick half -------------------------------------------------------------------------------------------
+# --- the quick half -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", PRIORS)
@@ -480,6 +497,7 @@ class Hasty(TruncPrior):
         return x
 
 
+@pytest.mark.slow
 def test_a_prior_that_does_all_wrong_fails_every_quick_check():
     assert quick_failures(Hasty, {"latent": 3}) == list(QUICK_CHECKS)
     assert all(run_check(name, Subject(Hasty)).status == "failed" for name in QUICK_CHECKS)
@@ -497,7 +515,9 @@ class Watched(Good):
 
     def fit(self, marginal, run):
         super().fit(marginal, run)
-        self.runs.append((run.budget, run.deadline - time.monotonic(), len(marginal.images)))
+        self.runs.append(
+            (run.budget, run.deadline - conformance.time.monotonic(), len(marginal.images))
+        )
 
 
 def test_the_quick_checks_make_one_short_fit():
@@ -512,7 +532,11 @@ def test_the_quick_checks_make_one_short_fit():
 @pytest.mark.parametrize("cls", [NumpyDraws, PythonDraws, Trainer, Scribbler, Hasty, Raising])
 def test_the_quick_checks_leave_the_process_as_it_was(cls):
     world = example_marginal()
-    before = random.getstate(), repr(np.random.get_state()), torch.random.get_rng_state()  # noqa: NPY002
+    before = (
+        random.getstate(),
+        repr(np.random.get_state()),  # noqa: NPY002
+        torch.random.get_rng_state(),
+    )
     digest, images = world.diffusion.digest(), world.images.clone()
     quick_failures(cls, {})
     assert random.getstate() == before[0]

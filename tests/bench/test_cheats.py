@@ -7,10 +7,12 @@ import priorbench
 from priorbench.plugin_manager import load_plugins
 from priorbench.tables.flags import unfair
 
+pytestmark = pytest.mark.slow
+
 CHEATS = [
     "runs-the-model", "calls-the-network", "behaves-later", "works-ahead",
-    "stored", "one-class", "too-early", "reconstructs", "sleeps", "reads-the-test-split", "fewer", "repeats",
-    "trains-the-model",  # last: after it the model is loaded again
+    "stored", "one-class", "too-early", "reconstructs", "sleeps", "reads-the-test-split", "fewer",
+    "repeats", "trains-the-model",  # last: after it the model is loaded again
 ]  # fmt: skip
 
 
@@ -29,7 +31,8 @@ def everything(tmp_path_factory):
     """One run with every cheat, and two priors that play fair, on the digits default."""
     table = run_with_cheats(
         tmp_path_factory.mktemp("cheats"), {"controls": ["oracle"], "full_chain.steps": 5},
-        priors=["gaussian", "ot[iterations=60,slices=pixels]", *CHEATS], solver="dpm++sde", steps=[3], n_samples=400,
+        priors=["gaussian", "ot[iterations=60,slices=pixels]", *CHEATS], solver="dpm++sde",
+        steps=[3], n_samples=400,
     )  # fmt: skip
     return table.set_index("prior")
 
@@ -96,7 +99,7 @@ def test_time_in_sample_is_the_priors_own(found):
         ("fewer", "must return a tensor of shape"),
     ],
 )
-def test_what_is_refused_has_a_reason_and_no_number(found, name, reason):
+def test_gives_a_reason_and_no_number_for_what_is_refused(found, name, reason):
     row = found.loc[name]
     assert row.status == "failed"
     assert reason in row.error
@@ -144,7 +147,8 @@ def shares(tmp_path_factory):
     """A run of priors that store a part of what they hand out."""
     table = run_with_cheats(
         tmp_path_factory.mktemp("shares"), {"controls": [], "full_chain.steps": 1, "w2_points": 20},
-        priors=[f"partly-stored[share={share}]" for share in (0.0, *SHARES)], solver="ddpm", steps=[1], n_samples=1000,
+        priors=[f"partly-stored[share={share}]" for share in (0.0, *SHARES)], solver="ddpm",
+        steps=[1], n_samples=1000,
     )  # fmt: skip
     return table[table.prior == "partly-stored"].set_index("params")
 

@@ -3,39 +3,22 @@ cell relies on.
 """
 
 import copy
-import json
-import os
-import subprocess
-import sys
 
-import helpers
 import pytest
 import torch
+from helpers.measures import SMALL
 from torch import nn
 
-import priorbench
 from priorbench import FrozenDiffusion, TruncPrior, randn
-from priorbench import runner as run
 from priorbench.bench import sampling, timing
 from priorbench.bench.executors import serial
 from priorbench.bench.work import Work
 from priorbench.isolation import isolated
-from priorbench.metrics.fidelity import FLOOR_DRAWS, fid, fid_floor
-from priorbench.metrics.memorisation import neighbour_ratio
 from priorbench.plan import layout as plan
 from priorbench.plan.layout import read_plan
 from priorbench.task import load_task
 
-FAULTY = helpers.FOLDER / "faulty.py"
-SMALL = ["n_samples=24", "n_validation=0", "batch_size=12", "w2_points=20", "steps=2", "controls=[]", "rivals=[]",
-         "full_chain.steps=2", "t_trunc=100"]  # fmt: skip
-
-
-def normal(n, d, seed):
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-# --- evaluations -------------------------------------------------------------------------------------------
+# --- evaluations ----------------------------------------------------------------------------------
 
 
 def fresh(**options):
@@ -67,6 +50,7 @@ def test_a_students_copy_of_the_network_is_its_own():
     assert diffusion.evaluations == 0
 
 
+@pytest.mark.slow
 def test_a_compiled_network_is_counted_once(monkeypatch):
     compiler = torch.compile
     monkeypatch.setattr(torch, "compile", lambda module: compiler(module, backend="eager"))
@@ -76,37 +60,10 @@ def test_a_compiled_network_is_counted_once(monkeypatch):
     assert (diffusion.evaluations, diffusion.evaluated_images) == (8, 24)
 
 
-# --- seconds -----------------------------------------------------------------------------------------------
+# --- seconds --------------------------------------------------------------------------------------
 
 
-def scripted(monkeypatch, seconds):
-    """A clock on which each draw takes as long as the script says."""
-    readings = iter([t for s in seconds for t in (0.0, s)])
-    monkeypatch.setattr(timing, "clock", lambda device: next(readings))
-
-
-def test_the_whole_draw_is_charged(monkeypatch):
-    """A first call that works ahead is no warm-up: 4 s for 10 images, not the median batch's."""
-    scripted(monkeypatch, [3.7, 0.1, 0.2])
-    calls = []
-    draw = lambda n, generator: calls.append(n) or torch.zeros(n, 1)  # noqa: E731
-    x, found = timing.timed(draw, torch.Generator(), 10, 4, torch.device("cpu"))
-    assert (len(x), calls) == (10, [4, 4, 2])
-    assert found.total == pytest.approx(4.0)
-    assert found.batches == pytest.approx([3.7 / 4, 0.1 / 4])
-
-
-def test_a_chain_is_timed_by_three_batches_at_least(monkeypatch):
-    scripted(monkeypatch, [1.0, 2.0, 3.0])
-    x, found = timing.timed(
-        lambda n, g: torch.zeros(n, 1), torch.Generator(), 5, 5, torch.device("cpu"), least=3
-    )
-    assert len(x) == 5
-    assert found.batches == pytest.approx([0.2, 0.4, 0.6])
-    assert found.total == 1.0
-
-
-def test_a_prior_is_not_called_before_its_clock_runs(monkeypatch):
+def test_calls_a_prior_only_once_its_clock_runs(monkeypatch):
     calls, before = [], []
 
     class Eager(TruncPrior):
@@ -133,57 +90,10 @@ def test_a_prior_is_not_called_before_its_clock_runs(monkeypatch):
     assert found.nfe == 0
 
 
-def test_a_runs_seconds_are_by_a_clock_that_nobody_sets(monkeypatch, tmp_path):
-    readings = iter([100.0, 107.5])
-    monkeypatch.setattr(run.time, "monotonic", lambda: next(readings, 0.0))
-    plan = read_plan(None, {"priors": "noise"}, [*SMALL, "t_trunc=1000"])
-    monkeypatch.setattr(run, "_compute", lambda *_: {})
-    monkeypatch.setattr(run, "_write_tables", lambda *_: None)
-    run.execute(plan, run.Store(tmp_path), report=False)
-    assert json.loads((tmp_path / "run.json").read_text())["seconds"] == 7.5
+# --- what every cell relies on --------------------------------------------------------------------
 
 
-# --- figures -----------------------------------------------------------------------------------------------
-
-
-def test_the_floor_is_a_mean_over_draws_with_its_error():
-    train, test = normal(900, 8, 0), normal(300, 8, 1)
-    mean, error = fid_floor(train, test, 150)
-    generator = torch.Generator().manual_seed(2)
-    draws = [fid(train[torch.randperm(900, generator=generator)[:150]], test) for _ in range(200)]
-    spread = torch.tensor(draws).std()
-    assert error == pytest.approx(float(spread) / FLOOR_DRAWS**0.5, rel=0.8)
-    assert mean == pytest.approx(sum(draws) / 200, abs=4 * error)
-    assert (mean, error) == fid_floor(train, test, 150)
-
-
-def test_the_floor_of_all_training_images_is_one_draw():
-    train, test = normal(100, 4, 0), normal(300, 4, 1)
-    mean, error = fid_floor(train, test, 500)
-    assert mean == pytest.approx(fid(train, test))
-    assert error != error
-
-
-def test_the_neighbour_ratio_is_the_middle_of_the_two_middle_ones():
-    samples, train, test = (
-        torch.tensor([[1.0], [2.0]]),
-        torch.tensor([[0.0]]),
-        torch.tensor([[3.0]]),
-    )
-    ratio, _ = neighbour_ratio(samples, train, test)  # 1 / 2 and 2 / 1
-    assert ratio == pytest.approx(1.25)
-
-
-def test_the_error_of_the_neighbour_ratio_is_that_of_a_median():
-    train, test = normal(300, 6, 0), normal(200, 6, 1)
-    found = [neighbour_ratio(normal(200, 6, seed), train, test) for seed in range(2, 42)]
-    medians, errors = torch.tensor(found).T
-    assert float(errors.mean()) == pytest.approx(float(medians.std()), rel=0.35)
-
-
-# --- what every cell relies on -----------------------------------------------------------------------------
-
-
+@pytest.mark.slow
 def test_a_script_with_another_default_dtype_gets_the_same_figures_and_keeps_it():
     plan = read_plan(None, {"priors": "gaussian"}, SMALL)
     spec = next(spec for spec in plan.cells if spec.prior == "gaussian")
@@ -200,7 +110,7 @@ def test_a_script_with_another_default_dtype_gets_the_same_figures_and_keeps_it(
     )
 
 
-def test_what_earlier_code_measured_is_not_taken_for_this_codes(monkeypatch):
+def test_names_what_earlier_code_measured_otherwise(monkeypatch):
     now = read_plan(None, {"priors": "gaussian"}, SMALL).cells[-1]
     monkeypatch.setattr(plan, "MEASUREMENT", "1")
     then = read_plan(None, {"priors": "gaussian"}, SMALL).cells[-1]
@@ -208,6 +118,7 @@ def test_what_earlier_code_measured_is_not_taken_for_this_codes(monkeypatch):
     assert now.fit == then.fit
 
 
+@pytest.mark.slow
 def test_rows_warn_of_a_model_that_knows_nothing_at_T(pipeline):
     folder = str(pipeline(rescale_betas_zero_snr=True))
     spec = read_plan(None, {"priors": "gaussian", "backbone": folder}, SMALL).cells[0]
@@ -230,39 +141,3 @@ def test_a_model_is_put_back_as_it_was_made():
     assert diffusion.evaluations == 1  # the count's own hook is left on
     diffusion.network.conv_act = nn.Identity()
     assert diffusion.layers() != before
-
-
-def test_a_crash_of_the_process_is_told_when_the_run_is_taken_up(tmp_path):
-    def start(priors):
-        arguments = [
-            "--plugin",
-            str(FAULTY),
-            "--priors",
-            priors,
-            "--output",
-            str(tmp_path),
-            "--no-report",
-        ]
-        sets = [part for setting in SMALL for part in ("--set", setting)]
-        return subprocess.run([sys.executable, "-m", "priorbench", "run", *arguments, *sets], capture_output=True,
-                              text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
-
-    assert start("killed").returncode == -9
-    said = "the last run here ended without a word while it computed killed t_trunc 100 seed 0"
-    again = start("gaussian")
-    assert again.returncode == 0
-    assert said in " ".join(again.stderr.split())
-    assert "without a word" not in start("gaussian").stderr
-    assert not (tmp_path / "under-way.json").exists()
-
-
-def test_an_interrupted_run_is_not_said_to_have_crashed(tmp_path):
-    class Stop(priorbench.runner.Observer):
-        def cell(self, spec):
-            raise KeyboardInterrupt
-
-    plan = read_plan(None, {"priors": "gaussian"}, SMALL)
-    store = run.Store(tmp_path)
-    with pytest.raises(KeyboardInterrupt):
-        run.execute(plan, store, observer=Stop())
-    assert list(store.broken_off()) == []

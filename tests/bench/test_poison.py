@@ -12,6 +12,8 @@ from priorbench.plugin_files import FILES
 from priorbench.plugin_manager import load_plugins
 from priorbench.tables.columns import VARIES
 
+pytestmark = pytest.mark.slow
+
 POISON = helpers.FOLDER / "poison.py"
 LABELS = [
     "prior",
@@ -23,8 +25,8 @@ LABELS = [
     "denoise_batches",
 ]
 SETTINGS = [
-    "n_samples=48", "n_validation=0", "batch_size=24", "w2_points=20", "steps=2", "controls=[]", "rivals=[]",
-    "solver=ddpm", "full_chain.steps=2", "t_trunc=200",
+    "n_samples=48", "n_validation=0", "batch_size=24", "w2_points=20", "steps=2", "controls=[]",
+    "rivals=[]", "solver=ddpm", "full_chain.steps=2", "t_trunc=200",
 ]  # fmt: skip
 
 
@@ -43,7 +45,9 @@ def plan_of(names):
 
 @pytest.fixture(scope="module", params=[serial, process])
 def cells(request):
-    """Each poison and, after it, the innocent prior, in one process; and the innocent prior alone."""
+    """Each poison and, after it, the innocent prior, in one process; and the innocent prior
+    alone.
+    """
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv(FILES, str(POISON))
         load_plugins.cache_clear()
@@ -78,7 +82,7 @@ def test_what_can_be_put_back_touches_no_row(cells, name):
 
 
 @pytest.mark.parametrize("name", names("FATAL"))
-def test_what_cannot_be_put_back_fails_its_own_cell_alone(cells, name):
+def test_fails_only_the_cell_whose_changes_stay(cells, name):
     alone, found = cells
     bad, good = found[name]
     assert figures(good) == alone

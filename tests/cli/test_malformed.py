@@ -1,24 +1,20 @@
 """Whatever is given wrongly: exit code 2, one line, no traceback, nothing written."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.commands import call, command
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from priorbench import UserError, load_prior
-from priorbench.cli import main
 from priorbench.plan.config import RunConfig
 from priorbench.plan.layout import read_plan
 from priorbench.plan.reading import make_config
 from priorbench.plan.safe_yaml import read_yaml
-from priorbench.plugin_files import FILES, FOLDERS
-from priorbench.plugin_manager import LEFT_OUT, load_plugins
 
 QUIET = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -30,7 +26,6 @@ def refused(tmp_path, monkeypatch, capfd):
     """Run a command line in this process, in an empty folder; its one line on stderr."""
     empty = tmp_path / "empty"
     empty.mkdir()
-    monkeypatch.chdir(empty)
 
     def no_run(*_, **__):
         pytest.fail("it was not refused")
@@ -38,13 +33,12 @@ def refused(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("priorbench.runner.execute", no_run)
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["priorbench", *arguments])
         capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, said = capfd.readouterr()
-        assert ended.value.code == 2, said
-        assert out == ""
+        found = call(*arguments, cwd=empty)
+        said = found.stderr
+        assert found.returncode == 2, said
+        assert found.stdout == ""
+        assert capfd.readouterr() == ("", "")
         assert said.startswith("priorbench: error: ")
         assert said.count("\n") == 1
         assert said.rstrip("\n").isprintable()
@@ -246,36 +240,39 @@ plugins --nonsense
 """.strip().split("\n")
 
 
-@pytest.mark.parametrize("line", LINES)
-def test_a_malformed_command_line(refused, line, monkeypatch):
-    for name in (FILES, FOLDERS, LEFT_OUT):
-        monkeypatch.setenv(name, "")  # the options of plugins write there
-    known = load_plugins()
-    if line.startswith("-"):
-        load_plugins.cache_clear()
+SLOW = "run --backbone /"  # reads files of the machine before it is refused
+
+
+@pytest.mark.parametrize(
+    "line", [pytest.param(k, marks=pytest.mark.slow) if k == SLOW else k for k in LINES]
+)
+def test_a_malformed_command_line(refused, line):
     refused(*(part.strip("'") for part in line.split(" ")))
-    if line.startswith("-"):
-        monkeypatch.setattr("priorbench.plugin_manager.Plugins", lambda: known)
-        load_plugins.cache_clear()
-        load_plugins()
 
 
-# --- config files ---------------------------------------------------------------------------------------------
+# --- config files ---------------------------------------------------------------------------------
 
 BOMB = "a: &a [x, x]\n" + "".join(
     f"{c}: &{c} [{', '.join([f'*{p}'] * 9)}]\n" for p, c in zip("abcdefgh", "bcdefghi", strict=True)
 )
 BAD_FILES = {
-    "bomb": BOMB, "deep": "[" * 5000, "deep mapping": "{a: " * 5000, "tag": "seeds: !!python/object/apply:os.getcwd []",
+    "bomb": BOMB, "deep": "[" * 5000, "deep mapping": "{a: " * 5000,
+    "tag": "seeds: !!python/object/apply:os.getcwd []",
     "own tag": "seeds: !mine 3", "binary": "seeds: !!binary aGVsbG8=", "torn": "priors: [ot",
     "list": "- ot\n", "text": "ot",
-    "number": "3", "control": 'device: "\\e[2J"', "control key": '"\\e[2J": 3', "bell": 'priors: ["ot\\a"]',
-    "right to left": 'backbone: "\\u202Egnp"', "long number": "seeds: " + "9" * 6000, "null byte": "seeds: \x00",
+    "number": "3", "control": 'device: "\\e[2J"', "control key": '"\\e[2J": 3',
+    "bell": 'priors: ["ot\\a"]',
+    "right to left": 'backbone: "\\u202Egnp"', "long number": "seeds: " + "9" * 6000,
+    "null byte": "seeds: \x00",
     "merge": "<<: 3", "merge twice": "<<: [a, b]", "none": "priors: null",
-    "number key": "3: 4", "nan": "seeds: .nan", "inf": "n_samples: .inf", "date": "seed: 2020-01-01",
-    "outside": "name: ../../etc", "many": "\n".join(f"key{i}: {i}" for i in range(200)), "recursive": "priors: &a [*a]",
-    "recursive mapping": "full_chain: &a {solver: *a}", "tab": "\tseeds: 3", "twice": "seeds: 0\nseeds: 0",
-    "no int": 'seeds: !!int ""', "no float": 'seeds: !!float ""', "no truth": "compile: !!bool perhaps",
+    "number key": "3: 4", "nan": "seeds: .nan", "inf": "n_samples: .inf",
+    "date": "seed: 2020-01-01",
+    "outside": "name: ../../etc", "many": "\n".join(f"key{i}: {i}" for i in range(200)),
+    "recursive": "priors: &a [*a]",
+    "recursive mapping": "full_chain: &a {solver: *a}", "tab": "\tseeds: 3",
+    "twice": "seeds: 0\nseeds: 0",
+    "no int": 'seeds: !!int ""', "no float": 'seeds: !!float ""',
+    "no truth": "compile: !!bool perhaps",
     "no time": "seed: !!timestamp noon", "long float": "seeds: " + "1:" * 400 + "1.5",
 }  # fmt: skip
 
@@ -297,19 +294,20 @@ def test_a_file_that_is_no_text(refused, tmp_path, content):
 
 
 FEW_ALIASES = {
-    "lists": [f"&a [{'x, ' * 3000}]"] + [f"&{c} [*{p}, *{p}]" for p, c in zip("abcdefghi", "bcdefghij", strict=True)],
-    "mappings": ["&a {x: 1}"] + [f"&{c} {{{', '.join(f'{i}: *{p}' for i in range(9))}}}" for p, c in ("ab", "bc", "cd")]
-    + ["&e [*d, *d, *d, *d, *d, *d, *d]"] + [f"&{c} [*{p}, *{p}, *{p}]" for p, c in ("ef", "fg", "gh")],
+    "lists": [f"&a [{'x, ' * 3000}]"]
+    + [f"&{c} [*{p}, *{p}]" for p, c in zip("abcdefghi", "bcdefghij", strict=True)],
+    "mappings": ["&a {x: 1}"]
+    + [f"&{c} {{{', '.join(f'{i}: *{p}' for i in range(9))}}}" for p, c in ("ab", "bc", "cd")]
+    + ["&e [*d, *d, *d, *d, *d, *d, *d]"]
+    + [f"&{c} [*{p}, *{p}, *{p}]" for p, c in ("ef", "fg", "gh")],
     "merge keys": [f"&a {{{', '.join(f'k{i}: {i}' for i in range(400))}}}"]
     + [f"&{c} {{<<: [*{p}, *{p}], {c}: 1}}" for p, c in zip("abcdefgh", "bcdefghi", strict=True)],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FEW_ALIASES)
 @pytest.mark.parametrize("where", ["file", "set"])
-def test_a_short_text_that_stands_for_very_many_values_is_refused_as_it_is_read(
-    tmp_path, name, where
-):
+def test_refuses_a_short_text_that_stands_for_very_many_values(tmp_path, name, where):
     """Eighteen aliases, or forty, in a few kilobytes."""
     flow = f"[{', '.join(FEW_ALIASES[name])}]"
     path = tmp_path / "bomb.yaml"
@@ -333,7 +331,7 @@ def test_anchors_are_taken_as_they_are_used():
 @pytest.mark.parametrize(
     "text", ["&a [*a]", "&a {b: *a}", "&a {? [*a] : 1}", "&a {<<: *a}", "[&a [&b {c: [*b, *a]}]]"]
 )
-def test_what_would_contain_itself_is_refused(text):
+def test_refuses_what_would_contain_itself(text):
     with pytest.raises(
         ValueError, match=r"^an alias \(\*name\) inside what it stands for \(&name\)$"
     ):
@@ -344,8 +342,10 @@ def test_every_mistake_of_names_and_values_in_one_go_with_its_path(tmp_path):
     """Those that only the config's form shows, and those that need the plugins, in one message."""
     path = tmp_path / "bad.yaml"
     path.write_text(
-        "priors: [gaussian, {name: ot, params: {projections: 0, iterations: -1, slice: x}}, {nam: vae}, gausian]\n"
-        "controls: [oracel]\nsolver: [ddim, dmp++]\nseeds: 0\nn_sample: 3\nmetrics: [mesure]\nexecutor: procces\n"
+        "priors: [gaussian, {name: ot, params: {projections: 0, iterations: -1, slice: x}}, "
+        "{nam: vae}, gausian]\n"
+        "controls: [oracel]\nsolver: [ddim, dmp++]\nseeds: 0\nn_sample: 3\nmetrics: [mesure]\n"
+        "executor: procces\n"
     )
     with pytest.raises(UserError) as caught:
         read_plan(path, {})
@@ -358,12 +358,13 @@ def test_every_mistake_of_names_and_values_in_one_go_with_its_path(tmp_path):
         "priors[3].name: there is no prior 'gausian'", "did you mean 'gaussian'?",
         "controls[0].name: there is no prior 'oracel'", "did you mean 'oracle'?",
         "solver[1]: ", "seeds: input should be greater than or equal to 1, got 0",
-        "config key 'n_sample' does not exist", "metrics[0]: ", "executor: ", "did you mean 'process'?",
+        "config key 'n_sample' does not exist", "metrics[0]: ", "executor: ",
+        "did you mean 'process'?",
     ):  # fmt: skip
         assert any(part in one for one in said), (part, said)
 
 
-# --- generated --------------------------------------------------------------------------------------------------
+# --- generated ------------------------------------------------------------------------------------
 
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -406,17 +407,15 @@ def test_any_name_of_a_prior_that_there_is_not(text):
     assert "\n" not in str(caught.value)
 
 
-# --- as processes, and other files -----------------------------------------------------------------------------
+# --- as processes, and other files ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line", [["run", "--priors", "\x1b[2Jot"], ["run", "--set", "name=../up"], ["runn"]]
 )
 def test_a_malformed_command_line_as_a_process(tmp_path, line):
-    command = [sys.executable, "-m", "priorbench", *line]
-    found = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120
-    )
+    found = command(*line, cwd=tmp_path)
     assert found.returncode == 2
     assert found.stderr.count("\n") == 1
     assert found.stderr.rstrip("\n").isprintable()

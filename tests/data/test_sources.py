@@ -259,9 +259,10 @@ def test_resizing_keeps_the_middle_square():
 
 
 @pytest.mark.parametrize(("mode", "value", "expected"), [
-    ("L", 100, [100]), ("1", 1, [255]), ("I;16", 257 * 77, [77]), ("LA", (200, 0), [0]), ("LA", (200, 255), [200]),
-    ("RGB", (1, 2, 3), [1, 2, 3]), ("RGBA", (10, 20, 30, 255), [10, 20, 30]), ("RGBA", (10, 20, 30, 0), [0, 0, 0]),
-    ("CMYK", (0, 0, 0, 255), [0, 0, 0]),
+    ("L", 100, [100]), ("1", 1, [255]), ("I;16", 257 * 77, [77]), ("LA", (200, 0), [0]),
+    ("LA", (200, 255), [200]),
+    ("RGB", (1, 2, 3), [1, 2, 3]), ("RGBA", (10, 20, 30, 255), [10, 20, 30]),
+    ("RGBA", (10, 20, 30, 0), [0, 0, 0]), ("CMYK", (0, 0, 0, 255), [0, 0, 0]),
 ])  # fmt: skip
 def test_every_mode_becomes_grey_or_colour_bytes(mode, value, expected):
     (image,) = read_images({"": [Image.new(mode, (3, 3), value)]}).images[""]
@@ -392,6 +393,7 @@ def test_the_shipped_mnist_is_split_as_its_card_says():
     assert (share - data.labels["test"].bincount() / 2000).abs().max() < 1e-3
 
 
+@pytest.mark.slow
 def test_the_shipped_mnist_extractor_is_accurate_and_small():
     from priorbench.assets import folder
     from priorbench.metrics.loading import load_extractor

@@ -204,3 +204,37 @@ def test_draws_of_the_marginal_are_its_law(tiny):
     clean = marginal.draw_clean(5, torch.Generator().manual_seed(0))
     assert sorted(clean[:, 0, 0, 0].sign().tolist()).count(1.0) in (2, 3)  # each equally often
     assert marginal.draw_clean(0, torch.Generator()).shape == (0, 1, 8, 8)
+
+
+@pytest.mark.parametrize("solver", ["dpm++", "EulerDiscreteScheduler", "ddpm"])
+def test_a_trajectory_ends_where_denoising_does(tiny, solver):
+    x_t = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    seen = tiny.trajectory(x_t, 80, solver, 10, torch.Generator().manual_seed(1))
+    wanted = tiny.denoise(x_t, 80, solver, 10, torch.Generator().manual_seed(1))
+    assert torch.equal(seen[0], wanted)
+    assert sorted(seen) == [0, 16, 40, 64, 80]
+    assert torch.equal(seen[80], x_t)
+
+
+def test_a_trajectory_shows_x_t_whatever_units_the_solver_keeps_it_in():
+    """Euler's steps in x / sqrt(alpha_bar) are those of DDIM where nothing is clipped."""
+    scheduler = DDPMScheduler(
+        num_train_timesteps=100, beta_start=1e-3, beta_end=0.05, clip_sample=False
+    )
+    diffusion = FrozenDiffusion(tiny_unet((1, 8, 8)), scheduler, device="cpu")
+    x_t = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    ddim, euler = (
+        diffusion.trajectory(x_t, 80, solver, 5, torch.Generator().manual_seed(1))
+        for solver in ("ddim", "EulerDiscreteScheduler")
+    )
+    assert sorted(ddim) == [0, 16, 32, 64, 80]
+    for t in ddim:
+        assert torch.allclose(ddim[t], euler[t], atol=1e-3 * float(ddim[t].abs().max())), t
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_short_chain_has_fewer_moments(tiny, steps):
+    x_t = torch.zeros(2, 1, 8, 8)
+    assert (
+        len(tiny.trajectory(x_t, 50, "dpm++", steps, torch.Generator().manual_seed(0))) == steps + 1
+    )

@@ -43,9 +43,12 @@ from priorbench.tables.columns import VARIES
 CIFAR_UNET = {
     "act_fn": "silu", "attention_head_dim": None, "block_out_channels": (128, 256, 256, 256),
     "center_input_sample": False,
-    "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"), "downsample_padding": 0,
-    "flip_sin_to_cos": False, "freq_shift": 1, "in_channels": 3, "layers_per_block": 2, "mid_block_scale_factor": 1,
-    "norm_eps": 1e-6, "norm_num_groups": 32, "out_channels": 3, "sample_size": 32, "time_embedding_type": "positional",
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+    "downsample_padding": 0,
+    "flip_sin_to_cos": False, "freq_shift": 1, "in_channels": 3, "layers_per_block": 2,
+    "mid_block_scale_factor": 1,
+    "norm_eps": 1e-6, "norm_num_groups": 32, "out_channels": 3, "sample_size": 32,
+    "time_embedding_type": "positional",
     "up_block_types": ("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
 }  # fmt: skip
 CIFAR_SCHEDULER = {
@@ -74,6 +77,7 @@ def inception_weights(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_torch_fidelitys_inception_takes_weights_from_a_path(inception_weights):
     readers = [
         load_extractor("inception-v3-compat", {"weights": str(inception_weights / f)})
@@ -98,7 +102,7 @@ class Payload:
         return (print, ("unpickled!",))
 
 
-def test_a_file_of_weights_is_not_unpickled(tmp_path, capsys):
+def test_refuses_to_unpickle_a_file_of_weights(tmp_path, capsys):
     torch.save({"x": Payload()}, tmp_path / "weights.pth")
     with pytest.raises(UserError, match="its weights cannot be loaded"):
         load_extractor("inception-v3-compat", {"weights": str(tmp_path / "weights.pth")})
@@ -125,12 +129,13 @@ def test_weights_that_cannot_be_had_are_an_error_and_never_replaced(name, tmp_pa
     ("inception-v3", {}, "did you mean 'inception-v3-compat'?"),
     ("digits", {"weights": "x"}, "extractor 'digits' has no option 'weights'"),
 ])  # fmt: skip
-def test_extractors_that_do_not_exist_get_one_line(name, options, message):
+def test_refuses_extractors_that_do_not_exist_in_one_line(name, options, message):
     with pytest.raises(UserError) as caught:
         load_extractor(name, options)
     assert message in str(caught.value)
 
 
+@pytest.mark.slow
 def test_an_extractor_trained_on_ones_own_is_told_from_the_shipped_one(tmp_path):
     data = load_dataset("digits")
     train_extractor(data, tmp_path / "mine", epochs=1)
@@ -140,6 +145,7 @@ def test_an_extractor_trained_on_ones_own_is_told_from_the_shipped_one(tmp_path)
     assert features_of(data.test[:8], mine).shape == (8, 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flat", [False, True])
 def test_the_cifar10_preset_goes_through_the_whole_harness(tmp_path, inception_weights, flat):
     """With random weights in exactly that model's configuration, and images made on the spot.
@@ -208,6 +214,7 @@ def small(name):
     return {"name": name, "params": QUICK[name]}
 
 
+@pytest.mark.slow
 def test_a_pipeline_of_other_settings_runs_without_a_line_of_code(tmp_path):
     """Cosine schedule, v prediction, 64x64 in colour, T = 500: saved by diffusers, given as a
     folder.
@@ -224,8 +231,8 @@ def test_a_pipeline_of_other_settings_runs_without_a_line_of_code(tmp_path):
         t_trunc=[100],
         settings={
             "dataset": str(tmp_path / "x.npz"), "backbone": str(tmp_path / "model"),
-            "extractor": str(tmp_path / "reader"), "n_samples": 16, "steps": [2], "batch_size": 16, "w2_points": 8,
-            "rivals": [], "controls": ["oracle"],
+            "extractor": str(tmp_path / "reader"), "n_samples": 16, "steps": [2], "batch_size": 16,
+            "w2_points": 8, "rivals": [], "controls": ["oracle"],
             "full_chain": {"solver": "ddim", "steps": 4}, "device": "cpu",
         },
     )  # fmt: skip
@@ -234,6 +241,7 @@ def test_a_pipeline_of_other_settings_runs_without_a_line_of_code(tmp_path):
     assert set(table.prior) == {"vae", "gan", "noise", "oracle"}
 
 
+@pytest.mark.slow
 def test_a_folder_of_png_and_an_npz_give_identical_results(tmp_path, pipeline):
     """1,000 images, every column but those measured in time and the data set's name."""
     pixels = images(1000, (8, 8))
@@ -249,8 +257,8 @@ def test_a_folder_of_png_and_an_npz_give_identical_results(tmp_path, pipeline):
             t_trunc=[10],
             settings={
                 "dataset": str(tmp_path / source), "backbone": model, "extractor": "digits",
-                "n_samples": 100, "steps": [2], "full_chain": {"solver": "ddim", "steps": 4}, "device": "cpu",
-                "rivals": [],
+                "n_samples": 100, "steps": [2], "full_chain": {"solver": "ddim", "steps": 4},
+                "device": "cpu", "rivals": [],
             },
         )
         for source in ("png", "x.npz")
@@ -268,7 +276,7 @@ def test_the_default_models_are_those_of_the_data_set(tmp_path):
         make_plan(make_config(None, {"dataset": str(tmp_path / "x.npy")}))
 
 
-def test_sizes_that_differ_are_refused_with_both_named(tmp_path):
+def test_refuses_sizes_that_differ_and_names_both(tmp_path):
     np.save(tmp_path / "x.npy", images(100, (16, 16, 3)))
     settings = {"dataset": str(tmp_path / "x.npy"), "backbone": "digits", "extractor": "digits"}
     with pytest.raises(
@@ -285,7 +293,7 @@ def test_sizes_that_differ_are_refused_with_both_named(tmp_path):
     ({"out_channels": 3}, "makes 3 channels out of 1"),
     ({"sample_size": None}, "does not state the size of its images"),
 ])  # fmt: skip
-def test_models_of_another_kind_are_refused_with_the_reason(tmp_path, changes, message):
+def test_refuses_models_of_another_kind_and_says_why(tmp_path, changes, message):
     DDPMPipeline(tiny_unet((1, 8, 8), **changes), DDPMScheduler(50)).save_pretrained(tmp_path)
     with pytest.raises(UserError, match=message):
         FrozenDiffusion.from_pretrained(tmp_path)
@@ -318,8 +326,10 @@ def test_what_a_folder_says_of_variance_and_clipping_is_obeyed(tmp_path, varianc
 
 
 CLASSES = {
-    DDPMScheduler: "clipped to +-1", DDIMScheduler: "clipped to +-1", HeunDiscreteScheduler: "not clipped",
-    PNDMScheduler: "not clipped", EulerDiscreteScheduler: "not clipped", DPMSolverMultistepScheduler: "not clipped",
+    DDPMScheduler: "clipped to +-1", DDIMScheduler: "clipped to +-1",
+    HeunDiscreteScheduler: "not clipped",
+    PNDMScheduler: "not clipped", EulerDiscreteScheduler: "not clipped",
+    DPMSolverMultistepScheduler: "not clipped",
 }  # fmt: skip
 
 

@@ -27,7 +27,8 @@ from priorbench.diffusion.solvers import SOLVERS, respace, respaced_alpha_bar, s
 # that it should follow ...
 FIRST_ORDER = {"ddim": "ddim", "DDIMParallelScheduler": "ddim", "CogVideoXDDIMScheduler": "ddim",
                "EulerDiscreteScheduler": "ddim", "ddpm": "ddpm", "DDPMParallelScheduler": "ddpm",
-               "EulerAncestralDiscreteScheduler": "ddpm", "dpm++": "dpm++", "dpm++sde": "dpm++sde"}  # fmt: skip
+               "EulerAncestralDiscreteScheduler": "ddpm", "dpm++": "dpm++",
+               "dpm++sde": "dpm++sde"}  # fmt: skip
 # ... or, of higher order, by how far from the data's law its own error leaves it with every
 # timestep of T = 1000.
 HIGHER_ORDER = {"unipc": 0.005, "HeunDiscreteScheduler": 0.005, "KDPM2DiscreteScheduler": 0.005,
@@ -35,6 +36,15 @@ HIGHER_ORDER = {"unipc": 0.005, "HeunDiscreteScheduler": 0.005, "KDPM2DiscreteSc
                 "DPMSolverSinglestepScheduler": 0.006, "DEISMultistepScheduler": 0.006,
                 "KDPM2AncestralDiscreteScheduler": 0.01}  # fmt: skip
 ALL = [*FIRST_ORDER, *HIGHER_ORDER]
+
+
+def rest_slow(solvers):
+    """A parameter each: every law of every solver in ``make test``, of our own names alone in
+    ``make quick``.
+    """
+    return [s if s in SOLVERS else pytest.param(s, marks=pytest.mark.slow) for s in solvers]
+
+
 N = 10_000  # samples of the noise, where there is noise
 
 
@@ -119,13 +129,13 @@ def check(world, solver, t, steps=None):
     assert np.abs((deviation - wanted[1]) / scale).max() < allowed + noise / np.sqrt(2)
 
 
-@pytest.mark.parametrize("solver", FIRST_ORDER)
-@pytest.mark.parametrize("t", [1, 2, 3, 40, 100])
+@pytest.mark.parametrize("solver", rest_slow(FIRST_ORDER))
+@pytest.mark.parametrize("t", [1, 2, 3, 40, pytest.param(100, marks=pytest.mark.slow)])
 def test_an_exact_draw_goes_to_the_law_of_the_published_recursion(solver, t):
     check(GaussianWorld(100, spread=2.0), solver, t)
 
 
-@pytest.mark.parametrize("solver", FIRST_ORDER)
+@pytest.mark.parametrize("solver", rest_slow(FIRST_ORDER))
 @pytest.mark.parametrize(("t", "steps"), [(100, 1), (100, 7), (99, 10), (41, 40), (11, 4), (2, 1)])
 def test_it_does_with_any_number_of_steps(solver, t, steps):
     """Numbers that do not divide t_trunc among them: where diffusers' own arithmetic misses its
@@ -134,8 +144,8 @@ def test_it_does_with_any_number_of_steps(solver, t, steps):
     check(GaussianWorld(100, spread=2.0), solver, t, steps)
 
 
-@pytest.mark.parametrize("solver", HIGHER_ORDER)
-@pytest.mark.parametrize("t", [1, 2, 10, 1000])
+@pytest.mark.parametrize("solver", rest_slow(HIGHER_ORDER))
+@pytest.mark.parametrize("t", [1, 2, 10, pytest.param(1000, marks=pytest.mark.slow)])
 def test_solvers_of_higher_order_go_to_the_datas_law(solver, t):
     if t == 1000 and (is_random(solver) or solver == "SASolverScheduler"):
         t = 60  # N samples at every one of 1,999 evaluations would take minutes
@@ -155,7 +165,7 @@ def test_the_law_of_samples_is_the_datas(solver, t):
 
 
 @pytest.mark.parametrize("shift", [1, -1])
-@pytest.mark.parametrize("solver", ALL)
+@pytest.mark.parametrize("solver", rest_slow(ALL))
 def test_shifting_t_by_one_makes_that_fail(solver, shift):
     world = (
         GaussianWorld(100, shift=shift, spread=2.0)
@@ -166,8 +176,8 @@ def test_shifting_t_by_one_makes_that_fail(solver, shift):
         check(world, solver, 10)
 
 
-@pytest.mark.parametrize("solver", FIRST_ORDER)
-@pytest.mark.parametrize("t", [1, 2, 100])
+@pytest.mark.parametrize("solver", rest_slow(FIRST_ORDER))
+@pytest.mark.parametrize("t", [1, 2, pytest.param(100, marks=pytest.mark.slow)])
 def test_believing_in_one_step_more_makes_that_fail_at_the_ends_too(solver, t):
     with pytest.raises(AssertionError):
         check(GaussianWorld(100, shift=1, spread=2.0), solver, t)
@@ -180,7 +190,7 @@ def test_every_prediction_type_and_schedule(kind, schedule, solver):
     check(GaussianWorld(100, kind, schedule, spread=2.0), solver, 60, 20)
 
 
-@pytest.mark.parametrize("solver", ALL)
+@pytest.mark.parametrize("solver", rest_slow(ALL))
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_evaluations_are_counted(solver, steps):
     world = GaussianWorld(100)
@@ -213,8 +223,10 @@ def test_where_steps_divide_t_trunc_it_is_diffusers_own_trailing_chain(solver):
     world = GaussianWorld(100)
     cls, given_settings = solver_class(solver)
     theirs = cls(
-        num_train_timesteps=40, trained_betas=world.scheduler.betas[:40].numpy(), timestep_spacing="trailing",
-        prediction_type="epsilon", **given_settings, **({"clip_sample": False} if solver == "ddim" else {}),
+        num_train_timesteps=40, trained_betas=world.scheduler.betas[:40].numpy(),
+        timestep_spacing="trailing",
+        prediction_type="epsilon", **given_settings,
+        **({"clip_sample": False} if solver == "ddim" else {}),
     )  # fmt: skip
     theirs.set_timesteps(8)
     assert theirs.timesteps.tolist() == [t - 1 for t in respace(40, 8)[::-1]]
@@ -229,6 +241,7 @@ def test_where_steps_divide_t_trunc_it_is_diffusers_own_trailing_chain(solver):
     assert torch.allclose(x, world.diffusion.denoise(start, 40, solver, 8), atol=2e-4)
 
 
+@pytest.mark.slow
 def test_no_solver_of_diffusers_is_left_untested():
     """Every scheduler that is let through is in the lists above; all others are refused with a
     reason.
@@ -245,22 +258,24 @@ def test_no_solver_of_diffusers_is_left_untested():
 
 
 @pytest.mark.parametrize(("name", "reason"), [
-    ("dpm+", "did you mean 'dpm\\+\\+'"), ("LCMScheduler", "consistency"), ("RePaintScheduler", "original_image"),
-    ("FlowMatchEulerDiscreteScheduler", "noise schedule"), ("DDIMInverseScheduler", "from x_0 to noise"),
+    ("dpm+", "did you mean 'dpm\\+\\+'"), ("LCMScheduler", "consistency"),
+    ("RePaintScheduler", "original_image"),
+    ("FlowMatchEulerDiscreteScheduler", "noise schedule"),
+    ("DDIMInverseScheduler", "from x_0 to noise"),
     ("IPNDMScheduler", "alphas_cumprod"), ("UNet2DModel", "no solver"),
 ])  # fmt: skip
-def test_what_cannot_run_is_refused_with_the_reason(name, reason):
+def test_refuses_what_cannot_run_and_says_why(name, reason):
     with pytest.raises(UserError, match=reason):
         GaussianWorld(10).diffusion.denoise(torch.zeros(1, 1, 4, 4), 5, name)
 
 
 @pytest.mark.parametrize("steps", [0, 6, 2.5, True])
-def test_more_steps_than_timesteps_are_refused(steps):
+def test_refuses_more_steps_than_timesteps(steps):
     with pytest.raises(UserError, match="from 1 to t_trunc = 5"):
         GaussianWorld(10).diffusion.denoise(torch.zeros(1, 1, 4, 4), 5, "ddim", steps)
 
 
-@pytest.mark.parametrize("solver", ALL)
+@pytest.mark.parametrize("solver", rest_slow(ALL))
 def test_the_global_random_state_is_untouched_and_the_generator_decides(solver):
     world = GaussianWorld(50)  # SASolver is stochastic too, but only in chains of over 200 steps
     x, before = world.draw(4, 20), torch.get_rng_state()
@@ -273,13 +288,14 @@ def test_the_global_random_state_is_untouched_and_the_generator_decides(solver):
     assert torch.equal(first, other) != is_random(solver)
 
 
-COSINE = "squaredcos_cap_v2"  # alpha_bar_T = 2.4e-9 at T = 1000: sigma / sqrt(alpha_bar) starts from 20,000
+# alpha_bar_T = 2.4e-9 at T = 1000: sigma / sqrt(alpha_bar) starts from 20,000
+COSINE = "squaredcos_cap_v2"
 KINDS = ["epsilon", "sample", "v_prediction"]
 
 
 @pytest.mark.parametrize("steps", [1, 3, 10])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("solver", FIRST_ORDER)
+@pytest.mark.parametrize("solver", rest_slow(FIRST_ORDER))
 def test_from_pure_noise_of_a_cosine_schedule_it_steps_by_the_models_own_alphas(
     solver, kind, steps
 ):
@@ -287,7 +303,7 @@ def test_from_pure_noise_of_a_cosine_schedule_it_steps_by_the_models_own_alphas(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("solver", ALL)
+@pytest.mark.parametrize("solver", rest_slow(ALL))
 def test_one_step_from_pure_noise_of_a_cosine_schedule_is_the_posterior_mean(solver, kind):
     """Whatever its order: so the exact W2 between the Gaussian that it makes and the data is that
     of one DDIM step.
@@ -306,10 +322,10 @@ def test_one_step_from_pure_noise_of_a_cosine_schedule_is_the_posterior_mean(sol
 
 @pytest.mark.parametrize("steps", [3, 10])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("solver", [
+@pytest.mark.parametrize("solver", rest_slow([
     "dpm++", "unipc", "HeunDiscreteScheduler", "LMSDiscreteScheduler", "KDPM2DiscreteScheduler",
     "DPMSolverSinglestepScheduler", "DEISMultistepScheduler",
-])  # fmt: skip
+]))  # fmt: skip
 def test_from_pure_noise_of_a_cosine_schedule_it_is_diffusers_own_chain(solver, kind, steps):
     """The scheduler over the model's own schedule of 1,000 steps, of a model that predicts x_0
     (KDPM2: v).
@@ -325,7 +341,8 @@ def by_hand(world, solver, steps, x, **settings):
     """x_0 by diffusers' own scheduler at ``steps`` trailing timesteps of its whole schedule."""
     (cls, given_settings), times = solver_class(solver), respace(world.diffusion.T, steps)
     wanted = {
-        "num_train_timesteps": world.diffusion.T, "prediction_type": world.diffusion.config["prediction_type"],
+        "num_train_timesteps": world.diffusion.T,
+        "prediction_type": world.diffusion.config["prediction_type"],
         "timestep_spacing": "trailing", "lower_order_final": True, "final_sigmas_type": "zero",
     } | settings | given_settings  # fmt: skip
     theirs = cls(**{k: v for k, v in wanted.items() if k in inspect.signature(cls).parameters})
@@ -345,7 +362,7 @@ def by_hand(world, solver, steps, x, **settings):
     return x
 
 
-def test_what_float32_cannot_step_is_one_line():
+def test_refuses_what_float32_cannot_step_in_one_line():
     """KDPM2Ancestral subtracts squares of sigmas, which leaves less than nothing after a step from
     20,000 to 2.
     """
@@ -389,7 +406,7 @@ def test_alpha_bar_is_lifted_from_0_and_still_falls(times, last):
     assert float(alpha_bar[-1]) == pytest.approx(last, rel=0.01)
 
 
-def test_what_is_no_0_is_not_lifted():
+def test_lifts_alpha_bar_from_0_alone():
     process = GaussianWorld(1000, schedule=COSINE).diffusion.process
     assert torch.equal(respaced_alpha_bar(process, range(1, 1001)), process.alpha_bar)
 
@@ -409,11 +426,12 @@ THRESHOLDED = {"thresholding": True, "dynamic_thresholding_ratio": 0.8, "sample_
 
 
 @pytest.mark.parametrize("limits", [
-    {"clip_sample": True, "clip_sample_range": 0.3}, THRESHOLDED, THRESHOLDED | {"clip_sample": True},
+    {"clip_sample": True, "clip_sample_range": 0.3}, THRESHOLDED,
+    THRESHOLDED | {"clip_sample": True},
 ], ids=["clipped", "thresholded", "both"])  # fmt: skip
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "solver", [solver for solver in ALL if solver not in ("ddim", "DDIMParallelScheduler")]
+    "solver", rest_slow(s for s in ALL if s not in ("ddim", "DDIMParallelScheduler"))
 )
 def test_a_limited_model_is_one_that_predicts_the_limited_x_0(solver, kind, limits):
     """DDPMScheduler's own limits, put into the network of a model without any."""

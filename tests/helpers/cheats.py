@@ -107,7 +107,9 @@ class Repeats(Base):
 
 
 class RunsTheModel(Base):
-    """Runs 20 steps of the frozen model itself, in good faith or not: nothing says so but a count."""
+    """Runs 20 steps of the frozen model itself, in good faith or not: nothing says so but a
+    count.
+    """
 
     def sample(self, n, generator):
         diffusion, t = self.marginal.diffusion, self.marginal.t_trunc
@@ -116,7 +118,9 @@ class RunsTheModel(Base):
 
 
 class CallsTheNetwork(Base):
-    """Calls the network itself, for half of its samples, where no counter of the chain's sees it."""
+    """Calls the network itself, for half of its samples, where no counter of the chain's
+    sees it.
+    """
 
     def sample(self, n, generator):
         x = self.marginal.draw(n, generator)
@@ -172,10 +176,12 @@ class WorksAhead(Base):
 
 
 CHEATS = {
-    "runs-the-model": RunsTheModel, "calls-the-network": CallsTheNetwork, "behaves-later": BehavesLater,
-    "partly-stored": PartlyStored, "works-ahead": WorksAhead,
-    "stored": Stored, "one-class": OneClass, "too-early": TooEarly, "reconstructs": Reconstructs, "sleeps": Sleeps,
-    "trains-the-model": TrainsTheModel, "reads-the-test-split": ReadsTheTestSplit, "fewer": Fewer, "repeats": Repeats,
+    "runs-the-model": RunsTheModel, "calls-the-network": CallsTheNetwork,
+    "behaves-later": BehavesLater, "partly-stored": PartlyStored, "works-ahead": WorksAhead,
+    "stored": Stored, "one-class": OneClass, "too-early": TooEarly, "reconstructs": Reconstructs,
+    "sleeps": Sleeps,
+    "trains-the-model": TrainsTheModel, "reads-the-test-split": ReadsTheTestSplit, "fewer": Fewer,
+    "repeats": Repeats,
 }  # fmt: skip
 
 

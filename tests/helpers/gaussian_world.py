@@ -13,7 +13,9 @@ class GaussianDenoiser(nn.Module):
     r"""The optimal denoiser of x_0 ~ N(mu, s^2), pixel by pixel, as a network that knows its
     scheduler's index.
 
-    .. math:: E[x_0 | x_t] = \mu + \frac{\sqrt{a} s^2}{a s^2 + 1 - a} (x_t - \sqrt{a} \mu), \quad a = \bar\alpha_t
+    .. math::
+        E[x_0 | x_t] = \mu + \frac{\sqrt{a} s^2}{a s^2 + 1 - a} (x_t - \sqrt{a} \mu),
+        \quad a = \bar\alpha_t
 
     ``shift`` makes it believe that t is t + shift: the off-by-one that tests have to notice.
     """
@@ -56,7 +58,9 @@ class GaussianDenoiser(nn.Module):
 
 
 class GaussianWorld:
-    """A frozen diffusion over Gaussian data of shape (1, 4, 4), in float64, and draws of every x_t."""
+    """A frozen diffusion over Gaussian data of shape (1, 4, 4), in float64, and draws of
+    every x_t.
+    """
 
     def __init__(
         self,

@@ -25,8 +25,8 @@ def tiny_unet(shape, **changes):
             **{
                 "sample_size": (height, width), "in_channels": channels, "out_channels": channels,
                 "layers_per_block": 1, "block_out_channels": (8, 16), "norm_num_groups": 4,
-                "down_block_types": ("DownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "UpBlock2D"),
-                "attention_head_dim": 8,
+                "down_block_types": ("DownBlock2D", "DownBlock2D"),
+                "up_block_types": ("UpBlock2D", "UpBlock2D"), "attention_head_dim": 8,
             }
             | changes
         )  # fmt: skip

@@ -64,7 +64,7 @@ def poison(into):
     return make
 
 
-# --- the process -------------------------------------------------------------------------------------------
+# --- the process ----------------------------------------------------------------------------------
 
 
 @poison(HARMLESS)
@@ -211,7 +211,7 @@ def affinity(marginal):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
-# --- the frozen model --------------------------------------------------------------------------------------
+# --- the frozen model -----------------------------------------------------------------------------
 
 
 @poison(HARMLESS)
@@ -268,7 +268,7 @@ def activations(marginal):
     marginal.diffusion.network.conv_act = torch.nn.Identity()
 
 
-# --- data, features, extractor -----------------------------------------------------------------------------
+# --- data, features, extractor --------------------------------------------------------------------
 
 
 def tasks():
@@ -308,7 +308,7 @@ def mode_of_the_extractor(marginal):
         task.extractor.train()
 
 
-# --- nothing that a figure depends on; that it may stay is no harm ----------------------------------------
+# --- nothing that a figure depends on; that it may stay is no harm --------------------------------
 
 
 @poison(HARMLESS)

@@ -1,7 +1,5 @@
-"""Small runs of the digits default, and the command line as a process."""
+"""Small runs of the digits default."""
 
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import priorbench
@@ -27,13 +25,6 @@ def small_run(output, **options):
         "report": False,
     } | options
     return priorbench.run(output=output, **arguments)
-
-
-def command(*arguments, cwd=None):
-    return subprocess.run(
-        [sys.executable, "-c", "from priorbench.cli import main; main()", *arguments],
-        capture_output=True, text=True, check=False, cwd=cwd, timeout=120,
-    )  # fmt: skip
 
 
 class Plugin(SimpleNamespace):

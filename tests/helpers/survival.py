@@ -10,7 +10,8 @@ from . import FOLDER
 
 FAULTY = FOLDER / "faulty.py"
 SMALL = {
-    "full_chain.steps": 2, "rivals": [], "n_validation": 0, "batch_size": 16, "controls": [], "w2_points": 20,
+    "full_chain.steps": 2, "rivals": [], "n_validation": 0, "batch_size": 16, "controls": [],
+    "w2_points": 20,
 }  # fmt: skip
 BY_CHANCE = [*VARIES, "concurrency", "threads"]
 

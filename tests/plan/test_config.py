@@ -108,7 +108,8 @@ def test_every_mistake_is_named_in_one_go():
         make_config(sets=sets)
     message = str(caught.value)
     for part in (
-        "'n_sample' does not exist; did you mean 'n_samples'?", "seeds: ", "'full_chain.solvers' does not exist",
+        "'n_sample' does not exist; did you mean 'n_samples'?", "seeds: ",
+        "'full_chain.solvers' does not exist",
         "did you mean 'solver'?", "t_trunc[1]: ", "name: ", "got '../up'", "batch_size: ",
     ):  # fmt: skip
         assert part in message
@@ -149,7 +150,7 @@ def test_a_set_that_cannot_be_read(assignment):
         make_config(sets=[assignment])
 
 
-# --- nothing but a UserError, whatever is written ---------------------------------------------------------
+# --- nothing but a UserError, whatever is written -------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -242,7 +243,8 @@ def test_a_yaml_tag_is_refused_and_runs_nothing(tmp_path, where):
     assert not made.exists()
 
 
-# --- names that become folders -----------------------------------------------------------------------------
+# --- names that become folders --------------------------------------------------------------------
+
 
 BAD_NAMES = [
     "../up",
@@ -280,7 +282,7 @@ def test_a_name_that_is_taken_is_one_part_of_a_path(name):
     assert name not in ("", ".", "..")
 
 
-# --- what wins, and how axes are read ----------------------------------------------------------------------
+# --- what wins, and how axes are read -------------------------------------------------------------
 
 
 def test_a_set_wins_over_an_option_and_an_option_over_the_file(tmp_path):
@@ -351,9 +353,18 @@ def test_a_config_cannot_be_changed_once_it_is_checked():
 
 
 @pytest.mark.parametrize(("source", "options", "sets", "name"), [
-    (None, {}, (), "digits"), (None, {"dataset": "mnist"}, (), "mnist"), ("digits", {"dataset": "mnist"}, (), "digits"),
-    (None, {"dataset": "some/where/my images[resize=8]"}, (), "my-images"), (None, {}, ("dataset=mnist",), "mnist"),
-    (None, {"dataset": "mnist"}, ("name=mine",), "mine"), (None, {}, ("dataset={name: a.npz}",), "a.npz"),
+    (None, {}, (), "digits"), (None, {"dataset": "mnist"}, (), "mnist"),
+    ("digits", {"dataset": "mnist"}, (), "digits"),
+    (None, {"dataset": "some/where/my images[resize=8]"}, (), "my-images"),
+    (None, {}, ("dataset=mnist",), "mnist"),
+    (None, {"dataset": "mnist"}, ("name=mine",), "mine"),
+    (None, {}, ("dataset={name: a.npz}",), "a.npz"),
 ])  # fmt: skip
 def test_results_on_other_data_do_not_land_in_the_folder_of_digits(source, options, sets, name):
     assert make_config(source, options, sets).name == name
+
+
+def test_long_budgets_are_written_as_they_are_read():
+    config = make_config(None, {"fit_budget": "300h"}, ["timeout=400h"])
+    assert config.fit_budget == "1080000s"
+    assert config.timeout == "1440000s"

@@ -6,17 +6,23 @@ import ot
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from helpers.commands import ROOT
 from helpers.models import QUICK, tiny_unet
 
 from priorbench import FitRun, FrozenDiffusion, TruncatedMarginal, UserError, load_prior, randn
 from priorbench.plan.choice import Choice
 from priorbench.plan.mistakes import check_params
-from priorbench.plugin_manager import load_plugins
+from priorbench.plugin_manager import Plugins, load_plugins
+from priorbench.testing import CHECKS, Subject, run_check
 
 PRIORS = sorted(load_plugins().of_kind("prior"))
+
+
 EMITTING = [
     (name, {"emits": emits}) for name in ("ot", "sinf", "vae", "gan") for emits in ("x_t", "x_0")
 ]
+
+
 CLOSED = ("gaussian", "sinf")  # no network
 
 
@@ -60,7 +66,11 @@ def test_the_deadline_ends_a_fit(name, marginal):
 
 @pytest.mark.parametrize("shape", [(3, 9, 7), (3, 17, 21), (1, 28, 28)])
 @pytest.mark.parametrize(
-    ("name", "params"), [("gaussian", {"covariance": "low_rank", "rank": 5}), *EMITTING]
+    ("name", "params"),
+    [
+        ("gaussian", {"covariance": "low_rank", "rank": 5}),
+        *(pytest.param(*k, marks=pytest.mark.slow) if k[0] == "sinf" else k for k in EMITTING),
+    ],
 )
 def test_any_image_size_and_colour(name, params, shape):
     """Odd sizes, three channels; perceptrons below 16 pixels, convolutions above."""
@@ -101,6 +111,7 @@ def test_gaussian_at_T_is_nearly_pure_noise(tiny, marginal):
     assert float(distance) < 0.4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "params"), [*EMITTING, ("gaussian", {})])
 def test_each_prior_nears_a_gaussian_target(name, params, marginal):
     """Gaussian data: W2 to the marginal, in closed form on fitted moments, falls well below that of
@@ -322,3 +333,12 @@ def test_sinf_along_one_direction_is_the_optimal_map_on_a_line():
     assert bool((moved.flatten()[order].diff() >= -1e-6).all())
     away = (moved.flatten().sort().values - data.flatten().sort().values).abs()
     assert float(away[50:-100].max()) < 0.05
+
+
+@pytest.mark.slow
+def test_the_mixture_of_the_repository_keeps_the_contract(own_time, monkeypatch):
+    path = ROOT / "plugins/priorbench_mixture/priorbench_mixture.py"
+    monkeypatch.setenv("PRIORBENCH_PLUGINS", str(path))
+    cls = Plugins().find("prior", "mixture").load()
+    subject = Subject(cls, {"components": 4, "rank": 16})
+    assert {name: run_check(name, subject).message for name in CHECKS} == dict.fromkeys(CHECKS, "")

@@ -88,7 +88,7 @@ def test_errors(changes, message):
         sliced_wasserstein(arguments.pop("x"), arguments.pop("y"), **arguments)
 
 
-# --- against POT, and properties ---------------------------------------------------------------------------
+# --- against POT, and properties ------------------------------------------------------------------
 
 seeds, sizes, orders = st.integers(0, 10**6), st.integers(1, 25), st.sampled_from([1, 1.5, 2, 3])
 
@@ -167,7 +167,7 @@ def test_a_translation_along_given_directions(c):
     assert found == pytest.approx((directions @ c).square().mean().sqrt().item(), abs=1e-12)
 
 
-# --- gradients ---------------------------------------------------------------------------------------------
+# --- gradients ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("p", [1, 1.5, 2, 3])
@@ -194,7 +194,7 @@ def test_the_inputs_are_not_changed():
     assert all(torch.equal(a, b) for a, b in zip(copies, (x, y, directions), strict=True))
 
 
-# --- directions --------------------------------------------------------------------------------------------
+# --- directions -----------------------------------------------------------------------------------
 
 
 def test_directions_are_uniform_on_the_sphere():
@@ -240,7 +240,7 @@ def test_the_global_state_is_not_read():
     assert found[0] == found[1]
 
 
-# --- what is refused ---------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_ascent_finds_the_direction_that_tells_the_batches_apart():
     )
 
 
-# --- chunks, precision, sorting ----------------------------------------------------------------------------
+# --- chunks, precision, sorting -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("m", [40, 23])
@@ -375,10 +375,10 @@ def test_nothing_of_the_size_of_the_projections_is_kept():
     """What the graph holds after the forward pass is the gradient, not 2,000 projections of every
     point.
     """
-    x = torch.randn(50, 4).requires_grad_()
-    value = sliced_power(
-        x, torch.randn(60, 4), make_directions("gaussian", 2000, 4, torch.Generator()), chunk=16
-    )
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(50, 4, generator=generator).requires_grad_()
+    y = torch.randn(60, 4, generator=generator)
+    value = sliced_power(x, y, make_directions("gaussian", 2000, 4, generator), chunk=16)
     kept = [g for g in value.grad_fn.gradients if g is not None]
     assert [tuple(g.shape) for g in kept] == [(50, 4)]
 

@@ -12,6 +12,8 @@ from helpers.pages import HOSTILE, made_up
 
 from priorbench.report.page import write_report
 
+pytestmark = pytest.mark.slow
+
 BINARIES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -174,8 +176,9 @@ def test_figures_zoom_by_button_and_by_dragging_and_go_back(opened):
     page.mouse.down()
     page.mouse.move(box["x"] + 600, box["y"] + 300, steps=5)
     page.mouse.up()
-    page.wait_for_timeout(200)
-    assert plot.evaluate(width) < 0.5 * whole
+    page.wait_for_function(
+        f"([gd, most]) => ({width})(gd) < most", arg=[plot.element_handle(), 0.5 * whole]
+    )
 
 
 def test_another_solver_setting_is_chosen(opened):
@@ -243,6 +246,9 @@ def test_light_and_dark_reach_the_figures(opened):
         assert before[1] != after[1]
 
 
+AXES = ".xtick text, .ytick text, .xtitle, .ytitle"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_sticks_out_on_a_phone(opened, scheme):
     page = opened(390, 844, color_scheme=scheme, has_touch=True, is_mobile=True)
@@ -250,12 +256,13 @@ def test_nothing_sticks_out_on_a_phone(opened, scheme):
     for i in range(5):
         plot = page.locator("#figures .plot").nth(i)
         outside = plot.evaluate(
-            """(gd) => { const box = gd.getBoundingClientRect();
-              return [...gd.querySelectorAll('.xtick text, .ytick text, .xtitle, .ytitle')].filter((t) => {
+            """(gd, axes) => { const box = gd.getBoundingClientRect();
+              return [...gd.querySelectorAll(axes)].filter((t) => {
                 const b = t.getBoundingClientRect();
                 return b.left < box.left - 1 || b.right > box.right + 1 ||
                   b.top < box.top - 1 || b.bottom > box.bottom + 1;
-              }).map((t) => t.textContent); }"""
+              }).map((t) => t.textContent); }""",
+            AXES,
         )
         assert outside == []
 
@@ -264,15 +271,19 @@ def test_nothing_sticks_out_on_a_phone(opened, scheme):
 def test_texts_of_axes_do_not_overlap(opened, width):
     page = opened(width)
     for i in range(5):
-        overlapping = page.locator("#figures .plot").nth(i).evaluate(
-            """(gd) => { const texts = [...gd.querySelectorAll('.xtick text, .ytick text, .xtitle, .ytitle')];
+        plot = page.locator("#figures .plot").nth(i)
+        overlapping = plot.evaluate(
+            """(gd, axes) => {
+              const texts = [...gd.querySelectorAll(axes)];
               const boxes = texts.map((t) => t.getBoundingClientRect()), found = [];
               boxes.forEach((a, i) => boxes.slice(i + 1).forEach((b, j) => {
-                if (a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1)
+                if (a.left < b.right - 1 && b.left < a.right - 1 &&
+                    a.top < b.bottom - 1 && b.top < a.bottom - 1)
                   found.push([texts[i].textContent, texts[i + 1 + j].textContent]);
               }));
-              return found; }"""
-        )  # fmt: skip
+              return found; }""",
+            AXES,
+        )
         assert overlapping == []
 
 

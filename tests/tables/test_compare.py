@@ -2,8 +2,8 @@
 
 import pandas as pd
 import pytest
-from helpers.rows import noise, row, three_seeds
-from helpers.runs import command
+from helpers.commands import call
+from helpers.rows import folded, noise, row, three_seeds
 
 from priorbench import UserError
 from priorbench.tables import fold as table
@@ -64,7 +64,8 @@ def test_the_same_seed_from_two_versions_counts_once_and_a_failure_never_hides_i
     )
     found, means, _ = fold(both(a, b))
     assert means.set_index("prior")[["seeds", "fid"]].to_dict("index") == {
-        "oracle": {"seeds": 1, "fid": 1.0}, "vae": {"seeds": 1, "fid": 5.0}, "ot": {"seeds": 1, "fid": 4.0},
+        "oracle": {"seeds": 1, "fid": 1.0}, "vae": {"seeds": 1, "fid": 5.0},
+        "ot": {"seeds": 1, "fid": 4.0},
     }  # fmt: skip
     assert found[(found.prior == "ot") & (found.status == "ok")].excess.tolist() == [3.0]
     assert (found.status == "failed").sum() == 1
@@ -106,23 +107,23 @@ def test_excess_is_over_the_oracle_of_all_runs_and_time_stays_at_home(runs):
 @pytest.mark.parametrize(
     ("column", "value"),
     [
-        ("extractor", "inception"), ("n_samples", 500), ("backbone_sha256", "0123abcd"), ("concurrency", 4),
-        ("dataset_sha256", "0123abcd"), ("T", 500), ("model_precision", "bf16"),
+        ("extractor", "inception"), ("n_samples", 500), ("backbone_sha256", "0123abcd"),
+        ("concurrency", 4), ("dataset_sha256", "0123abcd"), ("T", 500), ("model_precision", "bf16"),
         ("fit_budget", "60s"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_compared_is_not_ranked(runs, column, value):
+def test_refuses_to_rank_what_differs_in_a_column(runs, column, value):
     a, b = runs("a", [row("ot", 1.0)]), runs("b", [row("vae", 1.0)], **{column: value})
     (found,) = differences(both(a, b))
     assert found.startswith(f"column {column!r} differs: ")
     assert f"{value} in {b}" in found
-    result = command("compare", a, b)
+    result = call("compare", a, b)
     assert result.returncode == 2
     assert f"column {column!r} differs" in result.stderr
     assert result.stdout == ""
 
 
-def test_without_test_rows_there_is_nothing_to_rank(runs):
+def test_refuses_to_rank_without_test_rows(runs):
     a, b = runs("a", [row("ot", 1.0)]), runs("b", [row("vae", 1.0, split="validation")])
     assert any("'split' differs" in found for found in differences(both(a, b)))
 
@@ -130,7 +131,7 @@ def test_without_test_rows_there_is_nothing_to_rank(runs):
 def test_the_command_writes_what_it_prints(runs, tmp_path):
     a = runs("a", noise(40, 40), three_seeds("ot", (1.0, 1.1, 1.2), 1))
     b = runs("b", three_seeds("vae", (5.0, 5.1, 5.2), 5))
-    result = command("compare", a, b, "--output", str(tmp_path / "out"))
+    result = call("compare", a, b, "--output", str(tmp_path / "out"))
     assert result.returncode == 0, result.stderr
     assert "First at NFE 3: ot." in result.stdout
     assert "ot against the best solver from pure noise: at equal NFE" in result.stdout
@@ -146,8 +147,36 @@ def test_the_command_writes_what_it_prints(runs, tmp_path):
         ("a,b\n1,2\n", "lacks the columns dataset"),
     ],
 )
-def test_what_is_no_run_is_one_line(tmp_path, content, message):
+def test_refuses_what_is_no_run_in_one_line(tmp_path, content, message):
     if content is not None:
         (tmp_path / "comparison.csv").write_text(content)
     with pytest.raises(UserError, match=message):
         read_run(tmp_path)
+
+
+def test_refuses_choosing_splits_of_other_sizes():
+    def run(n):
+        return folded(noise(9, 9), [row("ot", 1), row("ot", 1, split="validation", n_samples=n)])
+
+    assert differences([("a", run(300)), ("b", run(300))]) == []
+    (found,) = differences([("a", run(300)), ("b", run(100))])
+    assert "'n_samples' differs: 300 in a (choosing split); 100 in b (choosing split)" in found
+
+
+def test_refuses_rivals_chosen_by_another_number_of_samples():
+    """Earlier versions chose rivals by as many samples as they reported, and the rest by fewer:
+    such runs can be folded with each other, and not with one that chooses all alike.
+    """
+
+    def run(rivals):
+        ot = [row("ot", 1), row("ot", 1, split="validation", n_samples=300)]
+        return folded(
+            [row("noise", 9, t_trunc=1000)],
+            ot,
+            [row("noise", 9, t_trunc=1000, split="validation", n_samples=rivals)],
+        )
+
+    assert differences([("old", run(1000)), ("older", run(1000))]) == []
+    assert differences([("old", run(1000)), ("new", run(300))]) == [
+        "column 'n_samples' differs: 1000 in old (choosing split); 300 in new (choosing split)"
+    ]

@@ -2,17 +2,19 @@
 rows made up for it.
 """
 
+import math
 from statistics import median
 
 import pandas as pd
 import pytest
-from helpers.rows import both, folded, noise, only, row, three_seeds
+from helpers.rows import both, chosen, folded, noise, only, row, seeds, three_seeds
 
 from priorbench.tables import fold as table
-from priorbench.tables.selection import best, judged
+from priorbench.tables.headline import headline
+from priorbench.tables.selection import judged
 from priorbench.tables.words import in_words
 
-# --- at equal cost -----------------------------------------------------------------------------------------
+# --- at equal cost --------------------------------------------------------------------------------
 
 
 def test_the_rival_is_chosen_on_validation_and_reported_on_test():
@@ -40,8 +42,10 @@ def test_without_a_rival_at_that_nfe_there_is_no_ratio():
     assert pd.isna(only(found, prior="ot", split="test").relative_nfe)
 
 
-def test_what_cannot_be_chosen_without_peeking_is_not():
-    """Two solvers from pure noise and no validation rows: no rival; a single one needs no choice."""
+def test_leaves_open_what_only_the_test_split_could_choose():
+    """Two solvers from pure noise and no validation rows: no rival; a single one needs no
+    choice.
+    """
     test = [row("ot", 10), row("noise", 40, t_trunc=1000)]
     assert folded(test).relative_nfe[0] == pytest.approx(10 / 40)
     two = [*test, row("noise", 30, t_trunc=1000, solver="unipc")]
@@ -77,13 +81,13 @@ def test_every_seed_is_compared_with_the_rival_of_its_own():
     assert mine.relative_nfe.tolist() == pytest.approx([0.5, 0.25])
 
 
-# --- the oracle --------------------------------------------------------------------------------------------
+# --- the oracle -----------------------------------------------------------------------------------
 
 
 def test_excess_is_over_the_oracle_at_its_best_of_all_starts_at_that_nfe():
     found = folded(
-        both("oracle", 2.5, 9, t_trunc=100), both("oracle", 3.0, 8, t_trunc=200), both("oracle", 1.0, 1, steps=5),
-        both("ot", 4.5, 4),
+        both("oracle", 2.5, 9, t_trunc=100), both("oracle", 3.0, 8, t_trunc=200),
+        both("oracle", 1.0, 1, steps=5), both("ot", 4.5, 4),
     )  # fmt: skip
     assert only(found, prior="ot", split="test").excess == pytest.approx(4.5 - 3.0)
     assert only(found, prior="oracle", t_trunc=100, steps=3, split="test").excess == pytest.approx(
@@ -96,7 +100,7 @@ def test_without_an_oracle_there_is_no_excess():
     assert folded(noise(40, 40), both("ot", 4, 4)).excess.isna().all()
 
 
-# --- break-even --------------------------------------------------------------------------------------------
+# --- break-even -----------------------------------------------------------------------------------
 
 
 def test_a_fit_is_earned_back_by_the_time_saved_against_a_rival_as_good():
@@ -120,60 +124,204 @@ def test_nothing_is_earned_back_where_no_rival_is_as_good():
     assert pd.isna(only(found, prior="ot", split="test").break_even)
 
 
-# --- flags -------------------------------------------------------------------------------------------------
+# --- the draw's evaluations are the prior's too ---------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("changes", "flag"),
-    [
-        ({}, ""),
-        ({"stored_train": 0.9}, "memorises training images"),
-        ({"authenticity": 0.3}, "memorises training images"),
-        ({"stored_test": 0.9}, "holds test images"),
-        ({"stored_validation": 0.9}, "holds validation images"),
-        ({"stored_train": float("nan")}, ""),
-        ({"distinct": 0.4}, "repeats samples"),
-        ({"noise_xt": 0.85}, "less noise than x_100"),
-        ({"noise_xt": 1.2}, "more noise than x_100"),
-        ({"noise_xt": 1.2, "noise_se": 0.1}, ""),
-        ({"noise_xt": 1.3, "stored_train": 0.9}, "more noise than x_100"),
-        (
-            {"noise_xt": 1.1, "stored_train": 0.9},
-            "memorises training images; more noise than x_100",
-        ),
-        (
-            {"noise_xt": 1.3, "stored_test": 0.9, "emits": "x_0"},
-            "holds test images; more noise than x_100",
-        ),
-        (
-            {"noise_xt": 1.2, "authenticity": 0.1},
-            "memorises training images; more noise than x_100",
-        ),
-    ],
-)
-def test_flags(changes, flag):
-    assert only(folded([row("ot", 1, **changes)]), prior="ot").flag == flag
+def test_a_prior_that_evaluates_the_model_meets_rivals_and_oracles_of_as_many():
+    """Three steps and two evaluations of its own: five, where rivals and oracle have five steps."""
+    found = folded(
+        noise(40, 40), noise(8, 8, steps=5), both("oracle", 1, 1),
+        both("oracle", 0.5, 0.5, steps=5),
+        both("ot", 4, 4, nfe=5, nfe_prior=1.5), both("vae", 4, 4, nfe=9, nfe_prior=6.0),
+    )  # fmt: skip
+    mine = only(found, prior="ot", split="test")
+    assert mine.relative_nfe == pytest.approx(4 / 8)
+    assert mine.excess == pytest.approx(3.5)
+    assert pd.isna(only(found, prior="vae", split="test").relative_nfe)  # no rival has nine
 
 
-def test_copies_that_the_frozen_model_makes_are_not_the_priors():
-    """Where even unseen images come out as near to training images, authenticity says nothing about
-    the prior.
+def test_the_nfe_of_a_setting_is_the_most_of_its_seeds():
+    own = [
+        r
+        for s, nfe in enumerate((4, 5))
+        for r in both("ot", 4, 4, seed=s, nfe=nfe, nfe_prior=nfe - 3.0)
+    ]
+    rivals = [r for s in (0, 1) for r in noise(40, 40, seed=s) + noise(8, 8, steps=5, seed=s)]
+    found = folded(own, rivals)
+    assert found[
+        (found.prior == "ot") & (found.split == "test")
+    ].relative_nfe.tolist() == pytest.approx([0.5, 0.5])
+    mine = only(chosen(own, rivals), prior="ot")
+    assert (mine.nfe, mine.seeds, mine.steps) == (5, 2, 3)
+
+
+# --- seconds are intervals ------------------------------------------------------------------------
+
+
+def batches(*ms, own=0.3):
+    """Changes of a row whose chain took so many ms an image in its batches, and its prior
+    ``own``.
     """
-    rows = [row("ot", 1, authenticity=0.3), row("oracle", 1, authenticity=0.32)]
-    assert only(folded(rows), prior="ot").flag == ""
+    seconds = {"denoise_seconds": median(ms) / 1000, "prior_seconds": own / 1000}
+    return seconds | {"denoise_batches": [t / 1000 for t in ms], "prior_batches": [own / 1000]}
 
 
-def test_a_failed_row_is_judged_by_nothing():
-    found = judged(
-        table.comparison([row("ot", float("nan"), status="failed", error="no")], "dpm++", 3)
+def test_a_rival_that_cannot_be_shown_to_take_longer_is_one():
+    """Five steps take 5 ms in the middle and 3.4 in the quickest tenth, three steps up to 4: nobody
+    knows.
+    """
+    busy = folded(noise(40, 40, **batches(2, 3, 4)), noise(8, 8, steps=5, **batches(3, 5, 9)),
+                  both("ot", 10, 10, **batches(2, 3, 4)))  # fmt: skip
+    assert only(busy, prior="ot", split="test").relative_time == pytest.approx(10 / 8)
+    quiet = folded(
+        noise(40, 40, **batches(2.9, 3, 3.1)),
+        noise(8, 8, steps=5, **batches(4.9, 5, 5.1)),
+        both("ot", 10, 10, **batches(2.9, 3, 3.1)),
     )
-    assert found.flag[0] == ""
-    assert found[["excess", "relative_nfe", "relative_time", "break_even"]].isna().all(axis=None)
+    assert only(quiet, prior="ot", split="test").relative_time == pytest.approx(10 / 40)
 
 
-def chosen(*groups):
-    found = folded(*groups)
-    return best(found, table.summary(found))
+def test_a_rival_whose_seconds_vary_need_not_use_half_of_the_rows():
+    """3.3 ms in the middle are half of 5.9, but 2.3 are not half of 6.9: the next slower one counts
+    too.
+    """
+    slow = both("ot", 2, 2, **batches(2, 3, 4, own=2.9))
+    found = folded(noise(8, 8, **batches(2, 3, 4)), noise(1, 1, steps=100, **batches(40)), slow)
+    assert only(found, prior="ot", split="test").relative_time == pytest.approx(2)
+
+
+def test_earns_a_fit_back_only_by_seconds_that_are_surely_saved():
+    rivals = noise(8, 8, steps=5, **batches(3, 5, 9))
+    busy = folded(
+        noise(40, 40, **batches(2, 3, 4)), rivals, both("ot", 8.5, 8.5, **batches(2, 3, 4))
+    )
+    assert only(busy, prior="ot", split="test").break_even == float("inf")
+    quiet = folded(
+        noise(40, 40, **batches(3)),
+        noise(8, 8, steps=5, **batches(5)),
+        both("ot", 8.5, 8.5, **batches(3)),
+    )
+    assert only(quiet, prior="ot", split="test").break_even == pytest.approx(10 / 0.002)
+
+
+def test_a_table_of_an_earlier_version_is_judged_by_its_points():
+    found = folded(
+        noise(40, 40, ms=4),
+        noise(8, 8, steps=5, ms=6.2),
+        both("ot", 10, 10, ms=4, prior_seconds=0.0024),
+    )
+    old = found.assign(seconds_low=float("nan"), seconds_high=float("nan"), nfe_prior=float("nan"))
+    again = judged(old)
+    assert again.relative_time.tolist() == pytest.approx(found.relative_time.tolist(), nan_ok=True)
+    assert only(again, prior="ot", split="test").relative_time == pytest.approx(10 / 8)
+
+
+# --- one seed -------------------------------------------------------------------------------------
+
+
+def test_one_seed_ranks_nobody_and_calls_nobody_first():
+    found = chosen(noise(40, 40), both("ot", 1, 1), both("vae", 5, 5))
+    assert found["rank"].isna().all()
+    assert only(found, prior="ot").beats_noise == "yes"
+    words = in_words(found)
+    assert words[0].startswith(
+        "ot (this fit) against the best solver from pure noise: at equal NFE wins at NFE 3"
+    )
+    assert not any("First" in said for said in words)
+
+
+def test_a_prior_of_one_seed_is_not_ranked_among_those_of_several():
+    found = chosen(
+        three_seeds("ot", (1, 1.1, 1.2), 1),
+        three_seeds("vae", (5, 5.1, 5.2), 5),
+        both("gan", 0.1, 0.1),
+    )
+    assert found.set_index("prior")["rank"].dropna().to_dict() == {"ot": 1, "vae": 2}
+
+
+# --- unlike conditions, seeds that failed ---------------------------------------------------------
+
+
+def test_between_two_rivals_a_slow_prior_meets_the_slower_one_too():
+    """2 ms for three steps and 40 ms for the full chain: a prior of 15 ms may not be measured by
+    the first alone.
+    """
+    rivals = noise(8, 8, ms=2), noise(1, 1, steps=100, ms=40)
+    slow = only(folded(*rivals, both("ot", 2, 2, ms=15)), prior="ot", split="test")
+    quick = only(folded(*rivals, both("ot", 2, 2, ms=2)), prior="ot", split="test")
+    assert slow.relative_nfe == quick.relative_nfe == quick.relative_time == pytest.approx(2 / 8)
+    assert slow.relative_time == pytest.approx(2)
+
+
+def test_a_seed_timed_otherwise_is_a_seed_all_the_same_and_its_seconds_are_not_averaged():
+    groups = [
+        seeds("noise", (9, 10, 11), t_trunc=1000),
+        seeds("ot", (1.0, 1.1), solver="unipc", ms=2),
+    ]
+    odd = both("ot", 1.2, 1.2, solver="unipc", seed=2, concurrency=2, threads=1, ms=20)
+    (mine,) = [r for r in chosen(*groups, odd).to_dict("records") if r["prior"] == "ot"]
+    assert mine["seeds"] == 3
+    assert mine["fid"] == pytest.approx(1.1)
+    assert mine["beats_noise"] == "yes"
+    means = table.summary(folded(*groups, odd))
+    (summed,) = means[(means.prior == "ot") & (means.split == "test")].to_dict("records")
+    assert summed["threads"] == summed["concurrency"] == "several"
+    assert math.isnan(summed["denoise_seconds"])
+    found = folded(*groups, odd)
+    assert found[found.prior == "ot"].relative_time.isna().all()
+    assert math.isnan(only(found, prior="ot", seed=2, split="test").speedup)
+    assert only(found, prior="ot", seed=1, split="test").speedup == pytest.approx(1.5)
+
+
+def test_two_seeds_of_unlike_conditions_have_a_verdict():
+    groups = [
+        seeds("noise", (9, 10), t_trunc=1000),
+        both("ot", 1, 1),
+        both("ot", 1.1, 1.1, seed=1, threads=1),
+    ]
+    (mine,) = [r for r in chosen(*groups).to_dict("records") if r["prior"] == "ot"]
+    assert mine["seeds"] == 2
+    assert mine["beats_noise_in_time"] == "undecided"
+
+
+def test_seeds_that_failed_leave_no_rank_and_no_headline():
+    """One good seed of three is no mean over three, however good it is."""
+    good = [both("gan", 0.1, 0.1)[i] for i in (0, 1)]
+    bad = [
+        row("gan", math.nan, seed=s, split=split, status="failed", error="diverged")
+        for s in (1, 2)
+        for split in ("test", "validation")
+    ]
+    groups = [seeds("noise", (9, 10, 11), t_trunc=1000), seeds("ot", (1, 1.1, 1.2)), good, bad]
+    found = chosen(*groups)
+    gan = found[found.prior == "gan"].iloc[0]
+    assert gan.flag == "failed in 2 of 3 seeds"
+    assert math.isnan(gan["rank"])
+    assert headline(folded(*groups), found).sentence.startswith("ot at")
+
+
+def test_a_setting_that_failed_nowhere_is_chosen_before_one_that_did():
+    bad = [
+        row("ot", math.nan, seed=1, t_trunc=200, split=s, status="failed")
+        for s in ("test", "validation")
+    ]
+    found = chosen(
+        seeds("noise", (9, 10), t_trunc=1000),
+        seeds("ot", (2, 2.1)),
+        both("ot", 1, 1, t_trunc=200),
+        bad,
+    )
+    assert found[found.prior == "ot"].t_trunc.tolist() == [100]
+
+
+def test_without_intervals_there_is_no_rank():
+    found = chosen(
+        noise(9, 9), both("ot", 1, 1, fid_se=math.nan), both("vae", 5, 5, fid_se=math.nan)
+    )
+    assert found["rank"].isna().all()
+
+
+# --- the best setting of each ---------------------------------------------------------------------
 
 
 def test_the_best_setting_is_chosen_on_validation_and_reported_on_test():
@@ -240,112 +388,3 @@ def test_a_run_in_which_nothing_can_be_chosen_says_nothing():
     found = chosen([row("ot", 1), row("ot", 2, t_trunc=200)])
     assert len(found) == 0
     assert in_words(found) == []
-
-
-# --- the draw's evaluations are the prior's too ------------------------------------------------------------
-
-
-def test_a_prior_that_evaluates_the_model_meets_rivals_and_oracles_of_as_many():
-    """Three steps and two evaluations of its own: five, where rivals and oracle have five steps."""
-    found = folded(
-        noise(40, 40), noise(8, 8, steps=5), both("oracle", 1, 1), both("oracle", 0.5, 0.5, steps=5),
-        both("ot", 4, 4, nfe=5, nfe_prior=1.5), both("vae", 4, 4, nfe=9, nfe_prior=6.0),
-    )  # fmt: skip
-    mine = only(found, prior="ot", split="test")
-    assert mine.relative_nfe == pytest.approx(4 / 8)
-    assert mine.excess == pytest.approx(3.5)
-    assert pd.isna(only(found, prior="vae", split="test").relative_nfe)  # no rival has nine
-
-
-def test_the_nfe_of_a_setting_is_the_most_of_its_seeds():
-    own = [
-        r
-        for s, nfe in enumerate((4, 5))
-        for r in both("ot", 4, 4, seed=s, nfe=nfe, nfe_prior=nfe - 3.0)
-    ]
-    rivals = [r for s in (0, 1) for r in noise(40, 40, seed=s) + noise(8, 8, steps=5, seed=s)]
-    found = folded(own, rivals)
-    assert found[
-        (found.prior == "ot") & (found.split == "test")
-    ].relative_nfe.tolist() == pytest.approx([0.5, 0.5])
-    mine = only(chosen(own, rivals), prior="ot")
-    assert (mine.nfe, mine.seeds, mine.steps) == (5, 2, 3)
-
-
-# --- seconds are intervals --------------------------------------------------------------------------------
-
-
-def batches(*ms, own=0.3):
-    """Changes of a row whose chain took so many ms an image in its batches, and its prior ``own``."""
-    seconds = {"denoise_seconds": median(ms) / 1000, "prior_seconds": own / 1000}
-    return seconds | {"denoise_batches": [t / 1000 for t in ms], "prior_batches": [own / 1000]}
-
-
-def test_a_rival_that_cannot_be_shown_to_take_longer_is_one():
-    """Five steps take 5 ms in the middle and 3.4 in the quickest tenth, three steps up to 4: nobody
-    knows.
-    """
-    busy = folded(noise(40, 40, **batches(2, 3, 4)), noise(8, 8, steps=5, **batches(3, 5, 9)),
-                  both("ot", 10, 10, **batches(2, 3, 4)))  # fmt: skip
-    assert only(busy, prior="ot", split="test").relative_time == pytest.approx(10 / 8)
-    quiet = folded(noise(40, 40, **batches(2.9, 3, 3.1)), noise(8, 8, steps=5, **batches(4.9, 5, 5.1)),
-                   both("ot", 10, 10, **batches(2.9, 3, 3.1)))  # fmt: skip
-    assert only(quiet, prior="ot", split="test").relative_time == pytest.approx(10 / 40)
-
-
-def test_a_rival_whose_seconds_vary_need_not_use_half_of_the_rows():
-    """3.3 ms in the middle are half of 5.9, but 2.3 are not half of 6.9: the next slower one counts
-    too.
-    """
-    slow = both("ot", 2, 2, **batches(2, 3, 4, own=2.9))
-    found = folded(noise(8, 8, **batches(2, 3, 4)), noise(1, 1, steps=100, **batches(40)), slow)
-    assert only(found, prior="ot", split="test").relative_time == pytest.approx(2)
-
-
-def test_a_fit_is_not_earned_back_by_seconds_that_may_not_be_saved():
-    rivals = noise(8, 8, steps=5, **batches(3, 5, 9))
-    busy = folded(
-        noise(40, 40, **batches(2, 3, 4)), rivals, both("ot", 8.5, 8.5, **batches(2, 3, 4))
-    )
-    assert only(busy, prior="ot", split="test").break_even == float("inf")
-    quiet = folded(
-        noise(40, 40, **batches(3)),
-        noise(8, 8, steps=5, **batches(5)),
-        both("ot", 8.5, 8.5, **batches(3)),
-    )
-    assert only(quiet, prior="ot", split="test").break_even == pytest.approx(10 / 0.002)
-
-
-def test_a_table_of_an_earlier_version_is_judged_by_its_points():
-    found = folded(
-        noise(40, 40, ms=4),
-        noise(8, 8, steps=5, ms=6.2),
-        both("ot", 10, 10, ms=4, prior_seconds=0.0024),
-    )
-    old = found.assign(seconds_low=float("nan"), seconds_high=float("nan"), nfe_prior=float("nan"))
-    again = judged(old)
-    assert again.relative_time.tolist() == pytest.approx(found.relative_time.tolist(), nan_ok=True)
-    assert only(again, prior="ot", split="test").relative_time == pytest.approx(10 / 8)
-
-
-# --- one seed ----------------------------------------------------------------------------------------------
-
-
-def test_one_seed_ranks_nobody_and_calls_nobody_first():
-    found = chosen(noise(40, 40), both("ot", 1, 1), both("vae", 5, 5))
-    assert found["rank"].isna().all()
-    assert only(found, prior="ot").beats_noise == "yes"
-    words = in_words(found)
-    assert words[0].startswith(
-        "ot (this fit) against the best solver from pure noise: at equal NFE wins at NFE 3"
-    )
-    assert not any("First" in said for said in words)
-
-
-def test_a_prior_of_one_seed_is_not_ranked_among_those_of_several():
-    found = chosen(
-        three_seeds("ot", (1, 1.1, 1.2), 1),
-        three_seeds("vae", (5, 5.1, 5.2), 5),
-        both("gan", 0.1, 0.1),
-    )
-    assert found.set_index("prior")["rank"].dropna().to_dict() == {"ot": 1, "vae": 2}

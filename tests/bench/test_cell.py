@@ -1,0 +1,187 @@
+"""One cell: priors that misbehave, budgets, and sources that change on the way."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+from helpers.clocks import Ticking
+from helpers.runs import SMALL, Plugin, small_run
+
+from priorbench import FitRun, TruncPrior, UserError, hookimpl, prior
+from priorbench.bench import cell
+from priorbench.bench.cell import task_of
+from priorbench.plan.layout import make_plan, read_plan
+from priorbench.plan.reading import make_config
+from priorbench.plugin_files import FILES
+from priorbench.plugin_manager import load_plugins
+from priorbench.store.results import Store
+from priorbench.task import Source, load_task
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_process_that_loads_something_else_than_was_planned_says_so():
+    plan = read_plan(None, {"priors": "gaussian", "t_trunc": [100], "n_samples": 24})
+    spec = next(spec for spec in plan.cells if spec.prior == "gaussian")
+    assert task_of(spec)
+    for name in ("dataset", "backbone", "extractor"):
+        with pytest.raises(
+            UserError, match=f"{name.replace('dataset', 'data set')} .* has changed since"
+        ):
+            task_of(_with(spec, digests=spec.digests | {name: "0" * 64}))
+    with pytest.raises(UserError, match="plugin of prior 'gaussian' has changed"):
+        task_of(_with(spec, versions=spec.versions | {spec.distribution: "0"}))
+
+
+def _with(spec, **changes):
+    from dataclasses import replace
+
+    return replace(spec, **changes)
+
+
+def test_a_prior_that_says_anything_and_fails_leaves_the_others_alone(tmp_path, monkeypatch):
+    from helpers.survival import FAULTY, small_run
+
+    monkeypatch.setenv(FILES, str(FAULTY))
+    load_plugins.cache_clear()
+    found = small_run(tmp_path, priors="raises,gaussian")
+    assert set(found[found.prior == "gaussian"].status) == {"ok"}
+    assert "Panic: of another language" in found[found.prior == "raises"].error.iloc[0]
+    load_plugins.cache_clear()
+
+
+class Planted(TruncPrior):
+    """Noise, until a subclass does worse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def build(self, shape):
+        self.register_buffer("centre", torch.zeros(shape))
+
+    def fit(self, marginal, run: FitRun):
+        pass
+
+    def sample(self, n, generator):
+        return torch.randn(n, *self.centre.shape, generator=generator)
+
+
+class Raises(Planted):
+    def fit(self, marginal, run):
+        raise ZeroDivisionError("a planted\nfault")
+
+
+class NotFinite(Planted):
+    def sample(self, n, generator):
+        return torch.full((n, 1, 8, 8), float("nan"))
+
+
+class WrongShape(Planted):
+    def sample(self, n, generator):
+        return torch.zeros(n, 8, 8)
+
+
+class TooFew(Planted):
+    def sample(self, n, generator):
+        return torch.zeros(n - 1, 1, 8, 8)
+
+
+class Trains(Planted):
+    def fit(self, marginal, run):
+        with torch.no_grad():
+            next(marginal.diffusion.network.parameters()).add_(1e-3)
+
+
+class Exits(Planted):
+    def fit(self, marginal, run):
+        raise SystemExit(3)
+
+
+class Memory(Planted):
+    def sample(self, n, generator):
+        raise MemoryError
+
+
+class Terminal(Planted):
+    def fit(self, marginal, run):
+        raise ValueError("\x1b[2Jgone")
+
+
+FAULTS = {
+    "raises": (Raises, "ZeroDivisionError: a planted fault"),
+    "notfinite": (NotFinite, "not finite"),
+    "wrongshape": (WrongShape, r"shape \(16, 1, 8, 8\), got \(16, 8, 8\)"),
+    "toofew": (TooFew, r"got \(15, 1, 8, 8\)"),
+    "trains": (Trains, "changed the frozen model"),
+    "exits": (Exits, "SystemExit: 3"),
+    "memory": (Memory, "MemoryError: out of memory"),
+    "terminal": (Terminal, r"ValueError: \\x1b\[2Jgone"),
+}
+
+
+@pytest.fixture
+def planted():
+    def register_priors(register):
+        for name, (cls, _) in FAULTS.items():
+            register(name, f"{__name__}:{cls.__name__}")
+
+    plugins = load_plugins()
+    plugins.add(Plugin(register_priors=hookimpl(register_priors)), "planted", "planted", "1")
+    yield
+    plugins.manager.unregister(name="planted/planted")
+    for name in FAULTS:
+        del plugins.registrations["prior", name]
+
+
+def test_a_prior_that_fails_has_a_row_with_the_reason_and_the_others_go_on(planted, tmp_path):
+    names = ",".join(FAULTS)
+    found = small_run(tmp_path, priors=f"{names},gaussian")
+    for name, (_, reason) in FAULTS.items():
+        row = found[found.prior == name].iloc[0]
+        assert row.status == "failed"
+        assert pd.Series([row.error]).str.contains(reason).all(), row.error
+        assert pd.isna(row.fid)
+    assert (found[~found.prior.isin(FAULTS)].status == "ok").all()
+    (log,) = tmp_path.glob("logs/*.log")
+    assert log.read_text().count("Traceback") == len(FAULTS)
+    assert "\x1b" not in log.read_text()
+    plan = make_plan(
+        make_config(
+            overrides={"priors": "raises", "t_trunc": [100], "steps": 2, "n_samples": 40},
+            sets=[f"{k}={json.dumps(v)}" for k, v in SMALL.items()],
+        )
+    )
+    broken = next(s for s in plan.cells if s.prior == "raises")
+    assert Store(tmp_path).missing(broken) == broken.solvers  # a failure is not kept
+    assert not Store(tmp_path).fits.path(broken).exists()
+    task = load_task(Source("digits"), "digits", Source("digits"))
+    assert task.diffusion.digest() == task.backbone_digest  # and the frozen model is as it was
+
+
+def test_the_deadline_is_handed_on(tmp_path, monkeypatch):
+    """A fit of hours ends, because the budget became its deadline; one of an instant goes on until
+    then. The clock ticks 64 times a second, twice at every step.
+    """
+    clock = Ticking(1 / 64)
+    for module in (cell, prior):
+        monkeypatch.setattr(module, "time", clock)
+    priors = "vae[iterations=10000000],gan[iterations=1,width=16]"
+    found = small_run(tmp_path, priors=priors, fit_budget=1.0, settings=SMALL | {"controls": []})
+    learned = found[~found.control.astype(bool)]
+    assert (learned.status == "ok").all()
+    assert learned.fit_steps.between(30, 32).all(), learned.fit_steps.tolist()
+    assert (learned.fit_budget == "1s").all()
+
+
+def test_a_budget_of_steps_is_the_same_for_every_learned_prior(tmp_path):
+    priors = "vae[iterations=10000000,width=16],gan[iterations=1,width=16],gaussian"
+    found = small_run(
+        tmp_path, priors=priors, fit_budget="7 steps", settings=SMALL | {"controls": []}
+    )
+    assert found.set_index("prior").fit_steps.to_dict() == {
+        "noise": 0,
+        "vae": 7,
+        "gan": 7,
+        "gaussian": 0,
+    }

@@ -1,0 +1,36 @@
+"""Executors: the same results in this process and in others."""
+
+import pytest
+from helpers.survival import Watcher, assert_same, small_run
+
+pytestmark = pytest.mark.slow
+
+
+def test_processes_come_to_the_serial_results_and_what_dies_in_them_is_a_row(faulty, tmp_path):
+    """One pool for all: two workers, a prior that exits, one that is killed, and the events of the
+    rest.
+    """
+    options = {"priors": "dies,killed,vae[iterations=6,width=8],gaussian"}
+    watcher = Watcher()
+    found = small_run(tmp_path / "a", {"executor": "process", "workers": 2}, watcher, **options)
+    bad = found[found.status == "failed"].set_index("prior").error
+    assert bad.to_dict() == {
+        "dies": "its process ended by itself, with exit code 7",
+        "killed": "its process was killed by SIGKILL (out of memory?)",
+    }
+    assert set(found[found.status == "ok"].prior) == {"noise", "vae", "gaussian"}
+    assert set(found.concurrency) == {2}
+    assert {p for p, _ in watcher.cells} == {"noise", "dies", "killed", "vae", "gaussian"}
+    assert "vae" in {p for p, _ in watcher.steps}
+    (log,) = (tmp_path / "a" / "logs").iterdir()
+    assert "exit code 7" in log.read_text()
+    options["priors"] = "vae[iterations=6,width=8],gaussian"
+    alone = small_run(tmp_path / "b", **options)
+    assert_same(found[found.status == "ok"], alone)
+    assert set(alone.concurrency) == {1}
+    fits = found[found.status == "ok"].fit_seconds.tolist()
+    again = small_run(tmp_path / "a", {"exclusive_timing": True}, **options)
+    assert_same(again, alone)
+    assert set(again.concurrency) == {1}
+    assert again.fit_seconds.tolist() == fits
+    assert not set(again.denoise_seconds) & set(found.denoise_seconds)

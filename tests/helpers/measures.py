@@ -1,0 +1,13 @@
+"""Settings of the smallest run, as ``--set`` takes them."""
+
+SMALL = [
+    "n_samples=24",
+    "n_validation=0",
+    "batch_size=12",
+    "w2_points=20",
+    "steps=2",
+    "controls=[]",
+    "rivals=[]",
+    "full_chain.steps=2",
+    "t_trunc=100",
+]
