@@ -48,15 +48,8 @@ nitpick_ignore_regex = [
 nitpick_ignore = [
     ("py:class", "priorbench.diffusion.process.Time"),  # a type variable
     ("py:class", "priorbench.plan.config.RunConfig"),  # its keys are a table of docs/reference.md
-    ("py:class", "priorbench.task.Source"),
-    # Of the docstring of FrozenDiffusion.denoise, whose list of arguments is broken.
-    ("py:class", "scheduler."),
-    ("py:class", " -> x_0."),
-    # Docstrings that name things by less than their full name, or things that have no page.
-    ("py:meth", "ForwardProcess.diffuse"),
-    ("py:class", "UserError"),
-    ("py:data", "QUICK"),
-    ("py:func", "priorbench.isolation.isolated"),
+    ("py:class", "Source"),
+    ("py:class", "priorbench.conformance.Failed"),
 ]
 
 html_theme = "furo"

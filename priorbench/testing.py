@@ -54,7 +54,7 @@ class Outcome:
 
 
 def run_check(name: str, subject: Subject) -> Outcome:
-    """Run the check ``name`` of :data:`CHECKS`. Nothing but KeyboardInterrupt is raised."""
+    """Run the check ``name`` of ``CHECKS``. Nothing but KeyboardInterrupt is raised."""
     declared: dict[str, str] = dict(subject.cls.expected_failures)
     try:
         for check in declared:

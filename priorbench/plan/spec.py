@@ -111,7 +111,7 @@ class CellResult:
 
     Attributes:
         rows: of comparison.csv.
-        images: (N, C, H, W) bytes, by the text of an :class:`ImageKey`.
+        images: (N, C, H, W) bytes, by the text of an ``ImageKey``.
         log: lines for the run's log.
         notes: lines that the user should see.
     """
