@@ -70,7 +70,7 @@ def make_run(folder: Path, shape: tuple[int, int, int] = (3, 32, 32)) -> int:
             for name in ["z", "f(z)", *chain, "nearest"]
         }
         path = folder / "images" / f"{cell}.npz"
-        np.savez(path, **images)  # type: ignore[arg-type] # numpy's stubs: a name could be an option
+        np.savez(path, **images)  # type: ignore[arg-type] # numpy's stubs take names for options
     comparison(rows, "ddim", 100).to_csv(folder / "comparison.csv", index=False)
     return len(rows)
 

@@ -2,7 +2,8 @@ r"""Directions to slice along: random ones, and those that separate two batches 
 
 * ``gaussian``: normalised Gaussian draws, uniform on the sphere.
 * ``orthogonal``: also uniform, and orthogonal within each d of them. The mean distance is the same,
-  with less variance (Rowland et al., AISTATS 2019, http://proceedings.mlr.press/v89/rowland19a.html).
+  with less variance (Rowland et al., AISTATS 2019,
+  http://proceedings.mlr.press/v89/rowland19a.html).
 * convolution slices, for images: a stack of random convolutions reduces an image to one number, so
   a direction is a product of small kernels and joins neighbouring pixels (Nguyen and Ho, NeurIPS
   2022, https://arxiv.org/abs/2204.01188). Without activations the stack is linear, and a direction
