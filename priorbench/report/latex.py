@@ -63,5 +63,6 @@ def _row(row: dict[str, Any]) -> dict[str, str]:
         text = "" if math.isnan(known[column]) else plus_minus(known, column)
         found[heading] = text.replace("±", "$\\pm$")
     if "break_even" in values:
-        found["pays"] = "" if row["control"] else earned(float(values["break_even"]))
+        in_time = float(values.get("relative_time", math.nan))
+        found["pays"] = "" if row["control"] else earned(float(values["break_even"]), in_time)
     return found

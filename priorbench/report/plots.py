@@ -214,6 +214,7 @@ def cost(book: Book) -> Figure:
     Two places beyond the ends of the axis stand for "never" and for "no rival is as good".
     """
     rows = contenders(book.means).dropna(subset=["fit_seconds"])
+    rows = rows[rows.break_even.notna() | rows.relative_time.notna()]  # else it is unknown
     never = rows.break_even.map(earned) == earned(math.inf)
     known = rows.break_even[~never].dropna().clip(lower=1)
     low, high = (known.min(), known.max()) if len(known) else (1e3, 1e3)

@@ -201,7 +201,7 @@ def _best(best: pd.DataFrame, console: Console) -> None:
             f"{row.fid:.2f}",
             *([interval, _figure(row.excess, ".2f")] if spread else []),
             *(_figure(ratio, ".2f") for ratio in (row.relative_nfe, row.relative_time)),
-            "" if row.control else earned(row.break_even),
+            "" if row.control else earned(row.break_even, row.relative_time),
             style="dim" if row.control else "",
         )
     console.print(drawn)

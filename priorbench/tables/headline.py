@@ -171,4 +171,4 @@ def _facts(row: Row, noise: Row | None) -> list[tuple[str, str]]:
             found.append((name, plus_minus(row, column)))
     if row["fit_seconds"] == row["fit_seconds"]:
         found.append(("fit", f"{row['fit_seconds']:.3g} s"))
-    return [*found, ("fit earned back", earned(row["break_even"]))]
+    return [*found, ("fit earned back", earned(row["break_even"], row["relative_time"]))]

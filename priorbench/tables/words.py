@@ -58,10 +58,13 @@ def times(factor: float) -> str:
     return f"{factor:.1f}" if factor < 9.95 else f"{factor:.0f}"
 
 
-def earned(images: float) -> str:
-    """A break-even in words: ``after 1,200 images``, ``never``, ``no rival is as good``."""
+def earned(images: float, relative_time: float = 1.0) -> str:
+    """A break-even in words: ``after 1,200 images``, ``never``, ``no rival is as good``.
+
+    It is ``unknown`` where ``relative_time`` is missing too: no rival could be timed, or chosen.
+    """
     if images != images:
-        return "no rival is as good"
+        return "no rival is as good" if relative_time == relative_time else "unknown"
     if images > NEVER:
         return "never"
     return f"after {max(images, 1):,.0f} image{'s' if images >= 1.5 else ''}"

@@ -151,3 +151,11 @@ def test_where_all_failed_nothing_is_judged():
 )
 def test_an_interval_is_written_to_its_second_figure(half, text):
     assert plus_minus({"fid": 5.4132, "fid_low": 5.4132 - half, "fid_high": 5.4132 + half}) == text
+
+
+def test_a_fit_whose_seconds_cannot_be_compared_is_not_said_to_have_no_rival():
+    """Noise is as good as ot and was timed on another device: nobody knows when ot has paid."""
+    found = verdict(noise(5, 5, device="cuda"), both("ot", 5, 5))
+    assert dict(found.facts)["fit earned back"] == "unknown"
+    alike = verdict(noise(50, 50), both("ot", 5, 5))
+    assert dict(alike.facts)["fit earned back"] == "no rival is as good"
