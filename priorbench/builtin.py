@@ -55,13 +55,13 @@ def register_executors(register: Register) -> None:
 @hookimpl
 def register_commands(register: Register) -> None:
     for name, summary in {
-        "run": "Compare priors; without arguments, on the digits default.",
-        "compare": "Fold runs, from several machines perhaps, into one table.",
-        "report": "Write a page to look at: the verdict, figures, samples, the whole table.",
-        "plugins": "List what is registered, and by which distribution.",
-        "new": "Write a small distribution with a prior in it, to start from.",
-        "check": "See whether a prior keeps the contract that every prior must keep.",
-        "backbone": "Train a diffusion model, or check one.",
+        "run": "Compare priors; by default on digits.",
+        "compare": "Merge runs, also from several machines, into one table.",
+        "report": "Write report.html: the verdict, figures, samples, the whole table.",
+        "plugins": "List all that plugins register, and their distributions.",
+        "new": "Write a small distribution with a new prior to start from.",
+        "check": "Check that a prior keeps the contract of all priors.",
+        "backbone": "Train or check a diffusion model.",
         "extractor": "Train a feature extractor for FID.",
     }.items():
         register(name, f"priorbench.cli.{name}:{name}", summary=summary)

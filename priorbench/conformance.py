@@ -301,7 +301,7 @@ def _global_state() -> dict[str, Any]:
 
 
 def _moved(before: dict[str, Any]) -> set[str]:
-    """Which of the global random states are no longer what :func:`_global_state` gave."""
+    """Which of the global random states are no longer what ``_global_state`` gave."""
     return {name for name, now in _global_state().items() if now != before[name]}
 
 

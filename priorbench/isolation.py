@@ -241,6 +241,7 @@ def _set_logging(state: Any) -> None:
     root.setLevel(level)
 
 
+#: All that :func:`isolated` restores.
 SETTINGS = [
     Setting("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype),
     Setting("torch's default device", _default_device, torch.set_default_device),
@@ -349,7 +350,7 @@ def _hooks(module: nn.Module) -> list[str]:
 
 
 def _surround(module: nn.Module, known: dict[str, Any]) -> None:
-    """Put back what :func:`_surroundings` gave."""
+    """Put back what ``_surroundings`` gave."""
     for name in _hooks(module):
         vars(module)[name].clear()
         vars(module)[name].update(known.get(name, {}))

@@ -22,10 +22,14 @@ from .errors import UserError, one_line, unknown
 from .hookspecs import Register
 from .plugin_files import FILES, digest, module_of, named_files
 
+#: The kinds of things that a plugin registers.
 KINDS = ("prior", "dataset", "backbone", "extractor", "metric", "executor", "command")
-LEFT_OUT = "PRIORBENCH_NO_PLUGINS"  # entry points or distributions not to load, by commas
-STRICT = "PRIORBENCH_STRICT_PLUGINS"  # set: a broken plugin is an error
-TRACE = "PRIORBENCH_TRACE_PLUGINS"  # set: every call of a hook is written to stderr
+#: Variable: the entry points or distributions not to load, separated by commas.
+LEFT_OUT = "PRIORBENCH_NO_PLUGINS"
+#: Variable: if it is set, a broken plugin is an error.
+STRICT = "PRIORBENCH_STRICT_PLUGINS"
+#: Variable: if it is set, every call of a hook is written to stderr.
+TRACE = "PRIORBENCH_TRACE_PLUGINS"
 
 
 def _is_set(variable: str) -> bool:

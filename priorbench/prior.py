@@ -90,7 +90,7 @@ class TruncPrior(nn.Module, ABC):
       :class:`RuntimeError`.
 
     Draw every other random number from the generator that you are given, for instance with
-    :func:`priorbench.randn`.
+    ``priorbench.randn``.
     """
 
     #: What ``sample`` returns: x_{t_trunc} itself, or a clean guess x_0, which the harness diffuses

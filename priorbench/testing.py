@@ -54,7 +54,10 @@ class Outcome:
 
 
 def run_check(name: str, subject: Subject) -> Outcome:
-    """Run the check ``name`` of ``CHECKS``. Nothing but KeyboardInterrupt is raised."""
+    """Run the check ``name`` of ``CHECKS``.
+
+    Whatever the prior raises is in the outcome; only KeyboardInterrupt is passed on.
+    """
     declared: dict[str, str] = dict(subject.cls.expected_failures)
     try:
         for check in declared:

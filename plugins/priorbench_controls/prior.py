@@ -52,12 +52,7 @@ class StoredPrior(TruncPrior):
         """The images to store, (N, C, H, W)."""
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        rounds = -(-n // len(self.images))
-        orders = [
-            torch.randperm(len(self.images), generator=generator, device=generator.device)
-            for _ in range(rounds)
-        ]
-        return self.images[torch.cat(orders)[:n].to(self.device)]
+        return TruncatedMarginal.shuffled(self.images, n, generator)
 
 
 class OraclePrior(StoredPrior):

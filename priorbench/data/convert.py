@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import UserError, one_line
 
+#: The formats that are read, as Pillow names them.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 _NAMED = ", ".join(FORMATS)
 GREY = ("1", "L", "LA", "I;16", "I;16L", "I;16B", "I", "F")

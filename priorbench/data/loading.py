@@ -150,7 +150,7 @@ def _labels(arrays: dict[str, np.ndarray], key: str, n: int, name: str) -> Tenso
 def _split(
     name: str, images: dict[str, Tensor], labels: dict[str, Tensor], held_out: dict[str, Any]
 ) -> Dataset:
-    """A :class:`Dataset` of images that may be split already.
+    """A :class:`~priorbench.data.dataset.Dataset` of images that may be split already.
 
     Arguments:
         images: all under "", or those of ``train`` and ``test``, with or without ``validation``.

@@ -10,7 +10,11 @@ COMMON = ("resize", "channels")  # every data set takes these
 
 
 def check_common(name: str, common: dict[str, Any]) -> None:
-    """Raise :class:`UserError` unless ``resize`` and ``channels`` have values that make sense."""
+    """Check ``resize`` and ``channels``.
+
+    Raises:
+        UserError: if either has a value that makes no sense.
+    """
     size, channels = common.get("resize", 1), common.get("channels", 1)
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise UserError(f"data set {name!r}: resize must be a whole number of pixels, got {size!r}")
@@ -21,7 +25,11 @@ def check_common(name: str, common: dict[str, Any]) -> None:
 
 
 def check_options(name: str, options: dict[str, Any], known: Collection[str]) -> None:
-    """Raise :class:`UserError` for the first option of the data set that is not ``known``."""
+    """Check the names of the options of the data set ``name``.
+
+    Raises:
+        UserError: for the first option that is not ``known``.
+    """
     for key in options:
         if key not in known:
             raise unknown("option", key, [*known, *COMMON], of=f"data set {name!r}")

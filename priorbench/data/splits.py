@@ -23,7 +23,7 @@ def stratified(
     Arguments:
         validation: how many images to hold out for the validation split.
         test: how many for the test split.
-        digest: the :meth:`Dataset.digest` that the splits must have.
+        digest: the :meth:`~priorbench.data.dataset.Dataset.digest` that the splits must have.
 
     Raises:
         UserError: if the splits are others than those of ``digest``.

@@ -264,7 +264,7 @@ class FrozenDiffusion:
         } | ({"warning": self.warning} if self.warning else {})
 
     def diffuse(self, x_0: Tensor, t: int, generator: torch.Generator) -> Tensor:
-        """A draw of q(x_t | x_0); see :meth:`ForwardProcess.diffuse`."""
+        """A draw of q(x_t | x_0); see :class:`~priorbench.diffusion.process.ForwardProcess`."""
         return self.process.diffuse(x_0, self.process.check(t), generator)
 
     def predict(self, x: Tensor, index: float) -> Tensor:

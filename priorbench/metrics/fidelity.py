@@ -15,6 +15,7 @@ from torch_fidelity.utils import get_featuresdict_from_dataset
 from ..diffusion.process import generator_for
 
 KID_SUBSET = 1000  # torch-fidelity's default; smaller sets are taken whole
+#: The draws that the floor is the mean of.
 FLOOR_DRAWS = 10
 
 

@@ -19,7 +19,7 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
 from ..assets import folder
 from ..errors import UserError, first_line, unknown
-from ..isolation import weights_digest as weights_digest
+from ..isolation import weights_digest
 from ..plugin_manager import load_plugins
 from .extractors import FolderExtractor, from_folder
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from ..diffusion.process import generator_for, seeded
+from ..diffusion.process import generator_for
 from ..errors import one_line
 from ..files import remove, set_aside
 from ..plan.spec import CellSpec
 from ..plugin_manager import load_plugins
-from ..prior import TruncPrior, make_prior
-from ..prior_files import ABOUT, WEIGHTS, read_about, weights_sha256, write_about, write_weights
+from ..prior import TruncPrior, make_prior, rebuild_prior
+from ..prior_files import ABOUT, read_about, weights_sha256, write_about, write_weights
 
 COMPARED = 16  # how many draws show that a prior comes back from its weights
 
@@ -102,11 +102,8 @@ class Fits:
 def _rebuilt(
     spec: CellSpec, folder: Path, shape: tuple[int, int, int], device: torch.device
 ) -> TruncPrior:
-    prior = make_prior(load_plugins().find("prior", spec.prior).load(), spec.label, spec.params)
-    with seeded(0):
-        prior.build(shape)
-    prior.load_weights(folder / WEIGHTS)
-    return prior.to(device).eval()
+    cls = load_plugins().find("prior", spec.prior).load()
+    return rebuild_prior(make_prior(cls, spec.label, spec.params), folder, shape).to(device)
 
 
 def _comes_back(

@@ -52,7 +52,7 @@ def test_a_split_that_moved_is_refused(monkeypatch):
         "sklearn.model_selection.train_test_split",
         lambda *a, **k: real(*a, **(k | {"random_state": 1})),
     )
-    with pytest.raises(UserError, match="splits digits otherwise"):
+    with pytest.raises(UserError, match="splits digits differently"):
         load()
 
 
