@@ -490,11 +490,11 @@ class _Glance(Subject):
 
 
 def quick_failures(cls: type[TruncPrior], params: Mapping[str, Any]) -> list[str]:
-    """The names of the checks of :data:`QUICK` that ``cls(**params)`` fails.
+    """The names of the quick checks that ``cls(**params)`` fails.
 
     Checks that the prior declares as failing are left out. If the fit raised, the single name
     ``fit`` stands for all that could not be checked. Of what a prior raises, only KeyboardInterrupt
-    is passed on, and the process is left as it was (:func:`~priorbench.isolation.isolated`).
+    is passed on, and the process is left as it was (``priorbench.isolation.isolated``).
 
     It costs one fit of two steps on 200 images of 8x8, or two if the first one moved a global
     random state. Each should be over in a second, which is its deadline.
