@@ -192,16 +192,20 @@ def test_settings_are_chosen_on_other_samples_and_other_images(tmp_path):
     )  # the choosing samples take nothing from the reported ones
 
 
-def test_three_colours_go_through_the_whole_harness(planted, tmp_path, pipeline, monkeypatch):
+def test_three_colours_go_through_the_whole_harness(tmp_path, pipeline, monkeypatch):
     """A backbone of one's own by its folder, a registered data set, every learned prior, T = 60."""
     plugins = load_plugins()
     monkeypatch.setitem(
-        plugins.registrations, ("dataset", "colours"), SimpleNamespace(load=lambda: _colours)
+        plugins.registrations,
+        ("dataset", "colours"),
+        SimpleNamespace(name="colours", load=lambda: _colours),
     )
     monkeypatch.setitem(
         plugins.registrations,
         ("extractor", "colours"),
-        SimpleNamespace(load=lambda: MeanColour, distribution="colours", version="1"),
+        SimpleNamespace(
+            name="colours", load=lambda: MeanColour, distribution="colours", version="1"
+        ),
     )
     folder = pipeline((3, 8, 8), num_train_timesteps=60, prediction_type="v_prediction")
     found = small_run(
