@@ -11,7 +11,7 @@
 Each check fits the prior in a small world: 8x8 images in [-1, 1] of a Gaussian law, and a diffusion
 model with random weights, T = 100. So choose hyperparameters with which a fit takes a second or
 two. A prior that cannot be expected to pass a check declares that, with the reason:
-``expected_failures = {"gaussian target": "it is fitted to nothing"}``.
+``expected_failures = {"gaussian target": "pure noise is not fitted"}``.
 
 The idea is that of scikit-learn's ``parametrize_with_checks``.
 """
