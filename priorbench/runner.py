@@ -82,10 +82,8 @@ def run(
     """Run a comparison.
 
     Arguments:
-        config: a YAML file, the name of a preset, or a mapping of keys to values; None is the
-            digits default.
-        priors: ``["ot", "vae"]``, ``"ot[projections=64],vae"`` or
-            ``[{"name": "ot", "params": {...}}]``.
+        config: a YAML file, a preset's name, or a mapping of keys to values; None is ``"digits"``.
+        priors: ``"ot[projections=64],vae"`` or ``[{"name": "ot", "params": {...}}, "vae"]``.
         t_trunc, solver, steps: the axes of the grid; a step count of None takes every timestep.
         fit_budget: seconds (``60``, ``"60s"``, ``"2min"``) or steps (``"500 steps"``) for the fit
             of every learned prior.

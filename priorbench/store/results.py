@@ -118,7 +118,8 @@ class Store:
                 if ImageKey.parse(name).chain in (None, chain)
             }
             buffer = io.BytesIO()
-            np.savez_compressed(buffer, **images)  # type: ignore[arg-type]  # its stub is too narrow
+            # The stub takes the images for the option allow_pickle.
+            np.savez_compressed(buffer, **images)  # type: ignore[arg-type]
             write_atomically(self.images_path(one), buffer.getvalue())
             self._write(one, rows, result.log, hashlib.sha256(buffer.getvalue()).hexdigest())
 
