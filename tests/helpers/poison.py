@@ -316,9 +316,12 @@ def decimals(marginal):
     decimal.getcontext().prec = 3
 
 
+PROCESS = os.getpid()
+
+
 @poison(HARMLESS)
 def forks(marginal):
-    if os.fork() == 0:
+    if os.getpid() != PROCESS or os.fork() == 0:  # the children themselves fork no further
         raise RuntimeError("a child that goes on as if it were the run")
     os.wait()
 
