@@ -1,12 +1,10 @@
 """Runs that end before their time, and how long a run took."""
 
 import json
-import os
-import subprocess
-import sys
 
 import helpers
 import pytest
+from helpers.commands import call, command
 from helpers.measures import SMALL
 
 import priorbench
@@ -28,7 +26,7 @@ def test_a_runs_seconds_are_by_a_clock_that_nobody_sets(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_a_crash_of_the_process_is_told_when_the_run_is_taken_up(tmp_path):
-    def start(priors):
+    def start(priors, how):
         arguments = [
             "--plugin",
             str(FAULTY),
@@ -39,20 +37,14 @@ def test_a_crash_of_the_process_is_told_when_the_run_is_taken_up(tmp_path):
             "--no-report",
         ]
         sets = [part for setting in SMALL for part in ("--set", setting)]
-        return subprocess.run(
-            [sys.executable, "-m", "priorbench", "run", *arguments, *sets],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
+        return how("run", *arguments, *sets)
 
-    assert start("killed").returncode == -9
+    assert start("killed", command).returncode == -9
     said = "the last run here ended without a word while it computed killed t_trunc 100 seed 0"
-    again = start("gaussian")
+    again = start("gaussian", call)
     assert again.returncode == 0
     assert said in " ".join(again.stderr.split())
-    assert "without a word" not in start("gaussian").stderr
+    assert "without a word" not in start("gaussian", call).stderr
     assert not (tmp_path / "under-way.json").exists()
 
 

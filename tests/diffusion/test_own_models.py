@@ -30,6 +30,7 @@ import priorbench
 from priorbench import FrozenDiffusion, UserError
 from priorbench.data.loading import load_dataset
 from priorbench.diffusion.solvers import SOLVERS
+from priorbench.metrics import fidelity
 from priorbench.metrics.extractor_training import train_extractor
 from priorbench.metrics.fidelity import features_of
 from priorbench.metrics.loading import load_extractor
@@ -147,11 +148,14 @@ def test_an_extractor_trained_on_ones_own_is_told_from_the_shipped_one(tmp_path)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flat", [False, True])
-def test_the_cifar10_preset_goes_through_the_whole_harness(tmp_path, inception_weights, flat):
+def test_the_cifar10_preset_goes_through_the_whole_harness(
+    tmp_path, inception_weights, flat, monkeypatch
+):
     """With random weights in exactly that model's configuration, and images made on the spot.
 
     ``flat``: all files in one folder, as older repositories on the hub have them.
     """
+    monkeypatch.setattr(fidelity, "FLOOR_DRAWS", 2)  # a FID of 2,048 features takes a second
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = UNet2DModel(**CIFAR_UNET)
@@ -167,7 +171,7 @@ def test_the_cifar10_preset_goes_through_the_whole_harness(tmp_path, inception_w
         assert diffusion.shape == (3, 32, 32)
         assert diffusion.config["variance_type"] == "fixed_large"
         return
-    np.savez(tmp_path / "x.npz", images=images(100, (32, 32, 3)))
+    np.savez(tmp_path / "x.npz", images=images(80, (32, 32, 3)))
     table = priorbench.run(
         "cifar10",
         output=tmp_path / "out",
@@ -195,7 +199,7 @@ def test_the_cifar10_preset_goes_through_the_whole_harness(tmp_path, inception_w
     assert table.fid.notna().all()
     assert (table.extractor.str.startswith("inception-v3-compat@")).all()
     assert table.warning.str.contains("8 samples for 2048 features").all()
-    assert table.warning.str.contains("20 test images for 2048 features").all()
+    assert table.warning.str.contains("16 test images for 2048 features").all()
 
 
 def test_the_presets_are_read_whole():
@@ -227,7 +231,9 @@ def test_a_pipeline_of_other_settings_runs_without_a_line_of_code(tmp_path):
     train_extractor(load_dataset(str(tmp_path / "x.npz")), tmp_path / "reader", epochs=1)
     table = priorbench.run(
         output=tmp_path / "out",
-        priors=[small("vae"), small("gan")],
+        priors=[
+            {"name": name, "params": {"iterations": 4, "batch_size": 8}} for name in ("vae", "gan")
+        ],
         t_trunc=[100],
         settings={
             "dataset": str(tmp_path / "x.npz"), "backbone": str(tmp_path / "model"),
