@@ -41,6 +41,11 @@ def pytest_xdist_make_scheduler(config, log):
     return BySharedFile(config, log)
 
 
+def pytest_collection_modifyitems(items):
+    """The slow ones first, so that at the end no worker waits for another's long test."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def threads():
     """One or two threads of torch, as OMP_NUM_THREADS says."""
