@@ -78,6 +78,7 @@ def test_the_other_python_of_the_readme_runs(tmp_path, monkeypatch):
     assert set(names["table"].prior) == {"ot", "noise"}
 
 
+@pytest.mark.slow
 def test_every_block_of_the_tutorial_runs(tmp_path):
     """Files are written under the name in their first line, shell blocks run, in the order of the
     page.
