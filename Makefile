@@ -5,9 +5,11 @@ BIN := $(VENV)/bin
 
 .PHONY: run test quick lint reference reference-gls reference-nfe coverage benchmark-sliced benchmark-report torture overhead workers clean
 
+# The digits default: four priors at three t_trunc, in two to seven minutes.
 run: $(VENV)/installed
 	$(BIN)/priorbench run
 
+# All tests, with the 25 slowest listed: seven minutes on two cores.
 test: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope --durations=25
 
@@ -15,6 +17,7 @@ test: $(VENV)/installed-dev
 quick: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not slow"
 
+# ruff check, ruff format and mypy --strict.
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -53,10 +56,11 @@ benchmark-report: $(VENV)/installed-dev
 torture: $(VENV)/installed
 	$(BIN)/python benchmarks/torture.py
 
-# What the harness costs on the digits default, and what a second worker saves: two and four minutes.
+# What the harness costs on the digits default: two minutes.
 overhead: $(VENV)/installed
 	$(BIN)/python benchmarks/overhead.py
 
+# What a second worker saves: four minutes.
 workers: $(VENV)/installed
 	$(BIN)/python benchmarks/workers.py
 
