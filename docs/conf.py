@@ -49,7 +49,7 @@ nitpick_ignore = [
     ("py:class", "priorbench.diffusion.process.Time"),  # a type variable
     ("py:class", "priorbench.plan.config.RunConfig"),  # its keys are a table of docs/reference.md
     ("py:class", "Source"),
-    ("py:class", "priorbench.conformance.Failed"),
+    ("py:class", "priorbench.subject.Failed"),
 ]
 
 html_theme = "furo"

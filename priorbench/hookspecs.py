@@ -69,9 +69,10 @@ def register_metrics(register: Register) -> None:
 
 @hookspec
 def register_executors(register: Register) -> None:
-    """Executors. The factory takes (run_cell, specs) and yields the ``CellResult`` of each spec.
+    """Executors. The factory takes (work, specs) and yields the ``CellResult`` of each spec.
 
-    It yields each result as soon as it is there, in any order.
+    It yields each result as soon as it is there, in any order. ``work`` is a
+    ``priorbench.bench.work.Work``: ``work(spec)`` computes a cell.
     """
 
 

@@ -23,9 +23,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from .conformance import CHECKS, Failed, Subject, example_marginal, quick_failures
+from .conformance import CHECKS, quick_failures
 from .errors import one_line, unknown
 from .prior import TruncPrior
+from .subject import Failed, Subject, example_marginal
 
 __all__ = [
     "CHECKS",

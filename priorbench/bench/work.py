@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..plan.spec import CellResult, CellSpec
 from ..store.fits import Fits
@@ -33,7 +33,8 @@ class Nobody:
 class Work:
     """What an executor is handed.
 
-    Called with a spec, it computes that cell, here or in the process that it was pickled to.
+    Called with a spec, it computes that cell, here or in the process that it was pickled to. The
+    listener stays behind when it is pickled: it belongs to the process of the run.
 
     Attributes:
         fits: where fitted priors are kept.
@@ -54,6 +55,9 @@ class Work:
         task_of(spec)  # loading takes place once per process, and is not the cell's time
         self.listener.cell(spec)
         return self._signed(run_cell(spec, partial(self.listener.progress, spec), self.fits))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"listener": Nobody()}
 
     def failed(self, spec: CellSpec, reason: str) -> CellResult:
         """The result of a cell whose process is gone."""

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from ..plan.spec import CellResult, CellSpec
-from .work import Nobody, Work
+from .work import Work
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 REPORTS = 0.1  # the least seconds between two reports of a fit's progress
@@ -78,7 +78,7 @@ class Worker:
         self.spec: CellSpec | None = None
         self.deadline: float | None = None
         self.pipe, its_end = get_context("spawn").Pipe()
-        arguments = (its_end, replace(work, listener=Nobody()), threads)
+        arguments = (its_end, work, threads)
         self.process = get_context("spawn").Process(target=_serve, args=arguments, daemon=False)
         with _environment(dict.fromkeys(THREADS, str(threads))), _interrupts_wait():
             self.process.start()

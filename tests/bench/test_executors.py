@@ -1,11 +1,16 @@
-"""Executors: the same results in this process and in others."""
+"""Executors: the same results in this process and in others, and what they are handed."""
+
+import pickle
+import threading
 
 import pytest
 from helpers.survival import Watcher, assert_same, small_run
 
-pytestmark = pytest.mark.slow
+from priorbench.bench.work import Nobody, Work
+from priorbench.store.fits import Fits
 
 
+@pytest.mark.slow
 def test_processes_come_to_the_serial_results_and_what_dies_in_them_is_a_row(faulty, tmp_path):
     """One pool for all: two workers, a prior that exits, one that is killed, and the events of the
     rest.
@@ -34,3 +39,16 @@ def test_processes_come_to_the_serial_results_and_what_dies_in_them_is_a_row(fau
     assert set(again.concurrency) == {1}
     assert again.fit_seconds.tolist() == fits
     assert not set(again.denoise_seconds) & set(found.denoise_seconds)
+
+
+def test_what_an_executor_is_handed_can_be_pickled_whoever_listens(tmp_path):
+    class Terminal(Nobody):
+        def __init__(self):
+            self.held = threading.Lock()  # cannot be pickled, as a progress bar cannot
+
+    work = Work(Fits(tmp_path), workers=3, timeout=5.0, at_once=3, listener=Terminal())
+    copy = pickle.loads(pickle.dumps(work))  # noqa: S301 - what we have just pickled
+    assert isinstance(copy.listener, Nobody)
+    assert not isinstance(copy.listener, Terminal)
+    assert (copy.fits, copy.workers, copy.timeout, copy.at_once) == (work.fits, 3, 5.0, 3)
+    assert isinstance(work.listener, Terminal)

@@ -1,5 +1,6 @@
 """Images that users have: folders, files, torchvision's classes; and what is wrong with them."""
 
+import inspect
 import json
 import weakref
 
@@ -9,8 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
+from torchvision import datasets
 
 from priorbench.data.convert import as_bytes, converted, read_images
+from priorbench.data.from_torchvision import SPLIT_NAMES
 from priorbench.data.loading import load_dataset
 from priorbench.data.splits import by_content
 from priorbench.errors import UserError
@@ -406,3 +409,11 @@ def test_the_shipped_mnist_extractor_is_accurate_and_small():
     assert right >= 0.985
     assert abs(right - about["accuracy"]["test"]) < 1e-3
     assert 64 <= about["features"] <= 128
+
+
+@pytest.mark.parametrize("name", SPLIT_NAMES)
+def test_torchvisions_classes_know_the_splits_that_the_table_gives_them(name):
+    cls = getattr(datasets, name)
+    assert "split" in inspect.signature(cls).parameters
+    for split in SPLIT_NAMES[name]:
+        assert f'"{split}"' in inspect.getsource(cls).replace("'", '"')
