@@ -3,13 +3,13 @@ the splits. Each process loads them once.
 """
 
 import hashlib
+import time
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from .data.dataset import Dataset, to_float
 from .data.loading import load_dataset
@@ -22,10 +22,12 @@ from .isolation import AsMade, weights_digest
 from .marginal import TruncatedMarginal
 from .metrics.fidelity import features_of, fid_floor
 from .metrics.leakage import NoiseLevel, Stored, quiet_directions
-from .metrics.loading import load_extractor
 from .metrics.memorisation import authenticity, neighbour_ratio
 from .metrics.neighbours import neighbour_distances
 from .plugin_manager import load_plugins
+
+if TYPE_CHECKING:
+    from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 # How many of the measured samples, at most, are looked up among the images of every split; and how
 # many draws of x_t they are compared with.
@@ -56,7 +58,7 @@ class Task:
 
     dataset: Dataset
     diffusion: FrozenDiffusion
-    extractor: FeatureExtractorBase
+    extractor: "FeatureExtractorBase"
     dataset_digest: str
     backbone_digest: str
     extractor_digest: str
@@ -208,6 +210,8 @@ def load_task(
     Raises:
         UserError: if one of them cannot be loaded, or they do not fit together.
     """
+    from .metrics.loading import load_extractor  # takes a second
+
     data = load_data(dataset)
     diffusion = load_backbone(backbone, device=device, precision=precision, compile=compile)
     check_fit(data, diffusion, backbone)
@@ -234,23 +238,26 @@ def forget() -> None:
 
 
 def forget_changed(*paths: str) -> None:
-    """Load data and models again if files at these paths have changed since they were last seen.
+    """Load data and models again if files at these paths have changed since the last call.
 
     A notebook may train a model, run, train it again under the same path, and run again.
     """
-    existing = [path for path in filter(None, paths) if Path(path).expanduser().exists()]
-    found = {path: _newest(Path(path).expanduser()) for path in existing}
-    if any(_SEEN.get(path, stamp) != stamp for path, stamp in found.items()):
-        forget()
-    _SEEN.update(found)
+    now = time.time_ns()
+    for path in filter(None, paths):
+        # The first time there is nothing to forget, and a folder of many files is not looked at.
+        if path in _SEEN and _changed_since(_SEEN[path], Path(path).expanduser()):
+            forget()
+        _SEEN[path] = now
 
 
-_SEEN: dict[str, int] = {}
+_SEEN: dict[str, int] = {}  # when each path was last asked about
 
 
-def _newest(path: Path) -> int:
+def _changed_since(moment: int, path: Path) -> bool:
+    """Whether the file, or the folder or a file in it, was written or replaced since then."""
     files = [path, *path.rglob("*")] if path.is_dir() else [path]
-    return max(file.stat().st_mtime_ns for file in files)
+    stats = [file.stat() for file in files if file.exists()]
+    return any(max(stat.st_mtime_ns, stat.st_ctime_ns) > moment for stat in stats)
 
 
 def check_fit(data: Dataset, diffusion: FrozenDiffusion, backbone: str | Path) -> None:

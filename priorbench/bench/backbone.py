@@ -1,9 +1,9 @@
 """What a frozen model is worth by itself: whether it fits a data set, and what it scores."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from ..data.dataset import Dataset, batch_sizes, to_bytes
 from ..diffusion.frozen import FrozenDiffusion
@@ -11,6 +11,9 @@ from ..diffusion.process import generator_for, randn
 from ..errors import UserError
 from ..metrics.fidelity import features_of, fid_floor, fidelity
 from ..task import check_fit
+
+if TYPE_CHECKING:
+    from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 
 def misfit(data: Dataset, diffusion: FrozenDiffusion, backbone: str) -> str:
@@ -25,7 +28,7 @@ def misfit(data: Dataset, diffusion: FrozenDiffusion, backbone: str) -> str:
 def score(
     diffusion: FrozenDiffusion,
     data: Dataset,
-    extractor: FeatureExtractorBase,
+    extractor: "FeatureExtractorBase",
     solver: str,
     steps: int,
     n_samples: int,

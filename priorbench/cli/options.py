@@ -1,13 +1,15 @@
 """Options that several commands share."""
 
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from typing import TYPE_CHECKING
 
 from ..data.dataset import Dataset
 from ..data.loading import load_dataset
 from ..errors import UserError
-from ..metrics.loading import load_extractor
 from ..plan.choice import Choice, read_choice
 from ..task import default_for
+
+if TYPE_CHECKING:
+    from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 
 def _choice(option: str, text: str) -> Choice:
@@ -23,11 +25,13 @@ def named_dataset(text: str) -> Dataset:
     return load_dataset(choice.name, choice.params)
 
 
-def named_extractor(text: str | None, dataset: str) -> FeatureExtractorBase:
+def named_extractor(text: str | None, dataset: str) -> "FeatureExtractorBase":
     """The extractor of ``--extractor``; without it, the one with the data set's name."""
     choice = (
         Choice(name=default_for("extractor", dataset))
         if text is None
         else _choice("--extractor", text)
     )
+    from ..metrics.loading import load_extractor  # takes a second
+
     return load_extractor(choice.name, choice.params)

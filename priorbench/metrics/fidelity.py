@@ -3,16 +3,20 @@
 Everything is computed from the bytes that are saved, so a direct call of
 ``torch_fidelity.calculate_metrics`` on the saved images gives the same numbers. Lower-level
 functions of torch-fidelity are used here, to compute the features of each set of images only once.
+
+torch-fidelity is imported where it is used, because it takes more than a second.
 """
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from torch_fidelity import metric_fid, metric_kid, metric_prc
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-from torch_fidelity.utils import get_featuresdict_from_dataset
 
 from ..diffusion.process import generator_for
+
+if TYPE_CHECKING:
+    from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 KID_SUBSET = 1000  # torch-fidelity's default; smaller sets are taken whole
 #: The draws that the floor is the mean of.
@@ -32,13 +36,15 @@ class Images(Dataset[Tensor]):
         return self.images[index]
 
 
-def layer(extractor: FeatureExtractorBase, metric: str = "fid") -> str:
+def layer(extractor: "FeatureExtractorBase", metric: str = "fid") -> str:
     """The feature layer that ``extractor`` provides for ``metric``."""
     return str(extractor.get_default_feature_layer_for_metric(metric))
 
 
-def features_of(images: Tensor, extractor: FeatureExtractorBase, batch_size: int = 256) -> Tensor:
+def features_of(images: Tensor, extractor: "FeatureExtractorBase", batch_size: int = 256) -> Tensor:
     """Features (N, F) of bytes (N, C, H, W), float32 on the CPU."""
+    from torch_fidelity.utils import get_featuresdict_from_dataset
+
     accelerated = next(extractor.parameters()).device.type == "cuda"
     with torch.random.fork_rng(devices=[]):  # a DataLoader draws a seed from the global generator
         found = get_featuresdict_from_dataset(
@@ -74,6 +80,8 @@ def fid(generated: Tensor, reference: Tensor) -> float:
 
     Reference: Heusel et al. (2017), https://arxiv.org/abs/1706.08500
     """
+    from torch_fidelity import metric_fid
+
     statistics = [metric_fid.fid_features_to_statistics(f) for f in (generated, reference)]
     return float(
         metric_fid.fid_statistics_to_metric(*statistics, verbose=False)[metric_fid.KEY_METRIC_FID]
@@ -87,6 +95,8 @@ def fidelity(generated: Tensor, reference: Tensor) -> dict[str, float]:
     1,000 images) are squared distances in units of the features. Precision and recall (Kynkäänniemi
     et al., 2019; k = 3) are shares in 0..1.
     """
+    from torch_fidelity import metric_kid, metric_prc
+
     size = min(KID_SUBSET, len(generated), len(reference))
     kid = metric_kid.kid_features_to_metric(
         generated, reference, kid_subset_size=size, verbose=False

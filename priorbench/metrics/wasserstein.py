@@ -6,10 +6,9 @@ upward, and more so in higher dimensions. So compare it with the oracle's row, w
 bias.
 
 Reference: POT: Python Optimal Transport (Flamary et al., JMLR 2021),
-https://jmlr.org/papers/v22/20-451.html
+https://jmlr.org/papers/v22/20-451.html. It is imported where it is used: that takes a second.
 """
 
-import ot
 import torch
 from torch import Tensor
 
@@ -22,6 +21,8 @@ def sliced_w2(
     x: Tensor, y: Tensor, generator: torch.Generator, projections: int = PROJECTIONS
 ) -> float:
     """Sliced W2 of (N, ...) and (M, ...) along ``projections`` random directions."""
+    import ot
+
     x, y = _points(x), _points(y)
     directions = torch.nn.functional.normalize(
         randn((x.shape[1], projections), generator).double(), dim=0
@@ -31,6 +32,8 @@ def sliced_w2(
 
 def exact_w2(x: Tensor, y: Tensor) -> float:
     """W2 of (N, ...) and (M, ...), by the linear programme, solved to optimality."""
+    import ot
+
     x, y = _points(x), _points(y)
     cost = ot.dist(x, y, metric="sqeuclidean").numpy()
     a, b = ot.unif(len(x)), ot.unif(len(y))
@@ -42,6 +45,8 @@ def gaussian_w2(x: Tensor, y: Tensor) -> float:
 
     It is a lower bound of W2, exact for Gaussian laws.
     """
+    import ot
+
     x, y = _points(x), _points(y)
     # With fewer points than dimensions, the distance is the same in the space that they span.
     if len(x) + len(y) < x.shape[1]:

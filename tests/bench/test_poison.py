@@ -2,6 +2,8 @@
 row it has alone.
 """
 
+import functools
+
 import helpers
 import pytest
 
@@ -25,7 +27,7 @@ LABELS = [
     "denoise_batches",
 ]
 SETTINGS = [
-    "n_samples=48", "n_validation=0", "batch_size=24", "w2_points=20", "steps=2", "controls=[]",
+    "n_samples=16", "n_validation=0", "batch_size=8", "w2_points=20", "steps=2", "controls=[]",
     "rivals=[]", "solver=ddpm", "full_chain.steps=2", "t_trunc=200",
 ]  # fmt: skip
 
@@ -43,19 +45,26 @@ def plan_of(names):
     return innocent, [spec for spec in plan.cells if spec.prior in names]
 
 
-@pytest.fixture(scope="module", params=[serial, process])
-def cells(request):
+# A worker calls what `serial` calls, so there a few of each kind suffice.
+IN_WORKERS = {"default-dtype", "hook-on-the-model", "forks", "decimals", "weights", "images"}
+
+
+@pytest.fixture(scope="module")
+def cells():
+    """A function of an executor: see :func:`run`."""
+    return functools.cache(run)
+
+
+def run(executor):
     """Each poison and, after it, the innocent prior, in one process; and the innocent prior
     alone.
     """
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv(FILES, str(POISON))
         load_plugins.cache_clear()
-        from helpers import poison
-
-        innocent, poisons = plan_of([*poison.HARMLESS, *poison.FATAL])
+        innocent, poisons = plan_of(names("HARMLESS", executor) + names("FATAL", executor))
         specs = [innocent, *(spec for bad in poisons for spec in (bad, innocent))]
-        alone, *results = request.param(Work(), specs)
+        alone, *results = executor(Work(), specs)
         found = {
             bad.spec.prior: (bad, good)
             for bad, good in zip(results[::2], results[1::2], strict=True)
@@ -64,26 +73,30 @@ def cells(request):
     return figures(alone), found
 
 
-def names(kind):
+def names(kind, executor):
     with pytest.MonkeyPatch.context() as patched:
         patched.syspath_prepend(str(POISON.parent))
         from helpers import poison
 
-    return list(getattr(poison, kind))
+    return [n for n in getattr(poison, kind) if executor is serial or n in IN_WORKERS]
 
 
-@pytest.mark.parametrize("name", names("HARMLESS"))
-def test_what_can_be_put_back_touches_no_row(cells, name):
-    alone, found = cells
+def cases(kind):
+    return [(executor, name) for executor in (serial, process) for name in names(kind, executor)]
+
+
+@pytest.mark.parametrize(("executor", "name"), cases("HARMLESS"))
+def test_what_can_be_put_back_touches_no_row(cells, executor, name):
+    alone, found = cells(executor)
     bad, good = found[name]
     assert figures(good) == alone
     if name != "autocast":  # its own second batch it samples in bfloat16, as it asked for
         assert figures(bad) == alone
 
 
-@pytest.mark.parametrize("name", names("FATAL"))
-def test_fails_only_the_cell_whose_changes_stay(cells, name):
-    alone, found = cells
+@pytest.mark.parametrize(("executor", "name"), cases("FATAL"))
+def test_fails_only_the_cell_whose_changes_stay(cells, executor, name):
+    alone, found = cells(executor)
     bad, good = found[name]
     assert figures(good) == alone
     (row,) = bad.rows
@@ -91,8 +104,9 @@ def test_fails_only_the_cell_whose_changes_stay(cells, name):
     assert f"prior {name!r} changed" in row["error"]
 
 
-def test_what_was_put_back_is_told(cells):
-    _, found = cells
+@pytest.mark.parametrize("executor", [serial, process])
+def test_what_was_put_back_is_told(cells, executor):
+    _, found = cells(executor)
     assert any(
         "changed torch's default dtype; it was put back" in line
         for line in found["default-dtype"][0].log

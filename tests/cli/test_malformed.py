@@ -240,12 +240,7 @@ plugins --nonsense
 """.strip().split("\n")
 
 
-SLOW = "run --backbone /"  # reads files of the machine before it is refused
-
-
-@pytest.mark.parametrize(
-    "line", [pytest.param(k, marks=pytest.mark.slow) if k == SLOW else k for k in LINES]
-)
+@pytest.mark.parametrize("line", LINES)
 def test_a_malformed_command_line(refused, line):
     refused(*(part.strip("'") for part in line.split(" ")))
 

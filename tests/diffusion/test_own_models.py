@@ -171,7 +171,7 @@ def test_the_cifar10_preset_goes_through_the_whole_harness(
         assert diffusion.shape == (3, 32, 32)
         assert diffusion.config["variance_type"] == "fixed_large"
         return
-    np.savez(tmp_path / "x.npz", images=images(80, (32, 32, 3)))
+    np.savez(tmp_path / "x.npz", images=images(40, (32, 32, 3)))
     table = priorbench.run(
         "cifar10",
         output=tmp_path / "out",

@@ -7,6 +7,7 @@ well, wherever what it changed can be put back (:data:`HARMLESS`); where it cann
 """
 
 import decimal
+import functools
 import gc
 import locale
 import logging
@@ -271,9 +272,10 @@ def activations(marginal):
 # --- data, features, extractor --------------------------------------------------------------------
 
 
-def tasks():
+@functools.lru_cache(maxsize=4)
+def tasks(marginal):
     """What cells share, found among all objects of the process: nothing keeps a plugin from
-    looking.
+    looking. It looks once for each marginal.
     """
     return [x for x in gc.get_objects() if type(x) is Task]
 
@@ -292,19 +294,19 @@ def images(marginal):
 
 @poison(FATAL)
 def features(marginal):
-    for task in tasks():
+    for task in tasks(marginal):
         task.features("test").mul_(1.5)
 
 
 @poison(FATAL)
 def extractor(marginal):
-    for task in tasks():
+    for task in tasks(marginal):
         next(task.extractor.parameters()).data.mul_(0.9)
 
 
 @poison(HARMLESS)
 def mode_of_the_extractor(marginal):
-    for task in tasks():
+    for task in tasks(marginal):
         task.extractor.train()
 
 
