@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .errors import one_line
-from .isolation import isolated
+from .isolation import isolated, no_forks
 from .marginal import TruncatedMarginal
 from .prior import FitRun, TruncPrior, parameter_defaults
 from .subject import (
@@ -386,7 +386,8 @@ def quick_failures(cls: type[TruncPrior], params: Mapping[str, Any]) -> list[str
         for name, check in QUICK.items():
             try:
                 if name not in cls.expected_failures:
-                    check(subject)
+                    with no_forks():
+                        check(subject)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:

@@ -45,18 +45,27 @@ class Setting:
 
 
 @contextlib.contextmanager
-def isolated(changed: Callable[[str], None] = lambda name: None) -> Iterator[None]:
-    """Restore each of :data:`SETTINGS` that has changed, and call ``changed`` with its name.
-
-    A child process that was forked inside ends here, since it must not continue as the harness.
-    """
+def no_forks() -> Iterator[None]:
+    """End a child process that was forked inside, since it must not continue as the harness."""
     process = os.getpid()
-    before = [(setting, setting.read()) for setting in SETTINGS]
     try:
         yield
     finally:
         if os.getpid() != process:
             os._exit(1)
+
+
+@contextlib.contextmanager
+def isolated(changed: Callable[[str], None] = lambda name: None) -> Iterator[None]:
+    """Restore each of :data:`SETTINGS` that has changed, and call ``changed`` with its name.
+
+    A child process that was forked inside ends here.
+    """
+    before = [(setting, setting.read()) for setting in SETTINGS]
+    try:
+        with no_forks():
+            yield
+    finally:
         for setting, value in before:
             if setting.read() != value:
                 setting.restore(value)

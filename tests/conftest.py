@@ -54,6 +54,15 @@ def threads():
         sys.modules["torch"].set_num_threads(min(2, wanted, os.cpu_count() or 1))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_timing():
+    """Each chain is timed once, not three times: no test asks how many seconds it took."""
+    if "torch" in sys.modules:
+        from priorbench.bench import sampling
+
+        sampling.TIMINGS = 1
+
+
 @pytest.fixture(scope="session")
 def pipeline(tmp_path_factory):
     """Save a pipeline made on the spot, for (shape, scheduler settings); returns its folder."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..isolation import isolated
+from ..isolation import isolated, no_forks
 from ..task import Task
 
 
@@ -24,7 +24,8 @@ class Guard:
     def __call__(self) -> Iterator[None]:
         with isolated(self._changed):
             try:
-                yield
+                with no_forks():  # before anything is computed: torch hangs in a forked child
+                    yield
             finally:
                 for what in self.task.put_back():
                     _add(self.notes, f"{self.label} left {what} changed; it was put back")

@@ -26,7 +26,7 @@ the same limits hold for all solvers, even for those whose classes have no such 
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -140,6 +140,7 @@ def solver_class(name: str) -> tuple[type, dict[str, Any]]:
     return cls, settings
 
 
+@cache  # it makes a scheduler of 1,000 steps, which takes longer than a small network's evaluation
 def _unfit(cls: type) -> str:
     """Why a scheduler class cannot run a truncated chain, or nothing."""
     step = getattr(cls, "step", None) or (lambda: None)

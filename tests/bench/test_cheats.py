@@ -32,14 +32,14 @@ def everything(tmp_path_factory):
     table = run_with_cheats(
         tmp_path_factory.mktemp("cheats"), {"controls": ["oracle"], "full_chain.steps": 5},
         priors=["gaussian", "ot[iterations=60,slices=pixels]", *CHEATS], solver="dpm++sde",
-        steps=[3], n_samples=400,
+        steps=[2], n_samples=240,
     )  # fmt: skip
     return table.set_index("prior")
 
 
 @pytest.fixture(scope="module")
 def found(everything):
-    return everything[(everything.t_trunc == 200) & (everything.steps == 3)]
+    return everything[(everything.t_trunc == 200) & (everything.steps == 2)]
 
 
 def test_priors_that_play_fair_are_not_flagged(found):
@@ -117,15 +117,15 @@ def test_the_controls_are_known_for_what_they_are(found):
 
 
 @pytest.mark.parametrize(
-    ("name", "evaluations"), [("runs-the-model", 20), ("calls-the-network", 0.5)]
+    ("name", "evaluations"), [("runs-the-model", 8), ("calls-the-network", 0.5)]
 )
 def test_evaluations_in_sample_count_and_meet_a_rival_of_as_many(
     everything, found, name, evaluations
 ):
     row = found.loc[name]
     assert row.nfe_prior == evaluations
-    assert row.nfe == 3 + max(1, evaluations)
-    assert row.steps == 3
+    assert row.nfe == 2 + max(1, evaluations)
+    assert row.steps == 2
     rivals = everything[
         (everything.index == "noise") & (everything.t_trunc == 1000) & (everything.nfe == row.nfe)
     ]
@@ -148,7 +148,7 @@ def shares(tmp_path_factory):
     table = run_with_cheats(
         tmp_path_factory.mktemp("shares"), {"controls": [], "full_chain.steps": 1, "w2_points": 20},
         priors=[f"partly-stored[share={share}]" for share in (0.0, *SHARES)], solver="ddpm",
-        steps=[1], n_samples=1000,
+        steps=[1], n_samples=600,
     )  # fmt: skip
     return table[table.prior == "partly-stored"].set_index("params")
 

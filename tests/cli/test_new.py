@@ -1,26 +1,20 @@
 """``priorbench new``: a distribution that works as it is."""
 
-import os
 import subprocess
 import sys
 import tomllib
 
 import pytest
-from helpers.commands import PATHS, command
+from helpers.commands import command
 from helpers.plugins import outcome
 
 
 @pytest.mark.slow
-def test_a_new_distribution_passes_its_own_tests_and_the_linters(tmp_path):
+def test_a_new_distribution_passes_the_linters(tmp_path):
+    """Its own tests are run by the tutorial (tests/test_docs.py)."""
     done = command("new", "grey-heron", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "grey-heron"
-    path = os.pathsep.join([PATHS, str(folder)])
-    tests = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"], cwd=folder,
-        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}, check=False,
-    )  # fmt: skip
-    assert tests.returncode == 0, tests.stdout
     lint = subprocess.run(
         [sys.executable, "-m", "ruff", "check", "--isolated", "--line-length", "120", "."],
         cwd=folder, check=False, capture_output=True, text=True,

@@ -107,13 +107,13 @@ class Repeats(Base):
 
 
 class RunsTheModel(Base):
-    """Runs 20 steps of the frozen model itself, in good faith or not: nothing says so but a
+    """Runs 8 steps of the frozen model itself, in good faith or not: nothing says so but a
     count.
     """
 
     def sample(self, n, generator):
         diffusion, t = self.marginal.diffusion, self.marginal.t_trunc
-        x_0 = diffusion.denoise(randn((n, 1, 8, 8), generator), diffusion.T, "dpm++", 20, generator)
+        x_0 = diffusion.denoise(randn((n, 1, 8, 8), generator), diffusion.T, "dpm++", 8, generator)
         return diffusion.diffuse(x_0, t, generator)
 
 
@@ -138,7 +138,7 @@ class BehavesLater(Base):
 
     def sample(self, n, generator):
         self.made += n
-        if self.made <= 400:
+        if self.made <= 240:
             return self.marginal.diffuse(self.pick(to_float(load().test), n, generator), generator)
         mean, deviation = (f(self.marginal.images, 0) for f in (torch.mean, torch.std))
         return self.marginal.diffuse(mean + deviation * randn((n, 1, 8, 8), generator), generator)

@@ -79,6 +79,8 @@ def test_any_image_size_and_colour(name, params, shape):
     diffusion = FrozenDiffusion(tiny_unet(even), scheduler, device="cpu")
     images = torch.rand(40, *shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     quick = {} if name in CLOSED else {"iterations": 2, "batch_size": 8}
+    if name == "sinf":
+        quick |= {"particles": 100, "directions": 4}
     prior = fitted(name, TruncatedMarginal(images, diffusion, 10), **quick, **params)
     assert prior.emits == params.get("emits", "x_t")
     assert draw(prior, 3).shape == (3, *shape)
