@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 run: $(VENV)/installed
 	$(BIN)/priorbench run
 
-# All tests, with the 25 slowest listed: seven minutes on two cores.
+# All tests, with the 25 slowest listed: five minutes on two cores.
 test: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope --durations=25
 
