@@ -33,14 +33,18 @@ def _progress(console: Console) -> Progress:
 
 
 class Bars(Observer):
-    """The progress of a run: a bar over the cells, and one for each fit."""
+    """The progress of a run: on a terminal a bar over the cells and one for each fit, in a log file
+    a line for each cell that is done.
+    """
 
     def __init__(self) -> None:
         self.bars = _progress(Console(stderr=True))
+        self.terminal = self.bars.console.is_terminal
 
     def started(self, plan: Plan, done: int) -> None:
-        self.bars.start()
-        self.total = len(plan.cells)
+        if self.terminal:
+            self.bars.start()
+        self.total, self.done = len(plan.cells), done
         self.cells = self.bars.add_task("cells", total=self.total, completed=done)
         self.fits: dict[str, TaskID] = {}
 
@@ -57,7 +61,11 @@ class Bars(Observer):
         )
 
     def finished(self, spec: CellSpec, result: CellResult) -> None:
+        self.done += 1
         self.bars.update(self.cells, advance=1)
+        if not self.terminal:
+            what = f"{spec.label} t_trunc {spec.t_trunc}"
+            click.echo(f"{self.done} of {self.total} cells: {what}", err=True)
         if spec.cell in self.fits:
             self.bars.remove_task(self.fits.pop(spec.cell))
 

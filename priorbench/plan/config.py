@@ -1,5 +1,6 @@
 """The config of a run: every key, its type, its default and the values that it takes."""
 
+import contextlib
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -72,10 +73,11 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
     @field_validator("timeout", mode="before")
     @classmethod
     def _time(cls, value: Any) -> Any:
-        found = as_budget(value)
-        if found is not None and found.endswith("steps"):
-            raise ValueError("must be seconds (60s, 2min, 1h), more than 0")
-        return found
+        with contextlib.suppress(ValueError):
+            found = as_budget(value)
+            if found is None or not found.endswith("steps"):
+                return found
+        raise ValueError("must be seconds (60s, 2min, 1h), more than 0")
 
     @field_validator("workers")
     @classmethod

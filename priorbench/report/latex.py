@@ -8,6 +8,7 @@ import pandas as pd
 
 from ..files import write_atomically
 from ..tables.columns import contenders, reported
+from ..tables.flags import unfair
 from ..tables.words import earned, named, plus_minus
 from .gather import Report
 
@@ -39,12 +40,23 @@ def write_latex(report: Report, path: Path) -> Path:
         hrules=True, column_format="".join("l" if c in left else "r" for c in found)
     )
     settings = "best settings, chosen on another split" if chosen else "all settings"
-    note = (
-        f"% {len(found)} rows: {settings}; means ± half their 95 % intervals. "
-        "Needs \\usepackage{booktabs}.\n"
-    )
-    write_atomically(path, (note + body).encode())
+    notes = [
+        f"{len(found)} rows: {settings}; means ± half their 95 % intervals. "
+        "Needs \\usepackage{booktabs}.",
+        *(
+            f"flagged: {named(row['prior'], row['params'])} at t_trunc {row['t_trunc']:.0f}, "
+            f"NFE {row['nfe']:.0f}: {row['flag']}"
+            for row in frame.to_dict("records")
+            if flagged(row)
+        ),
+    ]
+    write_atomically(path, ("".join(f"% {line}\n" for line in notes) + body).encode())
     return path
+
+
+def flagged(row: dict[str, Any]) -> bool:
+    """Whether the row is a contender's whose flag keeps it from winning."""
+    return not row["control"] and unfair(row.get("flag"))
 
 
 def _row(row: dict[str, Any]) -> dict[str, str]:
@@ -52,7 +64,7 @@ def _row(row: dict[str, Any]) -> dict[str, str]:
     seconds = row.get("prior_seconds", math.nan) + row.get("denoise_seconds", math.nan)
     values = row | {"ms": 1000 * seconds}
     found = {
-        "prior": named(row["prior"], row["params"]),
+        "prior": named(row["prior"], row["params"]) + (" (flagged)" if flagged(row) else ""),
         "$t_{\\mathrm{trunc}}$": f"{row['t_trunc']:.0f}",
         "solver": str(row["solver"]),
         "NFE": f"{row['nfe']:.0f}",
@@ -64,5 +76,7 @@ def _row(row: dict[str, Any]) -> dict[str, str]:
         found[heading] = text.replace("±", "$\\pm$")
     if "break_even" in values:
         in_time = float(values.get("relative_time", math.nan))
-        found["pays"] = "" if row["control"] else earned(float(values["break_even"]), in_time)
+        found["earned back"] = (
+            "" if row["control"] else earned(float(values["break_even"]), in_time)
+        )
     return found

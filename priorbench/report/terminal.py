@@ -18,6 +18,7 @@ from ..tables.words import earned, floor, in_words, named, warnings
 
 ROOM = 60  # a longer list of settings is left to summary.csv
 NARROWEST = 9  # characters that prior names and break-evens are wrapped to
+EARNED = "earned back"
 WIDE = 100  # characters of a line that holds all columns of the best settings
 LOG_WIDTH = 140  # characters: a log file has room for every column
 
@@ -131,8 +132,8 @@ def _table(*headings: str) -> Table:
         drawn.add_column(
             heading,
             justify="left" if heading in ("prior", "solver") else "right",
-            no_wrap=heading not in ("prior", "pays"),
-            min_width=NARROWEST if heading in ("prior", "pays") else None,
+            no_wrap=heading not in ("prior", EARNED),
+            min_width=NARROWEST if heading in ("prior", EARNED) else None,
             overflow="fold",
         )
     return drawn
@@ -188,7 +189,7 @@ def _best(best: pd.DataFrame, console: Console) -> None:
     rank = ["rank"] if best["rank"].notna().any() else []
     spread = ["95 %", "excess"] if console.width >= WIDE else []
     ratios = ["x noise", "x noise,\ntime"]
-    drawn = _table("NFE", *rank, "prior", "t_trunc", "solver", "FID", *spread, *ratios, "pays")
+    drawn = _table("NFE", *rank, "prior", "t_trunc", "solver", "FID", *spread, *ratios, EARNED)
     best = best.fillna({"params": ""}).sort_values(["nfe", "control", "fid"])
     for row in _sections(drawn, best, "nfe"):
         interval = f"{row.fid_low:.2f}..{row.fid_high:.2f}" if row.fid_low == row.fid_low else ""
@@ -209,7 +210,7 @@ def _best(best: pd.DataFrame, console: Console) -> None:
     console.print(
         f"Settings are chosen on the validation split; figures are of the test split.{excess}\n"
         "x noise: FID divided by that of the best solver from pure noise at the same NFE, and in "
-        "the same time. pays: when the fit is earned back."
+        "the same time. earned back: the images after which the time of the fit is made up for."
     )
 
 

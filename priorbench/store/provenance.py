@@ -86,13 +86,20 @@ def differences(about: dict[str, Any], plan: Plan) -> list[str]:
 
 
 def _commit() -> str | None:
-    """The git commit of the current folder, if it is in a repository."""
+    """The git commit of this code if it runs from a checkout, with ``-dirty`` if it was changed."""
     try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
-        )
+        _git("ls-files", "--error-unmatch", Path(__file__).name)  # an installed copy is in no index
+        return _git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _git(*arguments: str) -> str:
+    """What git prints about the repository that this file is in."""
+    found = subprocess.run(
+        ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
+        timeout=10,
+    )  # fmt: skip
     return found.stdout.strip()
 
 

@@ -39,6 +39,9 @@ def read_run(path: str | Path, needed: Sequence[str] = NEEDED) -> pd.DataFrame:
     """
     file = Path(path)
     file = file / "comparison.csv" if file.is_dir() else file
+    if not file.exists():
+        state = "holds no comparison.csv" if Path(path).is_dir() else "does not exist"
+        raise UserError(f"{path} {state}; give the folder of a run, as --output named it")
     try:
         table = pd.read_csv(file, dtype=dict.fromkeys([*TEXT, *DIGESTS], str))
     except (OSError, ValueError) as error:

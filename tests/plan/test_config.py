@@ -144,6 +144,15 @@ def test_a_config_that_is_not_there(source, message):
         make_config(source)
 
 
+@pytest.mark.parametrize("timeout", ["5", "500 steps", "0s"])
+def test_a_timeout_is_not_refused_with_advice_that_is_refused_too(timeout):
+    with pytest.raises(
+        UserError, match=r"must be seconds \(60s, 2min, 1h\), more than 0"
+    ) as caught:
+        make_config(overrides={"timeout": timeout})
+    assert "steps)" not in str(caught.value)
+
+
 @pytest.mark.parametrize("assignment", ["n_samples", "=3", "seeds.x=1", "steps=[1"])
 def test_a_set_that_cannot_be_read(assignment):
     with pytest.raises(UserError, match="--set"):

@@ -257,7 +257,7 @@ def test_the_command_writes_the_page_figures_and_table(page, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nowhere"], "nowhere holds no comparison.csv"),
+        (["nowhere"], "nowhere does not exist; give the folder of a run"),
         (["RUN", "--figures", "pdf,gif"], "there is no format of figures 'gif'"),
         (["RUN", "--output", "RUN/comparison.csv/x"], "cannot write"),
         ([], "Missing argument 'RUNS...'"),

@@ -1,8 +1,11 @@
 """run.json: enough to do a run again."""
 
 import json
+import shutil
+import subprocess
 
 import pytest
+from helpers.commands import ROOT
 from helpers.survival import assert_same
 
 import priorbench
@@ -25,5 +28,9 @@ def test_a_run_is_done_again_from_its_run_json(kept_run, tmp_path):
     }
     assert set(about["hashes"]) == {"dataset", "backbone", "network", "extractor"}
     assert set(about["cells"]) == set(first.cell)
+    if shutil.which("git") and (ROOT / ".git").exists():
+        git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+        head = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+        assert about["commit"].removesuffix("-dirty") == head
     again = priorbench.run(about["config"], output=tmp_path)
     assert_same(again, first)

@@ -142,7 +142,7 @@ def test_the_command_writes_what_it_prints(runs, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no comparison.csv that can be read"),
+        (None, "holds no comparison.csv; give the folder of a run"),
         ("", "no comparison.csv"),
         ("a,b\n1,2\n", "lacks the columns dataset"),
     ],
