@@ -3,7 +3,6 @@ the splits. Each process loads them once.
 """
 
 import hashlib
-import time
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -238,26 +237,27 @@ def forget() -> None:
 
 
 def forget_changed(*paths: str) -> None:
-    """Load data and models again if files at these paths have changed since the last call.
+    """Load data and models again if files at these paths have changed since they were last seen.
 
     A notebook may train a model, run, train it again under the same path, and run again.
     """
-    now = time.time_ns()
-    for path in filter(None, paths):
-        # The first time there is nothing to forget, and a folder of many files is not looked at.
-        if path in _SEEN and _changed_since(_SEEN[path], Path(path).expanduser()):
-            forget()
-        _SEEN[path] = now
+    existing = [path for path in filter(None, paths) if Path(path).expanduser().exists()]
+    found = {path: _newest(Path(path).expanduser()) for path in existing}
+    if any(_SEEN.get(path, stamp) != stamp for path, stamp in found.items()):
+        forget()
+    _SEEN.update(found)
 
 
-_SEEN: dict[str, int] = {}  # when each path was last asked about
+_SEEN: dict[str, int] = {}
 
 
-def _changed_since(moment: int, path: Path) -> bool:
-    """Whether the file, or the folder or a file in it, was written or replaced since then."""
+def _newest(path: Path) -> int:
+    """When the file, or the folder or a file in it, was last written or replaced: by an older one
+    too.
+    """
     files = [path, *path.rglob("*")] if path.is_dir() else [path]
-    stats = [file.stat() for file in files if file.exists()]
-    return any(max(stat.st_mtime_ns, stat.st_ctime_ns) > moment for stat in stats)
+    stats = [file.stat() for file in files if file.exists()]  # not so: a link to nothing
+    return max(max(stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats)
 
 
 def check_fit(data: Dataset, diffusion: FrozenDiffusion, backbone: str | Path) -> None:

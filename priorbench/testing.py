@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from .conformance import CHECKS, quick_failures
 from .errors import one_line, unknown
+from .isolation import no_forks
 from .prior import TruncPrior
 from .subject import Failed, Subject, example_marginal
 
@@ -64,7 +65,8 @@ def run_check(name: str, subject: Subject) -> Outcome:
         for check in declared:
             if check not in CHECKS:
                 raise unknown("check", check, CHECKS)
-        CHECKS[name](subject)
+        with no_forks():
+            CHECKS[name](subject)
     except Failed as failure:
         message = str(failure)
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 check by name.
 """
 
+import os
 import random
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from helpers import faults
 from helpers.faults import (
     FAULTS,
     Double,
+    Forking,
     Good,
     Hidden,
     Infinite,
@@ -89,6 +91,13 @@ def test_a_good_prior_passes(check):
 @parametrize_with_checks(Strided)
 def test_strides_are_no_fault(check):
     check()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_a_forked_child_ends_in_the_check(tmp_path):
+    assert run_check("finite", Subject(Forking)).status == "passed"
+    (tmp_path / str(os.getpid())).touch()
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_fault_is_planted_for_every_check():

@@ -74,7 +74,8 @@ class Bars(Observer):
         self.bars.update(self.cells, total=self.total)
 
     def stopped(self) -> None:
-        self.bars.stop()
+        if self.terminal:
+            self.bars.stop()
 
 
 class Bar:

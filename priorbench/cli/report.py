@@ -25,6 +25,7 @@ FIGURE_FORMATS = ("pdf", "svg", "png")
 )
 def report(runs: tuple[str, ...], output: str | None, figures: str | None, latex: bool) -> int:
     """Write the page report.html for RUNS (results folders, or their comparison.csv)."""
+    import os
     from pathlib import Path
 
     from rich.console import Console
@@ -38,7 +39,8 @@ def report(runs: tuple[str, ...], output: str | None, figures: str | None, latex
     from ..report.page import write_report
 
     first = Path(runs[0])
-    folder = Path() if len(set(runs)) > 1 else first if first.is_dir() else first.parent
+    alone = first if os.path.isdir(first) else first.parent  # a name too long is no folder
+    folder = Path() if len(set(runs)) > 1 else alone
     target = Path(output) if output else folder
     target = target if target.suffix in (".html", ".htm") else target / "report.html"
     found = write_report(list(runs), target)

@@ -50,7 +50,9 @@ def write_latex(report: Report, path: Path) -> Path:
             if flagged(row)
         ),
     ]
-    write_atomically(path, ("".join(f"% {line}\n" for line in notes) + body).encode())
+    write_atomically(
+        path, ("".join(f"% {' '.join(line.split())}\n" for line in notes) + body).encode()
+    )
     return path
 
 

@@ -38,12 +38,12 @@ def read_run(path: str | Path, needed: Sequence[str] = NEEDED) -> pd.DataFrame:
         UserError: if the file cannot be read, or lacks a column that is needed.
     """
     file = Path(path)
-    file = file / "comparison.csv" if file.is_dir() else file
-    if not file.exists():
-        state = "holds no comparison.csv" if Path(path).is_dir() else "does not exist"
-        raise UserError(f"{path} {state}; give the folder of a run, as --output named it")
     try:
+        file = file / "comparison.csv" if file.is_dir() else file
         table = pd.read_csv(file, dtype=dict.fromkeys([*TEXT, *DIGESTS], str))
+    except FileNotFoundError:
+        state = "holds no comparison.csv" if file != Path(path) else "does not exist"
+        raise UserError(f"{path} {state}; give the folder of a run, as --output named it") from None
     except (OSError, ValueError) as error:
         raise UserError(
             f"{path} holds no comparison.csv that can be read: {one_line(error)}"

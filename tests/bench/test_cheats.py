@@ -30,7 +30,8 @@ def run_with_cheats(output, settings, **options):
 def everything(tmp_path_factory):
     """One run with every cheat, and two priors that play fair, on the digits default."""
     table = run_with_cheats(
-        tmp_path_factory.mktemp("cheats"), {"controls": ["oracle"], "full_chain.steps": 5},
+        tmp_path_factory.mktemp("cheats"),
+        {"controls": ["oracle"], "full_chain.steps": 5, "batch_size": 120},
         priors=["gaussian", "ot[iterations=60,slices=pixels]", *CHEATS], solver="dpm++sde",
         steps=[2], n_samples=240,
     )  # fmt: skip
@@ -178,4 +179,4 @@ def test_working_ahead_saves_nothing(found):
     """Eight milliseconds for four images, whoever waits for them."""
     assert (
         found.loc["works-ahead", "prior_seconds"] > 0.0019 * 4 / 2
-    )  # 400 measured samples: two of the four batches
+    )  # 240 measured samples: two of the four batches

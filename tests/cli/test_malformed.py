@@ -240,7 +240,15 @@ plugins --nonsense
 """.strip().split("\n")
 
 
-@pytest.mark.parametrize("line", LINES)
+SLOW = "run --backbone /"  # reads files of the machine before it is refused
+
+
+LINES += [f"{command} {'a' * 400}" for command in ("report", "compare x", "run", "check")]
+
+
+@pytest.mark.parametrize(
+    "line", [pytest.param(k, marks=pytest.mark.slow) if k == SLOW else k for k in LINES]
+)
 def test_a_malformed_command_line(refused, line):
     refused(*(part.strip("'") for part in line.split(" ")))
 

@@ -4,6 +4,7 @@ They are in a file of their own, which imports little, because the check ``proce
 another process.
 """
 
+import os
 import random
 import sys
 import time
@@ -191,6 +192,17 @@ class Raising(Good):
 class Leaving(Good):
     def fit(self, marginal, run):
         sys.exit("a planted exit")
+
+
+class Forking(Good):
+    """No fault of the samples, but its child fails."""
+
+    def sample(self, n, generator):
+        child = os.fork()
+        if child == 0:
+            raise RuntimeError("a child that goes on as if it were the check")
+        os.waitpid(child, 0)
+        return super().sample(n, generator)
 
 
 class Strided(Good):
