@@ -123,7 +123,7 @@ run --dataset digits[resize={a: 1}]
 run --dataset digits[resize=9]
 run --backbone nothing
 run --backbone ../nothing
-run --backbone /
+run --backbone /etc
 run --backbone mnist
 run --extractor nothing
 run --extractor digits[weights=x]
@@ -240,15 +240,10 @@ plugins --nonsense
 """.strip().split("\n")
 
 
-SLOW = "run --backbone /"  # reads files of the machine before it is refused
-
-
 LINES += [f"{command} {'a' * 400}" for command in ("report", "compare x", "run", "check")]
 
 
-@pytest.mark.parametrize(
-    "line", [pytest.param(k, marks=pytest.mark.slow) if k == SLOW else k for k in LINES]
-)
+@pytest.mark.parametrize("line", LINES)
 def test_a_malformed_command_line(refused, line):
     refused(*(part.strip("'") for part in line.split(" ")))
 
@@ -414,9 +409,7 @@ def test_any_name_of_a_prior_that_there_is_not(text):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "line", [["run", "--priors", "\x1b[2Jot"], ["run", "--set", "name=../up"], ["runn"]]
-)
+@pytest.mark.parametrize("line", [["run", "--priors", "\x1b[2Jot"], ["runn"]])
 def test_a_malformed_command_line_as_a_process(tmp_path, line):
     found = command(*line, cwd=tmp_path)
     assert found.returncode == 2

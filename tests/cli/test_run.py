@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from helpers.commands import call, command, python
+from helpers.commands import call, python
 from helpers.runs import SMALL
 
 
@@ -11,7 +11,7 @@ from helpers.runs import SMALL
 def test_run_writes_below_the_current_folder_and_says_where(tmp_path):
     arguments = ["--priors", "gaussian", "--t-trunc", "100", "--steps", "2", "--n-samples", "40"]
     sets = [f"--set={k}={json.dumps(v)}" for k, v in SMALL.items()]
-    result = command("run", *arguments, *sets, cwd=tmp_path)
+    result = call("run", *arguments, *sets, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "results" / "digits" / "comparison.csv").is_file()
     assert "gaussian" in result.stdout
