@@ -24,9 +24,9 @@ from .store.lock import locked
 from .store.log import RunLog
 from .store.provenance import provenance
 from .store.results import Store
+from .tables.best import best
 from .tables.columns import Row
 from .tables.fold import comparison, summary
-from .tables.selection import best
 
 Failed = dict[str, list[Row]]  # the rows of each result that failed, by its name
 

@@ -147,6 +147,8 @@ def make_row(task: Task, spec: CellSpec, solver: str, steps: int | None, **value
         "steps": spec.t_trunc if steps is None else steps,
         "seed": spec.seed,
         "extractor": task.extractor.get_name(),
+        "features": task.features("test").shape[1],
+        "n_reference": len(task.dataset.test),
         "model_precision": spec.precision,
         "fit_budget": spec.fit_budget or "",
         "device": str(task.diffusion.device),

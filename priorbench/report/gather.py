@@ -11,11 +11,12 @@ from typing import Any
 import pandas as pd
 
 from ..errors import UserError
+from ..tables.best import best
 from ..tables.columns import COLUMNS, contenders
 from ..tables.compare import differences, fold, read_run
 from ..tables.fold import summary
 from ..tables.headline import Headline, headline
-from ..tables.selection import best, judged
+from ..tables.selection import judged
 from ..tables.words import in_words, named
 from .model import Book, Figure
 from .plots import figures

@@ -69,6 +69,8 @@ SCHEMA = (
     Column("n_samples", "How many samples the row's figures were computed from.", "setting same"),
     Column("extractor", "The network whose features FID and its relatives are computed from.",
            "setting same"),
+    Column("features", "How many features that network gives an image.", "younger"),
+    Column("n_reference", "How many images of the split the samples are compared with.", "younger"),
     Column("fid", "Fréchet distance between samples and the images of the split.", "averaged"),
     Column("fid_se", "Standard error of `fid` over new samples, against the same test images."),
     Column("fid_floor", "FID of `n_samples` training images (all of them, if there are fewer) "
@@ -101,6 +103,8 @@ SCHEMA = (
     Column("stored_se", "The largest standard error of the three.", "younger"),
     Column("distinct", "Share of what the prior emits that does not repeat another sample.",
            "averaged"),
+    Column("variation", "Variance of what the prior emits divided by that of test images, emitted "
+           "alike.", "averaged younger"),
     Column("noise_xt", "Variance of x_{t_trunc} in directions where clean images hardly vary, "
            "divided by that of real draws.", "averaged"),
     Column("noise_se", "Standard error that `noise_xt` has for Gaussian noise."),
@@ -167,9 +171,6 @@ TEXT = _playing("text")
 DIGESTS = _playing("digest")
 YOUNGER = _playing("younger")
 
-# Where even one seed has an interval: the column that holds the standard error over samples.
-STANDARD_ERROR = {"fid": "fid_se", "fid_inf": "fid_inf_se"}
-
 SEVERAL = "several"  # stands where the rows of a group disagree
 
 LABEL = ["prior", "params"]
@@ -184,8 +185,9 @@ BEST = [
     "t_trunc", "solver", "steps", "seeds",
     *(f"{name}{end}" for name in ("fid", "excess", "relative_nfe", "relative_time", "fid_inf")
       for end in ("", "_low", "_high")),
+    "beats_noise_p", "beats_noise_in_time_p", "difference", "difference_low", "difference_high",
     "kid", "speedup", "break_even", "fit_seconds", "n_samples", "split", "chosen_on", "extractor",
-    "flag",
+    "flag", "doubt",
 ]  # fmt: skip
 
 

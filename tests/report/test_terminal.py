@@ -8,7 +8,7 @@ from rich.console import Console
 
 from priorbench.report.terminal import show
 from priorbench.tables import fold as table
-from priorbench.tables.selection import best
+from priorbench.tables.best import best
 
 
 def printed(*groups):

@@ -4,8 +4,8 @@ import pytest
 from helpers.rows import both, chosen, folded, noise, row, three_seeds, verdict
 
 from priorbench.tables import fold as table
+from priorbench.tables.best import best
 from priorbench.tables.headline import headline
-from priorbench.tables.selection import best
 from priorbench.tables.words import plus_minus
 
 
