@@ -120,8 +120,7 @@ def one_setting(
         ):
             samples = [made.draw(n, generator) for _ in range(SEEDS)]
             rows = [
-                {"prior": "x", "control": False, "fid": frechet(moments(x), moments(real))}
-                | fid_at_infinity(x, real, generator)
+                {"fid": frechet(moments(x), moments(real))} | fid_at_infinity(x, real, generator)
                 for x in samples
             ]
             group = pd.DataFrame(rows)

@@ -28,7 +28,7 @@ def doubt(table: pd.DataFrame) -> str:
     full = means.loc[means.nfe.idxmax()]
     said = f"the full chain ({full.solver}, NFE {full.nfe:.0f}) scores FID {full.fid:.3g}"
     if full.fid > FLOORS * full.fid_floor:
-        return f"{said}, {times(full.fid / full.fid_floor)} floors"
+        return f"{said}, {times(full.fid / full.fid_floor)} times the floor"
     short = means[means.nfe * SHARE <= full.nfe].sort_values("fid")
     if len(short) and short.fid.iloc[0] <= full.fid:
         quick = short.iloc[0]

@@ -92,9 +92,11 @@ def _mean(group: pd.DataFrame, columns: list[str], law: Law) -> Row:
     for name in ("backbone", "warning", *CLOCK):
         row[name] = group[name].iloc[0] if group[name].nunique(dropna=False) == 1 else SEVERAL
     one_clock = all(row[name] != SEVERAL for name in CLOCK)
+    # Whoever stores images draws none afresh, so its seeds vary less than others by nature.
+    mine = None if bool(group.control.iloc[0]) and group.prior.iloc[0] != "noise" else law
     for name in columns:
         known = one_clock or name not in SECONDS
-        ends = interval(group, name, law) if known else (math.nan,) * 3
+        ends = interval(group, name, mine) if known else (math.nan,) * 3
         row |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
     flags = [flag for flags in group.flag.dropna() for flag in flags.split("; ") if flag]
     return row | {"flag": "; ".join(dict.fromkeys(flags))}
@@ -104,15 +106,14 @@ def interval(group: pd.DataFrame, name: str, law: Law | None = None) -> tuple[fl
     """Mean of a column over the rows of one setting, and the ends of its 95 % interval, or NaN.
 
     Arguments:
-        law: how FIDs vary over seeds; it is used for rows that are no control's.
+        law: how FIDs vary over seeds, if more is known of that than these rows tell.
     """
     values = group[name].astype(float).dropna().tolist()  # a failed full chain gives no speed-up
     mean, unknown = float(np.mean(values)) if values else math.nan, (math.nan, math.nan)
     if not -math.inf < mean < math.inf:  # a break-even that is never reached
         return mean, *unknown
     if name == "fid":
-        stored = bool(group.control.iloc[0]) and group.prior.iloc[0] != "noise"
-        return mean, *_seeds(group).mean(None if stored else law).ends
+        return mean, *_seeds(group).mean(law).ends
     if name == "fid_inf":
         half = _half_of_fid_inf(group, values)
         return mean, mean - half, mean + half
