@@ -19,7 +19,7 @@ of the noise that it carries.
 
 The distance to held-out draws of x_{t_trunc} is measured before the first step and a few times
 during training. The averaged weights with the least distance are kept, so by this measure the map
-is never worse than its closed form.
+is never worse than its start.
 
 A batch that exceeds memory is sorted first and then back-propagated in pieces, with the same
 gradient (Run-Sort-ReRun, Lezama et al., ICML 2021,
