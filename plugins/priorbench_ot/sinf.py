@@ -23,13 +23,13 @@ import math
 from typing import Literal
 
 import torch
+from priorbench_mixture import GaussianMaps
 from torch import Tensor
 from torch.nn import functional as F
 
-from priorbench import FitRun, TruncatedMarginal, TruncPrior, randn
+from priorbench import FitRun, TruncatedMarginal, TruncPrior
 
 from .directions import make_directions
-from .gaussian_maps import GaussianMaps
 from .hyperparameters import check_choice, check_least
 from .loss import ascend, sliced_power
 
@@ -121,8 +121,7 @@ class SINFPrior(TruncPrior):
                 setattr(self, f"{part}_{level}", torch.stack(tensors))
 
     def _begin(self, n: int, generator: torch.Generator) -> Tensor:
-        z = randn((n, 1 + self.start.mean.numel()), generator, self.start.mean.device)
-        return self.start.images(self.start(z))
+        return self.start.images(self.start(self.start.latents(n, generator)))
 
     @torch.no_grad()
     def _layer(

@@ -32,7 +32,7 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
     dataset: Choice = Choice(name="digits")
     backbone: str | None = None
     extractor: Choice | None = None
-    priors: list[Choice] = [Choice(name=n) for n in ("gaussian", "ot", "vae", "gan")]
+    priors: list[Choice] = [Choice(name=n) for n in ("gaussian", "mixture", "ot", "vae", "gan")]
     controls: list[Choice] = [Choice(name=n) for n in ("noise", "oracle", "memoriser")]
     metrics: list[str] = []
     t_trunc: list[int] = [100, 200, 400]
