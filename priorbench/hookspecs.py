@@ -92,5 +92,17 @@ def cell_finished(result: Any) -> None:
 
 
 @hookspec
+def fit_finished(spec: Any, curve: Any) -> None:
+    """A prior has been fitted in steps; it is called before ``cell_finished``.
+
+    Arguments:
+        spec: the ``CellSpec``.
+        curve: a dict for each look at the fit, with ``share`` (0..1), ``step``, ``seconds``,
+            ``loss``, ``distance`` (sliced W2 at x_{t_trunc} to held-out draws) and ``floor`` (that
+            of training draws).
+    """
+
+
+@hookspec
 def run_finished(comparison: Any) -> None:
     """A run is over; ``comparison`` is ``comparison.csv`` as a ``pandas.DataFrame``."""

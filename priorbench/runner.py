@@ -266,6 +266,8 @@ def _compute(
                 store.write_failed(failed)
                 reasons = dict.fromkeys(str(row["error"]) for rows in bad.values() for row in rows)
                 log.write(f"{result.spec.title} failed", *filter(None, reasons), *result.log)
+            if result.curve:
+                load_plugins().announce("fit_finished", spec=result.spec, curve=result.curve)
             load_plugins().announce("cell_finished", result=result)
             watcher.finished(result.spec, result)
             store.end(result.spec)

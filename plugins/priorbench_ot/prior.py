@@ -151,7 +151,13 @@ class OTPrior(TruncPrior):
         average = EMA(parameters, self.ema)
         held_out = HeldOut(self, slicer, run.generator) if marginal.validation is not None else None
         looked = 0
-        for step in run.steps(self.iterations):
+
+        def finish() -> None:
+            average.copy()
+            if held_out is not None:
+                held_out.keep_best()
+
+        for step in run.steps(self.iterations, finish):
             loss = self._step(slicer, run.generator)
             optimizer.step()
             optimizer.zero_grad()
@@ -161,9 +167,8 @@ class OTPrior(TruncPrior):
             if held_out is not None and (step + 1) / run.total * self.checks >= looked + 1:
                 looked += 1
                 held_out.look(average)
-        average.copy()
         if held_out is not None:
-            run.log(f"held-out sliced distance: {held_out.keep_best()}")
+            run.log(f"held-out sliced distance: {', '.join(f'{d:.4g}' for d in held_out.seen)}")
 
     def _step(self, slicer: Slicer, generator: torch.Generator) -> float:
         """The loss of one batch. Its gradient is added to the parameters' ``grad``."""
@@ -250,8 +255,7 @@ class HeldOut:
             parameter.copy_(value)
 
     @torch.no_grad()
-    def keep_best(self) -> str:
-        """Put the best weights into the prior; returns all measured distances, for the log."""
+    def keep_best(self) -> None:
+        """Put the best weights into the prior."""
         for parameter, value in zip(self.parameters, self.kept, strict=True):
             parameter.copy_(value)
-        return ", ".join(f"{d:.4g}" for d in self.seen)

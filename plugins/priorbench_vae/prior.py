@@ -92,7 +92,7 @@ class VAEPrior(TruncPrior):
         schedule = cosine(optimizer, run, self.iterations)
         average = EMA(self.parameters(), self.ema)
         draw = marginal.draw if self.emits == "x_t" else marginal.draw_clean
-        for step in run.steps(self.iterations):
+        for step in run.steps(self.iterations, average.copy):
             beta = self.beta * min(1.0, (step + 1) / max(1.0, self.warmup * run.total))
             loss = self.negative_elbo(draw(self.batch_size, run.generator), beta, run.generator)
             optimizer.zero_grad()
@@ -102,7 +102,6 @@ class VAEPrior(TruncPrior):
             schedule.step()
             average.update()
             run.progress(step + 1, run.total, loss.item() if step % 10 == 0 else float("nan"))
-        average.copy()
 
     def negative_elbo(self, x: Tensor, beta: float, generator: torch.Generator) -> Tensor:
         """-ELBO_beta of x (N, C, H, W), in nats per image, without the constant d/2 log(2 pi)."""

@@ -15,6 +15,7 @@ from ..tables.columns import LABEL, contenders, reported, succeeded
 from ..tables.contest import level, place_of
 from ..tables.flags import unfair
 from ..tables.headline import headline
+from ..tables.learning import STILL
 from ..tables.selection import Chosen
 from ..tables.words import earned, floor, in_words, named, warnings
 
@@ -92,6 +93,7 @@ def show(table: pd.DataFrame, means: pd.DataFrame, best: pd.DataFrame, console: 
     for sentence in in_words(best):
         console.print(sentence, highlight=False, markup=False)
     _flagged(good, console)
+    _learning(means, console)
     for warning in warnings(good):
         console.print(f"[bold yellow]warning[/] {escape(warning)}")
     _failed(table, console)
@@ -113,6 +115,14 @@ def _flagged(good: pd.DataFrame, console: Console) -> None:
     for (prior, params, flag), rows in flagged.groupby([*LABEL, "flag"], sort=False):
         who = f"{escape(named(prior, params))} at t_trunc {_values(rows.t_trunc)}"
         console.print(f"[bold yellow]flagged[/] {who}: {escape(flag)}")
+
+
+def _learning(means: pd.DataFrame, console: Console) -> None:
+    """Print whose fits the budget ended while they were still learning."""
+    means = contenders(means).fillna({"learning": ""})
+    for pair, rows in means[means.learning != ""].groupby(LABEL, sort=False):
+        who = f"{escape(named(*pair))} at t_trunc {_values(rows.t_trunc)}"
+        console.print(f"[bold yellow]{STILL}[/] {who}: more fitting may change the order")
 
 
 def _failed(table: pd.DataFrame, console: Console) -> None:

@@ -126,6 +126,11 @@ SCHEMA = (
            "prior's own.", "setting same text"),
     Column("fit_steps", "Optimiser steps that the fit took.", "averaged"),
     Column("fit_seconds", "Seconds that the fit took.", "averaged seconds varies"),
+    Column("gain", "Share by which the fit lowered sliced W2 at x_{t_trunc} to held-out draws, "
+           "from its start; empty for fits without steps.", "averaged younger"),
+    Column("late_gain", "The same for the last quarter of the fit.", "averaged younger"),
+    Column("learning", "`still learning` where the last quarter lowered it by more than 2 %, or "
+           "where there were too few steps to tell; else empty.", "text younger"),
     Column("prior_seconds", "Seconds per image that the prior took, over the whole draw.",
            "averaged seconds varies"),
     Column("denoise_seconds", "Seconds per image of the chain: the median over all batches of all "
@@ -178,7 +183,8 @@ WHERE = ["t_trunc", "solver", "steps"]
 PLACE = [*LABEL, *WHERE]
 MACHINE = ["device", "threads"]
 CLOCK = [*MACHINE, "concurrency"]  # the conditions of timing: seconds under different ones differ
-ADDED = ["excess", "relative_nfe", "relative_time", "break_even", "flag"]  # need other rows
+# Those that tables add: they need other rows, or are words for what rows hold.
+ADDED = ["excess", "relative_nfe", "relative_time", "break_even", "flag", "learning"]
 
 BEST = [
     "nfe", "prior", "params", "control", "rank", "beats_noise", "beats_noise_in_time",
@@ -186,8 +192,8 @@ BEST = [
     *(f"{name}{end}" for name in ("fid", "excess", "relative_nfe", "relative_time", "fid_inf")
       for end in ("", "_low", "_high")),
     "beats_noise_p", "beats_noise_in_time_p", "difference", "difference_low", "difference_high",
-    "kid", "speedup", "break_even", "fit_seconds", "n_samples", "split", "chosen_on", "extractor",
-    "flag", "doubt",
+    "kid", "speedup", "break_even", "fit_seconds", "gain", "n_samples", "split", "chosen_on",
+    "extractor", "learning", "flag", "doubt",
 ]  # fmt: skip
 
 

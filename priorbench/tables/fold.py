@@ -20,6 +20,7 @@ from .columns import (
     succeeded,
 )
 from .intervals import NORMAL, Law, Seeds
+from .learning import still_learning
 from .seconds import shared
 from .selection import judged
 
@@ -99,7 +100,8 @@ def _mean(group: pd.DataFrame, columns: list[str], law: Law) -> Row:
         ends = interval(group, name, mine) if known else (math.nan,) * 3
         row |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
     flags = [flag for flags in group.flag.dropna() for flag in flags.split("; ") if flag]
-    return row | {"flag": "; ".join(dict.fromkeys(flags))}
+    learning = still_learning(row["late_gain"], row["fit_steps"])
+    return row | {"flag": "; ".join(dict.fromkeys(flags)), "learning": learning}
 
 
 def interval(group: pd.DataFrame, name: str, law: Law | None = None) -> tuple[float, float, float]:

@@ -17,6 +17,7 @@ from .columns import LABEL, Row, contenders, reported, succeeded
 from .contest import level, place_of
 from .doubt import doubt
 from .flags import unfair
+from .learning import STILL
 from .selection import Chosen
 from .words import earned, named, plus_minus, times, where
 
@@ -91,8 +92,8 @@ def _of_fair(fair: list[Row], best: pd.DataFrame, table: pd.DataFrame) -> Headli
     else:
         row = _nearest(compared, known)
         sentence = _pays_not(row, _noise(best, row), fair, table)
-    facts = _facts(row, _noise(best, row))
-    return Headline(sentence, bool(paying), row, facts, _one_seed(row))
+    remark = " ".join(filter(None, [_one_seed(row), _more_fitting(row, fair)]))
+    return Headline(sentence, bool(paying), row, _facts(row, _noise(best, row)), remark)
 
 
 def _holds_in_time(row: Row) -> bool:
@@ -200,6 +201,18 @@ def _one_seed(row: Row) -> str:
     return (
         "One seed says nothing about what other fits would score, and ranks no prior; "
         "--seeds 3 or more would."
+    )
+
+
+def _more_fitting(row: Row, fair: list[Row]) -> str:
+    """Who might do better after a longer fit, among those with as many evaluations."""
+    here = [r for r in fair if r["nfe"] == row["nfe"] and r["learning"] == STILL]
+    names = [named(*(r[c] for c in LABEL)) for r in here]
+    are = "was" if len(names) == 1 else "were"
+    return (
+        f"{', '.join(names)} {are} {STILL} when the fit ended: more fitting may change the order."
+        if names
+        else ""
     )
 
 

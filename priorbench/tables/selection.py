@@ -12,6 +12,7 @@ import pandas as pd
 from .columns import ADDED, CLOCK, PLACE, Row, choosing, reported, succeeded
 from .flags import flag_of, of_oracles
 from .intervals import Seeds
+from .learning import still_learning
 
 Place = tuple[Any, ...]  # a setting: the values of PLACE
 
@@ -154,7 +155,7 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
     found: list[Row] = []
     for row in table.itertuples():
         if row.status != "ok" or row.split != "test":
-            found.append(dict.fromkeys(ADDED, float("nan")) | {"flag": ""})
+            found.append(dict.fromkeys(ADDED, float("nan")) | {"flag": "", "learning": ""})
             continue
         values = (getattr(row, column) for column in PLACE)
         oracle, rival, in_time, saved = chosen[tuple("" if v != v else v for v in values)]
@@ -165,6 +166,7 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
                 "relative_time": row.fid / known.fid(in_time, row.seed),
                 "break_even": _break_even(row, saved),
                 "flag": flag_of(row, unseen),
+                "learning": still_learning(row.late_gain, row.fit_steps),
             }
         )
     table = table.copy()
