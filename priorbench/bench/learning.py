@@ -47,7 +47,7 @@ class Learning:
     """
 
     prior: TruncPrior
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=lambda: time.monotonic())
     points: Curve = field(default_factory=list)
     tensors: list[dict[str, Tensor]] = field(default_factory=list)
     losses: list[Any] = field(default_factory=list)
