@@ -60,7 +60,7 @@ class VAEPrior(TruncPrior):
         beta: float = 1.0,
         warmup: float = 0.2,
         batch_size: int = 128,
-        iterations: int = 1500,
+        iterations: int = 1000,
         learning_rate: float = 2e-3,
         width: int = 512,
         depth: int = 2,
