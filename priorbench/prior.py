@@ -54,7 +54,9 @@ class FitRun:
         """Whether the deadline has passed."""
         return self.deadline is not None and time.monotonic() >= self.deadline
 
-    def steps(self, own: int, finish: Callable[[], None] | None = None) -> Iterator[int]:
+    def steps(
+        self, own: int, finish: Callable[[], None] | None = None, reserve: float = 0.0
+    ) -> Iterator[int]:
         """The steps 0, 1, 2, ...: up to the budget, else until the deadline, else ``own`` of them.
 
         A budget of steps or seconds is the same for every prior, so it takes the place of ``own``
@@ -64,19 +66,21 @@ class FitRun:
             finish: makes the prior what it would be if the fit ended here, for instance by copying
                 averaged weights. It is called after the last step; and before the harness looks at
                 the unfinished fit, which then puts all tensors back.
+            reserve: the seconds before the deadline that ``finish`` needs.
         """
         started = time.monotonic()
         count = self.budget or (own if self.deadline is None else None)
         self.taken, self.share = 0, 0.0
         while count is None or self.taken < count:
-            if self.out_of_time():
+            end = None if self.deadline is None else self.deadline - reserve
+            if end is not None and time.monotonic() >= end:
                 self.log(
                     f"deadline reached after {self.taken} steps" + (f" of {count}" if count else "")
                 )
                 break
-            if self.deadline is not None:
+            if end is not None:
                 elapsed = time.monotonic() - started
-                self.share = min(1.0, elapsed / max(self.deadline - started, 1e-9))
+                self.share = min(1.0, elapsed / max(end - started, 1e-9))
             if count is not None:
                 self.share = max(self.share, self.taken / count)
             self.total = count or max(

@@ -8,5 +8,5 @@ def register_priors(register: Register) -> None:
     register(
         "gan",
         "priorbench_gan.prior:GANPrior",
-        summary="GAN with an R1 penalty and an averaged generator",
+        summary="relativistic GAN with gradient penalties and an averaged generator",
     )

@@ -9,7 +9,7 @@ QUICK = {
     "mixture": {},
     "ot": {"iterations": 40, "batch_size": 64, "projections": 32, "width": 64, "slices": "pixels"},
     "sinf": {"iterations": 12, "particles": 500, "directions": 8, "ascent": 2},
-    "vae": {"iterations": 60, "batch_size": 64, "width": 64},
+    "vae": {"iterations": 60, "batch_size": 64, "width": 64, "components": 4},
     "gan": {"iterations": 40, "batch_size": 64, "width": 64},
     "noise": {},
     "oracle": {},
