@@ -44,9 +44,7 @@ def preview(
         if prior.emits == "x_0":
             x = diffusion.diffuse(x, spec.t_trunc, generator)
     before = diffusion.evaluations
-    states = diffusion.trajectory(
-        x, spec.t_trunc, solver, steps, generator, times=times[steps]
-    )
+    states = diffusion.trajectory(x, spec.t_trunc, solver, steps, generator, times=times[steps])
     nfe = diffusion.evaluations - before + nfe_prior  # counted as in the rows
     kept |= {ImageKey("chain", solver, nfe, t): to_bytes(x) for t, x in states.items()}
     features = features_of(to_bytes(states[0]), task.extractor)

@@ -25,6 +25,7 @@ the same limits hold for all solvers, even for those whose classes have no such 
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import pairwise
@@ -124,19 +125,17 @@ def chain_times(t_trunc: int, steps: int | None, times: Sequence[int] | None) ->
     uniform = respace(t_trunc, steps)
     if times is None:
         return uniform
-    try:
+    with suppress(TypeError, ValueError, OverflowError):
         found = [int(t) for t in times]
-        sound = found == list(times) and 0 < found[0] and found[-1] == t_trunc
-        sound = sound and all(t < later for t, later in pairwise(found))
-    except (TypeError, ValueError, LookupError, ArithmeticError):
-        sound = False
-    if not sound or len(found) != (steps or len(found)):
-        count = "" if steps is None else f"{steps} "
-        raise UserError(
-            f"times must be {count}whole numbers that rise from at least 1 to t_trunc = {t_trunc}, "
-            f"got {str(times)[:60]}"
-        )
-    return found
+        rising = all(t < later for t, later in pairwise([0, *found]))
+        enough = len(found) == (steps or len(found))
+        if rising and enough and found == list(times) and found[-1:] == [t_trunc]:
+            return found
+    count = "" if steps is None else f"{steps} "
+    raise UserError(
+        f"times must be {count}whole numbers that rise from at least 1 to t_trunc = {t_trunc}, "
+        f"got {str(times)[:60]}"
+    )
 
 
 def solver_class(name: str) -> tuple[type, dict[str, Any]]:

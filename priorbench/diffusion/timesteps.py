@@ -1,20 +1,26 @@
 r"""Times of a chain that are chosen, where :func:`~.solvers.respace` spaces them uniformly.
 
-``quadratic`` is the spacing of DDIM (Song et al., 2021, https://arxiv.org/abs/2010.02502, appendix
-D.2): t_k is t_trunc (k / K)^2, rounded.
+``quadratic_times`` are spaced as in appendix D of DDIM (Song et al., 2021,
+https://arxiv.org/abs/2010.02502): t_k is t_trunc (k / K)^2, rounded.
 
-Tuned times are fitted to the frozen model. A teacher runs by DDIM over many times tau_1 < ... <
-tau_M = t_trunc, and at each of them predicts :math:`D_m = \hat x_0(x_{\tau_m}, \tau_m)`. A step from
-tau_i to tau_j moves along :math:`D_i` all the way, so that it neglects
+Tuned times are fitted to the frozen model. A teacher runs by DDIM over many times
+tau_1 < ... < tau_M = t_trunc, and at each it predicts :math:`D_m = \hat x_0(x_{\tau_m}, \tau_m)`. A
+step from tau_i to tau_j moves along :math:`D_i` all the way. What that neglects is
 
 .. math:: c_{ij} = \int_{\sigma_j}^{\sigma_i} \mathbb{E} \| D(\sigma) - D_i \|^2
                    \, \sigma^{-3} \, d\sigma, \qquad
           \sigma_m^2 = (1 - \bar\alpha_{\tau_m}) / \bar\alpha_{\tau_m}.
 
-The sum over the steps of a chain bounds the KL divergence that few steps cost (Align Your Steps,
-Sabour et al., 2024, https://arxiv.org/abs/2404.14507, theorem 3.1). It adds up over steps, so the
-K times of least cost are found exactly by dynamic programming (as in GITS, Chen et al., 2024,
-https://arxiv.org/abs/2405.11326, whose costs are distances to the teacher's states instead).
+Summed over the steps of a chain, it bounds the KL divergence that few steps cost (Align Your Steps,
+Sabour et al., 2024, https://arxiv.org/abs/2404.14507). Since it is a sum, dynamic programming finds
+the K times of least cost exactly, as it does in GITS (Chen et al., 2024,
+https://arxiv.org/abs/2405.11326), where a cost is a distance to the teacher's next state.
+
+We took the first cost and not the second by FID on validation images of digits, from pure noise by
+dpm++. With 2, 3 and 5 steps it was 10, 2.9 and 1.1 by the first (71, 20 and 2.6 with uniform
+times), and by the second between 13 and 115, between 10 and 18 and between 0.9 and 4, as its
+coefficient for later steps was varied. It has no coefficient, but it depends on tau_1, from which
+we integrate: a teacher of 100 times, whose tau_1 is half as large, was worse (13, 4.1 and 1.2).
 """
 
 import torch

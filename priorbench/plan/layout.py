@@ -67,7 +67,7 @@ class Plan:
         if not is_rival and spec.prior != "oracle":
             return spec.solvers
         solvers = dict.fromkeys([*self.config.solver, *(self.config.rivals if is_rival else ())])
-        new = [(solver, k) for k in counts if k <= spec.t_trunc for solver in solvers]
+        new: list[Setting] = [(s, k) for k in counts if k <= spec.t_trunc for s in solvers]
         if is_rival:
             new = _of_timesteps(spec.params["timesteps"], self.config, self.T, new)
         return tuple(dict.fromkeys([*spec.solvers, *new]))
