@@ -119,7 +119,7 @@ def times_of(prior: TruncPrior, spec: CellSpec) -> dict[int | None, list[int]]:
         try:
             found[steps] = chain_times(spec.t_trunc, steps, own)
         except UserError as error:
-            raise BadSample(f"times({spec.t_trunc}, {steps}): {error}") from error
+            raise BadSample(f"times({spec.t_trunc}, {steps}): {error}") from None
     return found
 
 
