@@ -18,7 +18,7 @@ from priorbench import (
 
 TIMESTEPS = ("uniform", "quadratic", "tuned")
 TRAJECTORIES = 32  # of the teacher, in each batch
-BATCHES = 8
+BATCHES = 4
 
 
 class NoisePrior(TruncPrior):

@@ -28,9 +28,12 @@ def preview(
 ) -> dict[ImageKey, Tensor]:
     """Images (SHOWN, C, H, W), as bytes, of samples on their way with one solver setting.
 
-    The setting is the last; for pure noise it is the full chain, which comes first. Where the prior
-    shows its latents, the chain starts from ``f(z)``. The draws are the preview's own: no figure of
-    the table depends on them. ``times`` are those of each number of steps.
+    The setting is the last, or at t_trunc = T the first: for pure noise, the full chain. Where the
+    prior shows its latents, the chain starts from ``f(z)``. The draws are the preview's own: no
+    figure of the table depends on them.
+
+    Arguments:
+        times: those of the chain, by its number of steps.
     """
     diffusion = task.diffusion
     solver, steps = spec.solvers[0 if spec.t_trunc == diffusion.T else -1]

@@ -80,9 +80,12 @@ def test_every_cell_is_chosen_by_equally_many_samples(given, wanted):
     assert {n for spec in plan.cells for split, n in spec.splits if split != "test"} == wanted
 
 
+EVERY = {"controls": [], "rivals": [], "rival_timesteps": ["uniform", "quadratic", "tuned"]}
+
+
 def rivals_of(**changes):
     """The cells of pure noise at T: timesteps -> (solver, steps)."""
-    sets = [f"{k}={json.dumps(v)}" for k, v in {"controls": [], "rivals": [], **changes}.items()]
+    sets = [f"{k}={json.dumps(v)}" for k, v in (EVERY | changes).items()]
     plan = make_plan(make_config(overrides={"priors": "gaussian", "t_trunc": [1000]}, sets=sets))
     found = [s for s in plan.cells if s.prior == "noise" and s.t_trunc == 1000]
     return plan, {spec.params["timesteps"]: spec.solvers for spec in found}
