@@ -82,6 +82,7 @@ def test_the_images_of_the_world_are_in_the_range_of_images_and_none_is_cut_off(
     assert (images.abs() == 1).sum() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", [c for c in CHECKS if c not in LONG])
 def test_pure_noise_with_tuned_times_passes(check):
     subject = Subject(SUBJECTS["noise"].cls, {"timesteps": "tuned"})

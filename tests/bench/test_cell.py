@@ -12,6 +12,7 @@ from helpers.runs import SMALL, Plugin, small_run
 from priorbench import FitRun, TruncPrior, UserError, hookimpl, prior
 from priorbench.bench import cell
 from priorbench.bench.cell import task_of
+from priorbench.bench.sampling import times_of
 from priorbench.diffusion import solvers
 from priorbench.plan.layout import make_plan, read_plan
 from priorbench.plan.reading import make_config
@@ -183,17 +184,15 @@ def test_a_prior_that_fails_has_a_row_with_the_reason_and_the_others_go_on(plant
 
 
 def test_a_prior_chooses_the_times_of_its_chain(planted, tmp_path, monkeypatch):
-    """On every split, in the picture and when it is timed again; with every timestep it has no
-    choice.
-    """
+    """On every split, in the picture and when it is timed again."""
     settings = SMALL | {"controls": [], "n_validation": 24, "full_chain.steps": 2}
     seen = []
     monkeypatch.setattr(solvers.Chain, "run", _noting(seen, solvers.Chain.run))
-    options = {"priors": "timed", "steps": "2,3,all", "t_trunc": [40]}
+    options = {"priors": "timed", "steps": "2,3", "t_trunc": [40]}
     found = small_run(tmp_path, settings=settings, **options)
     assert (found.status == "ok").all()
     chains = {tuple(times) for times in seen if times[-1] == 40 and len(times) > 1}
-    assert chains == {(10, 40), (13, 27, 40), tuple(range(1, 41))}
+    assert chains == {(10, 40), (13, 27, 40)}
     row = found[(found.prior == "timed") & (found.steps == 2)].iloc[0]
     assert row.nfe == 2
     sets = [f"{k}={json.dumps(v)}" for k, v in settings.items()]
@@ -203,6 +202,8 @@ def test_a_prior_chooses_the_times_of_its_chain(planted, tmp_path, monkeypatch):
     again = cell.retimed(spec, [row.to_dict() | {"cell": spec.cell}], Store(tmp_path).fits, print)
     assert len(again) == 1
     assert [10, 40] in seen
+    every = replace(spec, solvers=(("dpm++", None),))
+    assert times_of(Mistimed(), every) == {None: list(range(1, 41))}  # it is not asked
 
 
 def _noting(seen, run):

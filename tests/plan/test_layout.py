@@ -140,4 +140,4 @@ def test_a_control_that_is_a_rival_already_is_no_second_cell():
     overrides = {"priors": "gaussian", "t_trunc": [100, 1000], "steps": 3}
     plan = make_plan(make_config(overrides=overrides, sets=sets))
     labels = [(spec.label, spec.t_trunc) for spec in plan.cells]
-    assert len(set(labels)) == len(labels) == 7
+    assert len(set(labels)) == len(labels) == 6
