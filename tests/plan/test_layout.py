@@ -136,7 +136,7 @@ def test_rivals_of_a_prior_that_evaluates_the_model_have_each_kind_too():
 
 def test_a_control_that_is_a_rival_already_is_no_second_cell():
     controls = ["noise", "noise[timesteps=tuned]"]
-    sets = [f"controls={json.dumps(controls)}", "rivals=[]"]
+    sets = [f"controls={json.dumps(controls)}", "rivals=[]", "rival_timesteps=[uniform, tuned]"]
     overrides = {"priors": "gaussian", "t_trunc": [100, 1000], "steps": 3}
     plan = make_plan(make_config(overrides=overrides, sets=sets))
     labels = [(spec.label, spec.t_trunc) for spec in plan.cells]
