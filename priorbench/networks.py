@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .diffusion.process import randn
 from .prior import FitRun

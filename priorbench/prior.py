@@ -3,7 +3,7 @@
 import inspect
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -159,6 +159,13 @@ class TruncPrior(nn.Module, ABC):
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """``n`` draws of x_{t_trunc} or x_0, as ``emits`` says: (n, C, H, W) float32."""
+
+    def times(self, t_trunc: int, steps: int) -> Sequence[int] | None:
+        """The times t_1 < ... < t_K = ``t_trunc`` of a chain of K = ``steps`` steps from here.
+
+        It is called once the prior is fitted. None, as here, stands for uniform spacing.
+        """
+        return None
 
     def params(self) -> dict[str, Any]:
         """The hyperparameters, by the names of ``__init__``."""

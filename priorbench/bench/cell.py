@@ -35,13 +35,14 @@ from .guard import Guard
 from .learning import Curve, Learning, gains, watched
 from .measure import AtT, choosing_fid, facts, make_row, test_columns
 from .preview import preview
-from .sampling import BadSample, Chain, Drawn, denoised, drawn
+from .sampling import BadSample, Chain, Drawn, denoised, drawn, times_of
 from .timing import PeakMemory, clock
 
 PREVIEW = 40  # images kept of x_{t_trunc}, and of x_0 unless samples are saved
 
 Progress = Callable[[int, int, float], None]
 Images = dict[str, np.ndarray]
+Times = dict[int | None, list[int]]
 
 
 @dataclass
@@ -61,10 +62,14 @@ class Fit:
 
 @dataclass(frozen=True)
 class Samples:
-    """What a cell measures: its samples, and on each choosing split others, as x_{t_trunc}."""
+    """What a cell measures: its samples, and on each choosing split others, as x_{t_trunc}.
+
+    ``times`` are those of the chain that they go through, by its number of steps.
+    """
 
     test: Drawn
     choosing: list[tuple[str, Tensor]]
+    times: Times
 
 
 def run_cell(
@@ -127,12 +132,13 @@ class _Cell:
         at_t = AtT(samples.test, self.task, self.spec, fit.prior.emits)
         rows, images = list[Row](), {str(ImageKey("x_t")): _bytes(samples.test.x_t[:PREVIEW])}
         for setting in self.spec.solvers:
-            chain = denoised(samples.test.x_t, self.task, self.spec, *setting)
+            times = samples.times[setting[1]]
+            chain = denoised(samples.test.x_t, self.task, self.spec, *setting, times)
             known["nfe"] = chain.nfe + ceil(samples.test.nfe)
             rows += self.measure(setting, chain, samples, at_t, known)
             x_0 = chain.x_0 if self.spec.save_samples else chain.x_0[:PREVIEW]
             images[str(ImageKey("x_0", setting[0], known["nfe"]))] = _bytes(x_0)
-        return rows, images | self.pictures(fit.prior, samples.test), fit.curve
+        return rows, images | self.pictures(fit.prior, samples), fit.curve
 
     def failed_checks(self) -> str:
         """The quick conformance checks that a contender fails, made before its first fit here."""
@@ -172,6 +178,7 @@ class _Cell:
         (_, n_samples), *others = self.spec.splits
         with self.guard():
             test = drawn(fit.prior, self.task, self.spec, n_samples)
+            times = times_of(fit.prior, self.spec)
         if fit.learning:
             fit.curve = self.curve(fit.learning)
             if self.fits:
@@ -181,7 +188,7 @@ class _Cell:
             with self.guard():
                 samples = drawn(fit.prior, self.task, self.spec, n, f" {split}")
             choosing.append((split, samples.x_t))
-        return Samples(test, choosing)
+        return Samples(test, choosing, times)
 
     def curve(self, learning: Learning) -> Curve:
         """How the fit got on, from copies of the prior that were made on the way."""
@@ -227,15 +234,17 @@ class _Cell:
         counted = {"n_samples": len(samples.test.x_t), "denoise_seconds": chain.seconds}
         rows = [row(split="test", **counted, **columns)]
         for split, x_t in samples.choosing:
-            fid = choosing_fid(x_t, self.task, self.spec, *setting, split)
+            times = samples.times[setting[1]]
+            fid = choosing_fid(x_t, self.task, self.spec, *setting, times, split)
             rows.append(row(split=split, **counted | {"n_samples": len(x_t)}, fid=fid))
         return rows
 
-    def pictures(self, prior: TruncPrior, samples: Drawn) -> Images:
+    def pictures(self, prior: TruncPrior, samples: Samples) -> Images:
         """Samples on their way from z to x_0. Without them all figures stand."""
         try:
             with self.guard():
-                shown = preview(prior, samples.x_t, self.task, self.spec, ceil(samples.nfe))
+                x_t, nfe = samples.test.x_t, ceil(samples.test.nfe)
+                shown = preview(prior, x_t, self.task, self.spec, samples.times, nfe)
         except Exception as error:
             what = f"{self.spec.label} t_trunc {self.spec.t_trunc}"
             self.guard.notes.append(f"{what} has no picture of its way: {error}")
@@ -313,8 +322,12 @@ def retimed(spec: CellSpec, rows: list[Row], fits: Fits, note: Callable[[str], N
             return rows
         with guard():
             samples = drawn(kept.prior, task, spec, spec.n_samples)
+            times = times_of(kept.prior, spec)
         settings = {one.cell: one.solvers[0] for one in spec.results}
-        chains = {cell: denoised(samples.x_t, task, spec, *s) for cell, s in settings.items()}
+        chains = {
+            cell: denoised(samples.x_t, task, spec, *setting, times[setting[1]])
+            for cell, setting in settings.items()
+        }
     return [
         row | _timing(row, samples, chains[row["cell"]]) for row in rows if row["cell"] in chains
     ]

@@ -37,12 +37,16 @@ def best(table: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def _choices(known: Chosen) -> Iterable[tuple[int, Place]]:
-    """(NFE, best setting) of each prior at each NFE; pure noise from t_trunc = T alone."""
+    """(NFE, best setting) of each prior at each NFE; pure noise from t_trunc = T alone.
+
+    Pure noise counts as one prior, whatever its timesteps: its best setting is the rival.
+    """
     for nfe in sorted({known.nfe(place) for place in known.places}):
         here = [p for p in known.places if known.nfe(p) == nfe]
         here = [p for p in here if p[0] != "noise" or p in known.rivals]
-        for label in dict.fromkeys(p[:2] for p in here):
-            mine = [p for p in here if p[:2] == label]
+        labels = {p: p[:1] if p in known.rivals else p[:2] for p in here}
+        for label in dict.fromkeys(labels.values()):
+            mine = [p for p in here if labels[p] == label]
             place = known.best([p for p in mine if p not in known.failed] or mine)
             if place is not None:
                 yield nfe, place

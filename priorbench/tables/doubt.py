@@ -6,7 +6,7 @@ better than pure noise, and no engineer gains anything by it.
 
 import pandas as pd
 
-from .columns import WHERE, reported, succeeded
+from .columns import PLACE, reported, succeeded
 from .words import times
 
 FLOORS = 3.0  # how many floors the full chain may score
@@ -24,7 +24,8 @@ def doubt(table: pd.DataFrame) -> str:
     pure = test[(test.prior == "noise") & (test.t_trunc == test["T"])]
     if not len(pure):
         return ""
-    means = pure.groupby(WHERE, sort=False)[["nfe", "fid", "fid_floor"]].mean().reset_index()
+    pure = pure.assign(params=pure.params.fillna(""))
+    means = pure.groupby(PLACE, sort=False)[["nfe", "fid", "fid_floor"]].mean().reset_index()
     full = means.loc[means.nfe.idxmax()]
     said = f"the full chain ({full.solver}, NFE {full.nfe:.0f}) scores FID {full.fid:.3g}"
     if full.fid > FLOORS * full.fid_floor:

@@ -39,6 +39,7 @@ def comparison(rows: list[Row], full_solver: str, full_steps: int | None) -> pd.
     full = reported(succeeded(table))
     full = full[
         (full.prior == "noise")
+        & (full.params == "")  # uniform timesteps
         & (full.t_trunc == full["T"])
         & (full.solver == full_solver)
         & (full.steps == (full_steps or full["T"]))

@@ -37,6 +37,28 @@ def test_the_rival_has_as_many_evaluations_and_starts_from_pure_noise():
     assert only(found, prior="ot", steps=5, split="test").relative_nfe == pytest.approx(4 / 8)
 
 
+def test_the_rival_has_the_best_timesteps():
+    """Pure noise is one prior in best.csv, whatever its timesteps."""
+    groups = (
+        noise(10, 30), noise(20, 15, params="timesteps=tuned"),
+        noise(15, 20, params="timesteps=quadratic"), both("noise", 1, 1, params="timesteps=tuned"),
+        both("ot", 5, 5),
+    )  # fmt: skip
+    assert only(folded(*groups), prior="ot", split="test").relative_nfe == pytest.approx(5 / 20)
+    found = chosen(*groups)
+    assert list(found.prior) == ["noise", "ot"]
+    assert found.params[0] == "timesteps=tuned"
+    assert found.t_trunc[0] == 1000
+    assert found.beats_noise[1] == "yes"
+
+
+def test_speed_is_measured_against_the_full_chain_with_uniform_timesteps():
+    found = folded(
+        noise(9, 9, ms=6, params="timesteps=quadratic"), noise(10, 10, ms=3), both("ot", 5, 5, ms=3)
+    )
+    assert only(found, prior="ot", split="test").speedup == pytest.approx(1)
+
+
 def test_without_a_rival_at_that_nfe_there_is_no_ratio():
     found = folded(noise(40, 40, steps=5), both("ot", 10, 10))
     assert pd.isna(only(found, prior="ot", split="test").relative_nfe)
