@@ -61,8 +61,7 @@ class Density(nn.Module):
                 if model.converged_ or run.out_of_time():
                     break
         shares, centres, covariances = (
-            torch.from_numpy(found)
-            for found in (model.weights_, model.means_, model.covariances_)
+            torch.from_numpy(found) for found in (model.weights_, model.means_, model.covariances_)
         )
         self.shares = shares.to(self.shares)
         self.centres = centres.to(self.centres)
