@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test quick lint reference reference-gls reference-nfe coverage benchmark-sliced benchmark-report torture overhead workers clean
+.PHONY: run test quick lint reference reference-gls reference-nfe coverage tune benchmark-sliced benchmark-report torture overhead workers clean
 
 # The digits default: five priors at three t_trunc, in two to seven minutes.
 run: $(VENV)/installed
@@ -43,6 +43,10 @@ reference-nfe: $(VENV)/installed
 # How often the intervals contain the true FID: about a quarter of an hour.
 coverage: $(VENV)/installed
 	$(BIN)/python benchmarks/coverage.py
+
+# The settings tried for the rivals `vae` and `gan`, on the validation split of digits and MNIST: about an hour.
+tune: $(VENV)/installed
+	$(BIN)/python benchmarks/tune.py
 
 # The sliced loss against POT's: a minute.
 benchmark-sliced: $(VENV)/installed

@@ -13,9 +13,9 @@ against posterior collapse (Sønderby et al., 2016).
 
 **The second stage** fits r to the codes of the training images (:mod:`.density`).
 
-With ``emits: x_0``, x is a clean image, and a sample is the mean g(z); the diffusion adds the noise.
-With ``emits: x_t``, x is x_{t_trunc}, and a sample is a draw from the likelihood: its noise is the
-noise that x_{t_trunc} carries.
+With ``emits: x_0``, x is a clean image, and a sample is the mean g(z); the diffusion adds the
+noise. With ``emits: x_t``, x is x_{t_trunc}, and a sample is a draw from the likelihood: its noise
+is the noise that x_{t_trunc} carries.
 """
 
 import time
