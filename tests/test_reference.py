@@ -58,7 +58,7 @@ def test_the_readme_shows_what_the_reference_run_prints():
     """The rows of the table of best settings, without its last columns; the head as it is."""
     text = (ROOT / "README.md").read_text()
     head, *rows = re.findall(r"^     +(NFE .*|\d+  .*)$", text, re.M)
-    assert len(rows) == 4
+    assert len(rows) == 6
     console = Console(width=140, record=True, file=StringIO())
     table, means, best = (
         pd.read_csv(ROOT / f"results/reference/digits/{file}.csv")
@@ -91,19 +91,29 @@ def test_the_gains_of_ot_with_few_evaluations_are_the_reference_runs(page):
 def test_the_sentences_about_the_digits_default_are_the_reference_run():
     text = (ROOT / "docs/results.md").read_text()
     run = RUNS["digits"]
-    for _, nfe, fid in shown("docs/results.md", "solver from pure noise")[1:]:
-        solver = {"0.57": "ddim", "2.11": "dpm++", "1.78": "unipc"}[fid]
-        assert f"{fids('digits', 'noise', 1000, solver, int(nfe)):.2f}" == fid
+    solvers = {"DDIM": "ddim", "DPM-Solver++": "dpm++", "UniPC": "unipc"}
+    for name, times, nfe, cell in shown("docs/results.md", "solver from pure noise")[1:]:
+        pure = run[(run.prior == "noise") & (run.t_trunc == 1000) & (run.nfe == int(nfe))]
+        pure = pure[pure.params.fillna("timesteps=uniform") == f"timesteps={times}"]
+        (fid,) = pure[pure.solver == solvers[name]].fid
+        assert f"{fid:.2f}" == cell
     (floor,) = run.fid_floor.unique()
     assert f"The training images themselves score {floor:.2f}." in text
     best = best_of("digits").set_index("prior")
+    best = best[best.nfe == 5]
     assert f"speed-up over the 100-step chain is {float(best.speedup['ot']):.0f}," in text
     for prior in ("gan", "ot", "vae"):
         seconds = run[run.prior == prior].fit_seconds.mean()
         assert f"{seconds:.0f} for `{prior}`" in text
-    beaten = [p for p in ("gaussian", "ot", "vae", "gan") if best.beats_noise[p] == "yes"]
-    assert beaten == ["gaussian", "ot", "vae"]
-    assert list(best.beats_noise_in_time[beaten]) == ["yes"] * 3
+    contenders = ("gaussian", "mixture", "ot", "vae")
+    assert [best.beats_noise[p] for p in contenders] == ["undecided"] * 4
+    assert best.beats_noise["gan"] == "no"
+    assert run[run.prior == "ot"].gain.max() <= 0
+    for page in ("README.md", "docs/results.md"):
+        assert "no prior is shown to" in (ROOT / page).read_text()
+    best = best.assign(half=(best.fid_high.astype(float) - best.fid_low.astype(float)) / 2)
+    half = best.half[[*contenders, "gan"]]
+    assert f"over samples of ± {half.min():.2f} to ± {half.max():.2f}." in text
 
 
 def test_the_sentences_about_mnist_are_the_reference_run():

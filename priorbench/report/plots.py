@@ -311,6 +311,7 @@ def over_nfe(book: Book) -> Figure:
     views: dict[str, list[Series]] = {}
     if contenders(best).nfe.nunique() > 1:
         series = []
+        best = best.assign(label=best.label.where(best.prior != "noise", "noise"))
         for label, rows in best.sort_values(["control", "nfe"]).groupby("label", sort=False):
             noise, control = rows.prior.iloc[0] == "noise", bool(rows.control.iloc[0])
             style = PURE_NOISE if noise else book.styles[str(label)]

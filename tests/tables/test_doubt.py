@@ -23,6 +23,11 @@ def test_a_full_chain_that_a_tenth_of_its_steps_equals():
     assert doubt(folded(quick, noise(2.5, 2.5, steps=49, **GOOD), rest)) == ""
 
 
+def test_better_times_say_nothing_about_the_model():
+    better = noise(2.4, 2.4, steps=5, params="timesteps=quadratic", **GOOD)
+    assert doubt(folded(better, noise(2.5, 2.5, steps=50, **GOOD), both("ot", 2, 2, **GOOD))) == ""
+
+
 def test_a_good_model_is_not_doubted():
     groups = noise(40, 40, **GOOD), noise(2, 2, steps=50, **GOOD), both("ot", 2, 2, **GOOD)
     assert doubt(folded(*groups)) == ""
