@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 .PHONY: run test quick lint reference reference-gls reference-nfe coverage tune benchmark-sliced benchmark-report torture overhead workers clean
 
-# The digits default: four priors at three t_trunc, in two to seven minutes.
+# The digits default: five priors at three t_trunc, in two to seven minutes.
 run: $(VENV)/installed
 	$(BIN)/priorbench run
 

@@ -29,7 +29,8 @@ from priorbench.tables.columns import VARIES
 
 CELLS = 24
 SETTINGS = {
-    "full_chain.steps": 2, "rivals": [], "controls": [], "n_validation": 8, "w2_points": 20,
+    "full_chain.steps": 2, "rivals": [], "rival_timesteps": ["uniform"], "controls": [],
+    "n_validation": 8, "w2_points": 20,
     "n_samples": 40, "batch_size": 20, "seeds": 2, "steps": [2],
     "t_trunc": list(range(50, 1000, 90)), "priors": "gaussian",
 }  # fmt: skip

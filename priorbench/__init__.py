@@ -25,8 +25,11 @@ _LAZY = {
     "decoder": "priorbench.networks",
     "encoder": "priorbench.networks",
     "load_prior": "priorbench.prior",
+    "quadratic_times": "priorbench.diffusion.timesteps",
     "randn": "priorbench.diffusion.process",
     "run": "priorbench.runner",
+    "step_costs": "priorbench.diffusion.timesteps",
+    "tuned_times": "priorbench.diffusion.timesteps",
 }
 
 __all__ = [
@@ -47,14 +50,18 @@ __all__ = [
     "encoder",
     "hookimpl",
     "load_prior",
+    "quadratic_times",
     "randn",
     "run",
+    "step_costs",
+    "tuned_times",
 ]
 
 if TYPE_CHECKING:
     from .data.dataset import Dataset
     from .diffusion.frozen import FrozenDiffusion
     from .diffusion.process import randn
+    from .diffusion.timesteps import quadratic_times, step_costs, tuned_times
     from .marginal import TruncatedMarginal
     from .metrics.measured import Measured
     from .networks import EMA, Pushforward, cosine, decoder, encoder

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import one_line
+from .diffusion.solvers import chain_times
+from .errors import UserError, one_line
 from .isolation import isolated, no_forks
 from .marginal import TruncatedMarginal
 from .prior import FitRun, TruncPrior, parameter_defaults
@@ -154,6 +155,19 @@ def check_distinct(subject: Subject) -> None:
     different = len(torch.unique(x, dim=0))
     if different < 30:
         raise subject.failed("33 different samples", f"{different} different ones", "sample")
+
+
+def check_times(subject: Subject) -> None:
+    """``times`` gives None or the times of a chain, the same at each call."""
+    for steps in (1, 3, T_TRUNC):
+        given = [subject.fitted.times(T_TRUNC, steps) for _ in range(2)]
+        try:
+            found = [chain_times(T_TRUNC, steps, times) for times in given]
+        except UserError as error:
+            said = str(error).partition(", got")[0].removeprefix("times must be ")
+            raise subject.failed(f"None or {said}", f"{given[0]}"[:60], "times") from error
+        if found[0] != found[1]:
+            raise subject.failed("the same times at each call", f"{given}"[:60], "times")
 
 
 def check_states_kept(subject: Subject) -> None:
@@ -341,6 +355,7 @@ QUICK: dict[str, Callable[[Subject], None]] = {
     "finite": check_finite,
     "generator": check_generator,
     "distinct": check_distinct,
+    "times": check_times,
     "global state": check_states_kept,
     "save and load": check_save_and_load,
 }

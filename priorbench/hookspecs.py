@@ -12,7 +12,7 @@ import pluggy
 #: The version of this interface: hooks, TruncPrior, TruncatedMarginal, FitRun and the other public
 #: names. The second number rises when something is added. The first rises when something that a
 #: plugin may rely on changes or is removed.
-INTERFACE = "1.1"
+INTERFACE = "1.2"
 
 hookspec = pluggy.HookspecMarker("priorbench")
 hookimpl = pluggy.HookimplMarker("priorbench")
@@ -89,6 +89,18 @@ def run_started(plan: Any) -> None:
 @hookspec
 def cell_finished(result: Any) -> None:
     """A cell is done; ``result`` is its ``CellResult``, which is already on disk."""
+
+
+@hookspec
+def fit_finished(spec: Any, curve: Any) -> None:
+    """A prior has been fitted in steps; it is called before ``cell_finished``.
+
+    Arguments:
+        spec: the ``CellSpec``.
+        curve: a dict for each look at the fit, with ``share`` (0..1), ``step``, ``seconds``,
+            ``loss``, ``distance`` (sliced W2 at x_{t_trunc} to held-out draws) and ``floor`` (that
+            of training draws).
+    """
 
 
 @hookspec

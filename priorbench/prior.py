@@ -3,7 +3,7 @@
 import inspect
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -34,6 +34,9 @@ class FitRun:
         total: the number of steps that there will be, so far as it can be told.
         share: how much of the fit is over, 0..1, by steps or by the clock. Schedules should follow
             it.
+        watch: the harness's own: looks at the fit, and is called before each step with this object
+            and ``finish``.
+        paused: the seconds that this has taken, which are not the fit's.
     """
 
     generator: torch.Generator
@@ -44,37 +47,63 @@ class FitRun:
     taken: int = 0
     total: int = 0
     share: float = 0.0
+    watch: "Callable[[FitRun, Callable[[], None] | None], None] | None" = None
+    paused: float = 0.0
 
     def out_of_time(self) -> bool:
         """Whether the deadline has passed."""
         return self.deadline is not None and time.monotonic() >= self.deadline
 
-    def steps(self, own: int) -> Iterator[int]:
+    def steps(
+        self, own: int, finish: Callable[[], None] | None = None, reserve: float = 0.0
+    ) -> Iterator[int]:
         """The steps 0, 1, 2, ...: up to the budget, else until the deadline, else ``own`` of them.
 
         A budget of steps or seconds is the same for every prior, so it takes the place of ``own``
         even if it is larger.
+
+        Arguments:
+            finish: makes the prior what it would be if the fit ended here, for instance by copying
+                averaged weights. It is called after the last step; and before the harness looks at
+                the unfinished fit, which then puts all tensors back.
+            reserve: the seconds before the deadline that ``finish`` needs.
         """
         started = time.monotonic()
         count = self.budget or (own if self.deadline is None else None)
         self.taken, self.share = 0, 0.0
         while count is None or self.taken < count:
-            if self.out_of_time():
+            end = None if self.deadline is None else self.deadline - reserve
+            if end is not None and time.monotonic() >= end:
                 self.log(
                     f"deadline reached after {self.taken} steps" + (f" of {count}" if count else "")
                 )
                 break
-            if self.deadline is not None:
+            if end is not None:
                 elapsed = time.monotonic() - started
-                self.share = min(1.0, elapsed / max(self.deadline - started, 1e-9))
+                self.share = min(1.0, elapsed / max(end - started, 1e-9))
             if count is not None:
                 self.share = max(self.share, self.taken / count)
             self.total = count or max(
                 self.taken + 1, round(self.taken / self.share) if self.share > 0 else own
             )
+            started += self._looked_at(finish)
             yield self.taken
             self.taken += 1
         self.share = 1.0
+        if finish:
+            finish()
+
+    def _looked_at(self, finish: Callable[[], None] | None) -> float:
+        """The seconds that a look at the fit took; the deadline is put off by as much."""
+        if self.watch is None:
+            return 0.0
+        began = time.monotonic()
+        self.watch(self, finish)
+        spent = time.monotonic() - began
+        self.paused += spent
+        if self.deadline is not None:
+            self.deadline += spent
+        return spent
 
 
 class TruncPrior(nn.Module, ABC):
@@ -131,6 +160,13 @@ class TruncPrior(nn.Module, ABC):
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """``n`` draws of x_{t_trunc} or x_0, as ``emits`` says: (n, C, H, W) float32."""
 
+    def times(self, t_trunc: int, steps: int) -> Sequence[int] | None:
+        """The times t_1 < ... < t_K = ``t_trunc`` of a chain of K = ``steps`` steps from here.
+
+        It is called once the prior is fitted. None, as here, stands for uniform spacing.
+        """
+        return None
+
     def params(self) -> dict[str, Any]:
         """The hyperparameters, by the names of ``__init__``."""
         return {name: getattr(self, name) for name in parameter_defaults(type(self))}
@@ -152,7 +188,10 @@ class TruncPrior(nn.Module, ABC):
 
     def load_weights(self, path: Path) -> None:
         """Take the tensors of a safetensors file; call ``build`` first."""
-        tensors = load_file(path)
+        self.load_tensors(load_file(path))
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Take the tensors of another prior's ``state_dict``; call ``build`` first."""
         for name, buffer in list(self.named_buffers()):
             if buffer.numel() == 0 and name in tensors:
                 owner, _, leaf = name.rpartition(".")
@@ -232,9 +271,16 @@ def rebuild_prior(prior: TruncPrior, folder: Path, shape: tuple[int, int, int]) 
         OSError, RuntimeError, SafetensorError: if the weights cannot be read, or are of another
             prior. The ``build`` of a plugin may raise anything else.
     """
+    return reloaded(prior, shape, load_file(folder / WEIGHTS))
+
+
+def reloaded(
+    prior: TruncPrior, shape: tuple[int, int, int], tensors: dict[str, Tensor]
+) -> TruncPrior:
+    """``prior``, built for images of ``shape`` (C, H, W), with the given tensors."""
     with seeded(0):
         prior.build(shape)
-    prior.load_weights(folder / WEIGHTS)
+    prior.load_tensors(tensors)
     return prior.eval()
 
 

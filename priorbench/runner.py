@@ -24,9 +24,9 @@ from .store.lock import locked
 from .store.log import RunLog
 from .store.provenance import provenance
 from .store.results import Store
+from .tables.best import best
 from .tables.columns import Row
 from .tables.fold import comparison, summary
-from .tables.selection import best
 
 Failed = dict[str, list[Row]]  # the rows of each result that failed, by its name
 
@@ -266,6 +266,8 @@ def _compute(
                 store.write_failed(failed)
                 reasons = dict.fromkeys(str(row["error"]) for rows in bad.values() for row in rows)
                 log.write(f"{result.spec.title} failed", *filter(None, reasons), *result.log)
+            if result.curve:
+                load_plugins().announce("fit_finished", spec=result.spec, curve=result.curve)
             load_plugins().announce("cell_finished", result=result)
             watcher.finished(result.spec, result)
             store.end(result.spec)

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from helpers import faults
 from helpers.faults import (
     FAULTS,
+    Crowded,
     Double,
     Forking,
     Good,
@@ -82,6 +83,14 @@ def test_the_images_of_the_world_are_in_the_range_of_images_and_none_is_cut_off(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("check", [c for c in CHECKS if c not in LONG])
+def test_pure_noise_with_tuned_times_passes(check):
+    subject = Subject(SUBJECTS["noise"].cls, {"timesteps": "tuned"})
+    outcome = run_check(check, subject)
+    assert outcome.status == "passed", outcome.message
+
+
+@pytest.mark.slow
 @parametrize_with_checks(Good, params={"scale": 1.0})
 def test_a_good_prior_passes(check):
     check()
@@ -121,7 +130,7 @@ def test_a_planted_fault_fails_its_check_and_is_named(cls, check, message):
 
 
 @pytest.mark.parametrize(
-    "cls", [Positional, OddEmits, Double, Hidden, Infinite, Repeating, Late, Unmoved]
+    "cls", [Positional, OddEmits, Double, Hidden, Infinite, Crowded, Repeating, Late, Unmoved]
 )
 def test_a_fault_fails_no_other_check(cls):
     (wanted,) = {check for c, check, _ in FAULTS if c is cls}
@@ -195,7 +204,7 @@ def test_a_fit_that_raises_is_made_once_and_said_once(monkeypatch):
         f"failed   {', '.join(FIT_CHECKS)}: expected no error; "
         "got ZeroDivisionError: a planted one ("
     )
-    assert "14 of 16 checks failed" in done.output
+    assert "15 of 17 checks failed" in done.output
     assert Raising.fits == 1
 
 
@@ -242,7 +251,7 @@ def test_pytest_chooses_a_check_by_its_name(tmp_path):
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "::test_it[global state]" in done.stdout, done.stdout + done.stderr
-    assert "1/16 tests collected (15 deselected)" in done.stdout
+    assert "1/17 tests collected (16 deselected)" in done.stdout
 
 
 # --- the quick half -------------------------------------------------------------------------------
@@ -295,6 +304,9 @@ class Hasty(TruncPrior):
         x = (getattr(self, "mean", 0) + self.decoder(z)).double().expand(n, -1).clone()
         x[:, 0] = torch.inf
         return x
+
+    def times(self, t_trunc, steps):
+        return np.linspace(0, t_trunc, steps)
 
 
 @pytest.mark.slow

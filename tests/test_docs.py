@@ -63,7 +63,8 @@ def test_the_plugin_of_the_readme_registers_fits_and_samples(marginal, monkeypat
 def test_the_other_python_of_the_readme_runs(tmp_path, monkeypatch):
     """In the order of the page, with less of everything, and the shipped model for the reader's."""
     monkeypatch.chdir(tmp_path)
-    less = {"full_chain.steps": 2, "rivals": [], "controls": ["noise"], "solver": "dpm++"}
+    less = {"full_chain.steps": 2, "rivals": [], "rival_timesteps": ["uniform"]}
+    less |= {"controls": ["noise"], "solver": "dpm++"}
     small = partial(
         priorbench.run, priors=["ot"], t_trunc=200, n_samples=20, steps=2, fit_budget="1 steps",
         settings=less, report=False,
@@ -123,8 +124,8 @@ def test_every_block_of_the_tutorial_runs(tmp_path):
     assert shells == 5
     assert "hello world" in printed
     assert "torch.Size([3, 1, 8, 8])" in printed
-    assert "all 16 checks are as expected" in printed
-    for name in ("resampler", "resampler[width=1.0]", "gaussian", "6 cells to come", "18 rows"):
+    assert "all 17 checks are as expected" in printed
+    for name in ("resampler", "resampler[width=1.0]", "gaussian", "7 cells to come", "24 rows"):
         assert name in printed
 
 

@@ -268,3 +268,19 @@ def test_a_torn_or_foreign_result_is_computed_again(done, content, tmp_path):
     write_atomically(store.path(spec), content.encode())
     write_atomically(store.images_path(spec), b"")
     assert store.missing(spec) == spec.solvers
+
+
+def test_a_junk_backbone_gets_an_amber_verdict(tmp_path, pipeline):
+    """Whatever beats pure noise by an untrained model, the verdict is about the model."""
+    options = {"priors": "gaussian", "steps": 5, "n_samples": 200, "t_trunc": [100], "report": True}
+    settings = SMALL | {"n_validation": 150, "full_chain.steps": 20}
+    backbone = str(pipeline())
+    small_run(tmp_path, backbone=backbone, settings=settings, **options)
+    best = pd.read_csv(tmp_path / "best.csv")
+    assert best.doubt.str.match(
+        r"the full chain \(ddim, NFE 20\) scores FID \S+, \S+ times the floor"
+    ).all()
+    assert best[best.prior == "gaussian"].beats_noise.tolist() == ["yes"]
+    page = (tmp_path / "report.html").read_text()
+    assert "<h1>This run measures its backbone more than its priors" in page
+    assert "kicker pays" not in page

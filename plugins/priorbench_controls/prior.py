@@ -6,30 +6,74 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from priorbench import FitRun, TruncatedMarginal, TruncPrior, randn
+from priorbench import (
+    FitRun,
+    TruncatedMarginal,
+    TruncPrior,
+    quadratic_times,
+    randn,
+    step_costs,
+    tuned_times,
+)
+
+TIMESTEPS = ("uniform", "quadratic", "tuned")
+TRAJECTORIES = 32  # of the teacher, in each batch
+BATCHES = 4
 
 
 class NoisePrior(TruncPrior):
     """N(0, I). At t_trunc = T this is the ordinary full chain.
 
     Below T it shows what a chain does without a prior.
+
+    Arguments:
+        timesteps: how the times of the chain are spaced: ``uniform``, ``quadratic``
+            (:func:`priorbench.quadratic_times`), or ``tuned``, which ``fit`` finds for this frozen
+            model from trajectories of it (:func:`priorbench.tuned_times`).
     """
 
     emits = "x_t"
     expected_failures: ClassVar[dict[str, str]] = {"gaussian target": "pure noise is not fitted"}
     centre: Tensor
+    tuned: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, *, timesteps: str = "uniform") -> None:
         super().__init__()
+        if timesteps not in TIMESTEPS:
+            raise ValueError(f"timesteps must be {', '.join(TIMESTEPS)}, got {timesteps!r}")
+        self.timesteps = timesteps
 
     def build(self, shape: tuple[int, int, int]) -> None:
         self.register_buffer("centre", torch.zeros(shape))
+        if self.timesteps == "tuned":
+            self.register_buffer("tuned", torch.empty(0, dtype=torch.int64))
 
     def fit(self, marginal: TruncatedMarginal, run: FitRun) -> None:
-        """Nothing to fit."""
+        """Nothing to fit, unless the times are tuned: then each step is a batch of trajectories."""
+        if self.timesteps != "tuned":
+            return
+
+        def costs() -> Tensor:
+            x = randn((TRAJECTORIES, *self.centre.shape), run.generator, marginal.device)
+            return step_costs(marginal.diffusion, x, marginal.t_trunc)
+
+        total = torch.zeros(())
+        for step in run.steps(BATCHES):
+            total = total + costs()
+            run.progress(step + 1, run.total, float(total[-1, 0]) / (step + 1))
+        if not run.taken:  # whatever the budget, there is one batch
+            total = costs()
+        self.tuned = tuned_times(total, marginal.t_trunc)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         return randn((n, *self.centre.shape), generator, self.device)
+
+    def times(self, t_trunc: int, steps: int) -> list[int] | None:
+        if self.timesteps == "quadratic":
+            return quadratic_times(t_trunc, steps)
+        if self.timesteps == "tuned" and steps <= len(self.tuned):
+            return [int(t) for t in self.tuned[steps - 1, :steps]]
+        return None
 
 
 class StoredPrior(TruncPrior):

@@ -94,7 +94,7 @@ class GANPrior(TruncPrior):
         )
         schedules = [cosine(o, run, self.iterations) for o in (make, judge)]
         average = EMA(self.parameters(), self.ema)
-        for step in run.steps(self.iterations):
+        for step in run.steps(self.iterations, average.copy):
             with torch.no_grad():
                 fake = self.noised(marginal, run)
             real = marginal.draw(self.batch_size, run.generator)
@@ -115,7 +115,6 @@ class GANPrior(TruncPrior):
             for schedule in schedules:
                 schedule.step()
             run.progress(step + 1, run.total, loss.item() if step % 10 == 0 else float("nan"))
-        average.copy()
 
     def critic_loss(
         self, critic: torch.nn.Module, real: Tensor, fake: Tensor, penalised: bool

@@ -2,9 +2,9 @@ r"""``ot``: a map from normal draws to x_{t_trunc}, by closed forms and sliced d
 
 .. math:: f_\phi(z) = s(z) + g_\phi(s(z)), \qquad z \sim N(0, I)
 
-s is closed-form transport to a Gaussian mixture (:mod:`.gaussian_maps`). With ``components=1`` it
-is the Bures-Wasserstein map to one Gaussian. g is a network that starts at zero and learns the rest
-of the map. It minimises
+s is the start of the map. It is the prior ``mixture``, closed-form transport to a Gaussian mixture
+(:mod:`priorbench_mixture.maps`). g is a network that starts at zero and learns the rest of the map.
+It minimises
 
 .. math:: L(\phi) = \sum_s w_s \, SW_2^2 \big( h_s(x_t), h_s(f_\phi(z)) \big)
 
@@ -12,9 +12,14 @@ over feature maps h_s (:mod:`.slices`): the mean over K directions of the square
 sorted projections. Each step draws directions, samples of the marginal and z afresh. There is no
 adversary, and there are no labels.
 
+Two other starts show what the mixture is worth. ``start=gaussian`` is the Bures-Wasserstein map to
+one Gaussian. ``start=none`` is no map: s is the mean of the images, and g reads z and does not
+start at zero. If x_{t_trunc} is emitted, s then adds :math:`\sqrt{1 - \bar\alpha_t} \, z`, the size
+of the noise that it carries.
+
 The distance to held-out draws of x_{t_trunc} is measured before the first step and a few times
 during training. The averaged weights with the least distance are kept, so by this measure the map
-is never worse than its closed form.
+is never worse than its start.
 
 A batch that exceeds memory is sorted first and then back-propagated in pieces, with the same
 gradient (Run-Sort-ReRun, Lezama et al., ICML 2021,
@@ -25,11 +30,11 @@ import math
 from typing import Literal
 
 import torch
+from priorbench_mixture import GaussianMaps
 from torch import Tensor
 
 from priorbench import EMA, FitRun, TruncatedMarginal, TruncPrior, cosine, decoder, randn
 
-from .gaussian_maps import GaussianMaps
 from .hyperparameters import check_choice, check_least
 from .slices import Slicer, parse
 
@@ -42,11 +47,12 @@ class OTPrior(TruncPrior):
     Arguments:
         emits: ``x_0``, a clean guess that is diffused, also in training (the loss is always taken
             at x_{t_trunc}); or ``x_t``.
-        components: the largest number of Gaussian maps; 1 is the closed-form map to one Gaussian.
-        crowd: the least number of training images per component; it limits ``components``.
-        ridge: a variance added to the components while they are fitted, in squared pixel units.
+        start: ``mixture``, the prior of that name; ``gaussian``, the closed-form map to one
+            Gaussian; or ``none``, no map before the network.
+        components, crowd, ridge: of the mixture, as in
+            :class:`priorbench_mixture.prior.MixturePrior`.
         latent: the number of leading principal coordinates that the mixture lives in and that the
-            network reads.
+            network reads; with ``start=none``, the number of latents that it reads.
         slices: the feature maps to slice: ``pixels``, ``convolution`` and ``backbone``, joined by
             "+", each with an optional weight after ":".
         directions: ``pairs`` (half are differences between draws of the data, half are Gaussian),
@@ -67,6 +73,7 @@ class OTPrior(TruncPrior):
         self,
         *,
         emits: Literal["x_t", "x_0"] = "x_0",
+        start: Literal["mixture", "gaussian", "none"] = "mixture",
         components: int = 100,
         crowd: int = 50,
         ridge: float = 0.03,
@@ -86,6 +93,7 @@ class OTPrior(TruncPrior):
     ) -> None:
         super().__init__()
         check_choice("x_t", "x_0", emits=emits)
+        check_choice("mixture", "gaussian", "none", start=start)
         check_choice("pairs", "gaussian", "orthogonal", directions=directions)
         parse(slices)
         check_least(0, ascent=ascent, iterations=iterations, ridge=ridge)
@@ -93,6 +101,7 @@ class OTPrior(TruncPrior):
         check_least(1, projections=projections, piece=piece, checks=checks)
         check_least(2, batch_size=batch_size)
         self.emits = emits
+        self.start = start
         self.components = components
         self.crowd = crowd
         self.ridge = ridge
@@ -111,27 +120,28 @@ class OTPrior(TruncPrior):
         self.checks = checks
 
     def build(self, shape: tuple[int, int, int]) -> None:
-        self.start = GaussianMaps(shape, self.latent)
-        self.residual = decoder(shape, self.start.coordinates, self.width, self.depth)
-        layers = torch.nn.Linear | torch.nn.Conv2d
-        last = [m for m in self.residual.modules() if isinstance(m, layers)][-1]
-        for parameter in last.parameters():  # so that f starts at s
-            torch.nn.init.zeros_(parameter)
+        self.maps = GaussianMaps(shape, self.latent)
+        self.residual = decoder(shape, self.maps.coordinates, self.width, self.depth)
+        if self.start != "none":  # f starts at s
+            layers = torch.nn.Linear | torch.nn.Conv2d
+            last = [m for m in self.residual.modules() if isinstance(m, layers)][-1]
+            for parameter in last.parameters():
+                torch.nn.init.zeros_(parameter)
 
     def latents(self, n: int, generator: torch.Generator) -> Tensor:
         """z, (n, 1 + d) standard normal."""
-        return randn((n, 1 + self.start.mean.numel()), generator, self.start.mean.device)
+        return self.maps.latents(n, generator)
 
     def from_latents(self, z: Tensor) -> Tensor:
         """f(z) as images (N, C, H, W), of z (N, 1 + d)."""
-        y = self.start(z)
-        q = self.start.coordinates
-        seen = y[:, :q] / self.start.deviation[:q].clamp(min=1e-3)
-        residual: Tensor = self.residual(seen)
-        return self.start.images(y) + residual
+        y, q = self.maps(z), self.maps.coordinates
+        standard = y[:, :q] / self.maps.deviation[:q].clamp(min=1e-3)
+        residual: Tensor = self.residual(z[:, 1 : 1 + q] if self.start == "none" else standard)
+        return self.maps.images(y) + residual
 
     def fit(self, marginal: TruncatedMarginal, run: FitRun) -> None:
-        self.start.fit(marginal, run, self.emits == "x_0", self.components, self.crowd, self.ridge)
+        components = {"mixture": self.components, "gaussian": 1, "none": 0}[self.start]
+        self.maps.fit(marginal, run, self.emits == "x_0", components, self.crowd, self.ridge)
         slicer = Slicer(
             marginal, parse(self.slices), self.directions, self.projections, self.ascent
         )
@@ -141,7 +151,13 @@ class OTPrior(TruncPrior):
         average = EMA(parameters, self.ema)
         held_out = HeldOut(self, slicer, run.generator) if marginal.validation is not None else None
         looked = 0
-        for step in run.steps(self.iterations):
+
+        def finish() -> None:
+            average.copy()
+            if held_out is not None:
+                held_out.keep_best()
+
+        for step in run.steps(self.iterations, finish):
             loss = self._step(slicer, run.generator)
             optimizer.step()
             optimizer.zero_grad()
@@ -151,9 +167,8 @@ class OTPrior(TruncPrior):
             if held_out is not None and (step + 1) / run.total * self.checks >= looked + 1:
                 looked += 1
                 held_out.look(average)
-        average.copy()
         if held_out is not None:
-            run.log(f"held-out sliced distance: {held_out.keep_best()}")
+            run.log(f"held-out sliced distance: {', '.join(f'{d:.4g}' for d in held_out.seen)}")
 
     def _step(self, slicer: Slicer, generator: torch.Generator) -> float:
         """The loss of one batch. Its gradient is added to the parameters' ``grad``."""
@@ -161,7 +176,7 @@ class OTPrior(TruncPrior):
             wanted = slicer.features(slicer.marginal.draw(self.batch_size, generator))
         whole = self.batch_size <= self.piece
         zs = list(self.latents(self.batch_size, generator).split(self.piece))
-        noise = [randn((len(z), *self.start.mean.shape), generator, z.device) for z in zs]
+        noise = [randn((len(z), *self.maps.mean.shape), generator, z.device) for z in zs]
         with torch.set_grad_enabled(whole):
             made = [
                 slicer.features(self.at_t(z, eps, slicer.marginal))
@@ -240,8 +255,7 @@ class HeldOut:
             parameter.copy_(value)
 
     @torch.no_grad()
-    def keep_best(self) -> str:
-        """Put the best weights into the prior; returns all measured distances, for the log."""
+    def keep_best(self) -> None:
+        """Put the best weights into the prior."""
         for parameter, value in zip(self.parameters, self.kept, strict=True):
             parameter.copy_(value)
-        return ", ".join(f"{d:.4g}" for d in self.seen)

@@ -23,13 +23,13 @@ import math
 from typing import Literal
 
 import torch
+from priorbench_mixture import GaussianMaps
 from torch import Tensor
 from torch.nn import functional as F
 
-from priorbench import FitRun, TruncatedMarginal, TruncPrior, randn
+from priorbench import FitRun, TruncatedMarginal, TruncPrior
 
 from .directions import make_directions
-from .gaussian_maps import GaussianMaps
 from .hyperparameters import check_choice, check_least
 from .loss import ascend, sliced_power
 
@@ -94,7 +94,11 @@ class SINFPrior(TruncPrior):
             held_out = HeldOutDraws(self._draw(marginal.validation, g), g)
         layers: list[tuple[int, list[Tensor]]] = []
         seen = [(held_out.distance(x), 0)] if held_out else []  # (distance, layers so far)
-        for step in run.steps(self.iterations):
+
+        def finish() -> None:
+            self._keep(layers[: min(seen)[1] if seen else len(layers)])
+
+        for step in run.steps(self.iterations, finish):
             level = min(int(run.share * len(self.sides)), len(self.sides) - 1)
             layer = self._layer(x, self._draw(marginal, g), self.sides[level], g)
             x = self._through(x, self.sides[level], *layer)
@@ -105,7 +109,6 @@ class SINFPrior(TruncPrior):
                 seen.append((distance, len(layers)))
             run.progress(step + 1, run.total, distance)
         best = min(seen)[1] if seen else len(layers)
-        self._keep(layers[:best])
         run.log(f"{best} of {len(layers)} layers kept, by the held-out sliced distance")
 
     def _draw(self, marginal: TruncatedMarginal, generator: torch.Generator) -> Tensor:
@@ -121,8 +124,7 @@ class SINFPrior(TruncPrior):
                 setattr(self, f"{part}_{level}", torch.stack(tensors))
 
     def _begin(self, n: int, generator: torch.Generator) -> Tensor:
-        z = randn((n, 1 + self.start.mean.numel()), generator, self.start.mean.device)
-        return self.start.images(self.start(z))
+        return self.start.images(self.start(self.start.latents(n, generator)))
 
     @torch.no_grad()
     def _layer(

@@ -103,10 +103,13 @@ class VAEPrior(TruncPrior):
         schedule = cosine(optimizer, run, self.iterations)
         average = EMA(self.parameters(), self.ema)
         draw = marginal.draw if self.emits == "x_t" else marginal.draw_clean
+
+        def finish() -> None:
+            average.copy()
+            self.fit_density(marginal, run)
+
         reserve = RESERVE * self.fit_density(marginal, run) if run.deadline is not None else 0.0
-        for step in run.steps(self.iterations):
-            if run.deadline is not None and time.monotonic() > run.deadline - reserve:
-                break
+        for step in run.steps(self.iterations, finish, reserve):
             beta = self.beta * min(1.0, (step + 1) / max(1.0, self.warmup * run.total))
             loss = self.negative_elbo(draw(self.batch_size, run.generator), beta, run.generator)
             optimizer.zero_grad()
@@ -116,8 +119,6 @@ class VAEPrior(TruncPrior):
             schedule.step()
             average.update()
             run.progress(step + 1, run.total, loss.item() if step % 10 == 0 else float("nan"))
-        average.copy()
-        self.fit_density(marginal, run)
 
     @torch.no_grad()
     def fit_density(self, marginal: TruncatedMarginal, run: FitRun) -> float:

@@ -8,7 +8,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from math import ceil
 from typing import Any
@@ -27,38 +27,49 @@ from ..marginal import TruncatedMarginal
 from ..plan.budget import read_budget
 from ..plan.spec import CellResult, CellSpec, ImageKey, Setting
 from ..plugin_manager import load_plugins
-from ..prior import FitRun, TruncPrior, make_prior
+from ..prior import FitRun, TruncPrior, make_prior, reloaded
 from ..store.fits import Fits
 from ..tables.columns import Row
 from ..task import Task, forget, load_task
 from .guard import Guard
+from .learning import Curve, Learning, gains, watched
 from .measure import AtT, choosing_fid, facts, make_row, test_columns
 from .preview import preview
-from .sampling import BadSample, Chain, Drawn, denoised, drawn
+from .sampling import BadSample, Chain, Drawn, denoised, drawn, times_of
 from .timing import PeakMemory, clock
 
 PREVIEW = 40  # images kept of x_{t_trunc}, and of x_0 unless samples are saved
 
 Progress = Callable[[int, int, float], None]
 Images = dict[str, np.ndarray]
+Times = dict[int | None, list[int]]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Fit:
-    """A fitted prior, the seconds and steps of its fit, and whether it was fitted just now."""
+    """A fitted prior, with the seconds, steps and curve of its fit.
+
+    Attributes:
+        learning: what watched the fit, if it was made just now; it becomes the curve.
+    """
 
     prior: TruncPrior
     seconds: float
     steps: int
-    new: bool
+    curve: Curve = field(default_factory=list)
+    learning: Learning | None = None
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What a cell measures: its samples, and on each choosing split others, as x_{t_trunc}."""
+    """What a cell measures: its samples, and on each choosing split others, as x_{t_trunc}.
+
+    ``times`` are those of the chain that they go through, by its number of steps.
+    """
 
     test: Drawn
     choosing: list[tuple[str, Tensor]]
+    times: Times
 
 
 def run_cell(
@@ -75,10 +86,10 @@ def run_cell(
     """
     task = task_of(spec)
     cell = _Cell(task, spec, progress or _ignore, fits)
-    rows, images = list[Row](), Images()
+    rows, images, curve = list[Row](), Images(), Curve()
     try:
         with standard(), PeakMemory(task.diffusion.device) as memory:
-            rows, images = cell.compute()
+            rows, images, curve = cell.compute()
         rows = [row | {"peak_memory_mb": round(memory.megabytes, 1)} for row in rows]
     except (CannotWrite, KeyboardInterrupt):
         raise
@@ -89,7 +100,7 @@ def run_cell(
     if changed := task.changed():
         forget()  # later cells get everything as it was
         rows = failure(spec, f"prior {spec.label!r} changed {' and '.join(changed)}").rows
-    return CellResult(spec, rows, images, cell.guard.log, cell.guard.notes)
+    return CellResult(spec, rows, images, cell.guard.log, cell.guard.notes, curve)
 
 
 def _ignore(step: int, total: int, loss: float) -> None:
@@ -110,23 +121,24 @@ class _Cell:
         self.task, self.spec, self.progress, self.fits = task, spec, progress, fits
         self.guard = Guard(task, spec.label)
 
-    def compute(self) -> tuple[list[Row], Images]:
+    def compute(self) -> tuple[list[Row], Images, Curve]:
         """Marginal -> fit -> sample -> denoise -> measure -> row."""
         failed_checks = self.failed_checks()
         fit = self.fit(self.task.marginal(self.spec.t_trunc))
         samples = self.sample(fit)
         known = facts(fit.prior, samples.test, self.task, self.spec)
         known |= {"fit_seconds": fit.seconds, "fit_steps": fit.steps}
-        known |= {"failed_checks": failed_checks}
+        known |= gains(fit.curve) | {"failed_checks": failed_checks}
         at_t = AtT(samples.test, self.task, self.spec, fit.prior.emits)
         rows, images = list[Row](), {str(ImageKey("x_t")): _bytes(samples.test.x_t[:PREVIEW])}
         for setting in self.spec.solvers:
-            chain = denoised(samples.test.x_t, self.task, self.spec, *setting)
+            times = samples.times[setting[1]]
+            chain = denoised(samples.test.x_t, self.task, self.spec, *setting, times)
             known["nfe"] = chain.nfe + ceil(samples.test.nfe)
             rows += self.measure(setting, chain, samples, at_t, known)
             x_0 = chain.x_0 if self.spec.save_samples else chain.x_0[:PREVIEW]
             images[str(ImageKey("x_0", setting[0], known["nfe"]))] = _bytes(x_0)
-        return rows, images | self.pictures(fit.prior, samples.test)
+        return rows, images | self.pictures(fit.prior, samples), fit.curve
 
     def failed_checks(self) -> str:
         """The quick conformance checks that a contender fails, made before its first fit here."""
@@ -145,38 +157,61 @@ class _Cell:
                 self.guard.notes += [kept.note] if kept.note else []
                 log += kept.log
                 if kept.prior is not None:
-                    return Fit(kept.prior, kept.seconds, kept.steps, new=False)
+                    return Fit(kept.prior, kept.seconds, kept.steps, kept.curve)
             cls = load_plugins().find("prior", spec.prior).load()
             prior = make_prior(cls, spec.label, spec.params).to(device)
             run = fit_run(spec, self.progress, lambda line: log.append(str(line)))
-            started = clock(device)
+            learning, started = watched(run, prior), clock(device)
             prior.fit(marginal, run)
-            return Fit(prior, clock(device) - started, run.taken, new=True)
+            seconds = clock(device) - started - run.paused
+            if learning.points:
+                learning.look(run, 1.0, seconds)
+            return Fit(prior, seconds, run.taken, learning=learning)
 
     def sample(self, fit: Fit) -> Samples:
         """The samples to measure, and for each choosing split others, that settings are chosen by.
 
         A new fit is kept in between: only after samples of it are valid, because a fit that is kept
-        would outlive the bug that spoilt it; but before anything is measured, so that a cell that
-        is interrupted need not fit again.
+        would outlive the bug that spoilt it; but before the chain is run, so that a cell that is
+        interrupted need not fit again. Its curve is measured only then, see :mod:`.learning`.
         """
         (_, n_samples), *others = self.spec.splits
         with self.guard():
             test = drawn(fit.prior, self.task, self.spec, n_samples)
-        if self.fits and fit.new:
-            self.keep(fit, self.fits)
+            times = times_of(fit.prior, self.spec)
+        if fit.learning:
+            fit.curve = self.curve(fit.learning)
+            if self.fits:
+                self.keep(fit, self.fits)
         choosing: list[tuple[str, Tensor]] = []
         for split, n in others:
             with self.guard():
                 samples = drawn(fit.prior, self.task, self.spec, n, f" {split}")
             choosing.append((split, samples.x_t))
-        return Samples(test, choosing)
+        return Samples(test, choosing, times)
+
+    def curve(self, learning: Learning) -> Curve:
+        """How the fit got on, from copies of the prior that were made on the way."""
+        cls, spec = load_plugins().find("prior", self.spec.prior).load(), self.spec
+
+        def remade(tensors: dict[str, Tensor]) -> TruncPrior:
+            prior = make_prior(cls, spec.label, spec.params)
+            prior = reloaded(prior, self.task.dataset.shape, tensors).to(learning.prior.device)
+            prior.fitted.fill_(True)
+            return prior
+
+        with self.guard():
+            found = learning.curve(spec, self.task.marginal(spec.t_trunc), remade)
+        if learning.fault:
+            self.guard.log.append(f"the fit has no curve: {learning.fault}")
+        return found
 
     def keep(self, fit: Fit, fits: Fits) -> None:
         """Save a fit, and say so if its weights do not bring it back."""
         if self.task.changed():
             raise BadSample("the fit changed what all cells share")
-        about = {"fit_seconds": fit.seconds, "fit_steps": fit.steps, "log": list(self.guard.log)}
+        about = {"fit_seconds": fit.seconds, "fit_steps": fit.steps, "curve": fit.curve}
+        about |= {"log": list(self.guard.log)}
         with self.guard():
             reusable = fits.keep(self.spec, fit.prior, self.task.dataset.shape, **about)
         if not reusable:
@@ -199,15 +234,17 @@ class _Cell:
         counted = {"n_samples": len(samples.test.x_t), "denoise_seconds": chain.seconds}
         rows = [row(split="test", **counted, **columns)]
         for split, x_t in samples.choosing:
-            fid = choosing_fid(x_t, self.task, self.spec, *setting, split)
+            times = samples.times[setting[1]]
+            fid = choosing_fid(x_t, self.task, self.spec, *setting, times, split)
             rows.append(row(split=split, **counted | {"n_samples": len(x_t)}, fid=fid))
         return rows
 
-    def pictures(self, prior: TruncPrior, samples: Drawn) -> Images:
+    def pictures(self, prior: TruncPrior, samples: Samples) -> Images:
         """Samples on their way from z to x_0. Without them all figures stand."""
         try:
             with self.guard():
-                shown = preview(prior, samples.x_t, self.task, self.spec, ceil(samples.nfe))
+                x_t, nfe = samples.test.x_t, ceil(samples.test.nfe)
+                shown = preview(prior, x_t, self.task, self.spec, samples.times, nfe)
         except Exception as error:
             what = f"{self.spec.label} t_trunc {self.spec.t_trunc}"
             self.guard.notes.append(f"{what} has no picture of its way: {error}")
@@ -285,8 +322,12 @@ def retimed(spec: CellSpec, rows: list[Row], fits: Fits, note: Callable[[str], N
             return rows
         with guard():
             samples = drawn(kept.prior, task, spec, spec.n_samples)
+            times = times_of(kept.prior, spec)
         settings = {one.cell: one.solvers[0] for one in spec.results}
-        chains = {cell: denoised(samples.x_t, task, spec, *s) for cell, s in settings.items()}
+        chains = {
+            cell: denoised(samples.x_t, task, spec, *setting, times[setting[1]])
+            for cell, setting in settings.items()
+        }
     return [
         row | _timing(row, samples, chains[row["cell"]]) for row in rows if row["cell"] in chains
     ]

@@ -122,12 +122,18 @@ def _plugged_metrics(spec: CellSpec, measured: Measured, guard: Guarded) -> Row:
 
 
 def choosing_fid(
-    x_t: Tensor, task: Task, spec: CellSpec, solver: str, steps: int | None, split: str
+    x_t: Tensor,
+    task: Task,
+    spec: CellSpec,
+    solver: str,
+    steps: int | None,
+    times: list[int],
+    split: str,
 ) -> float:
-    """FID of one solver setting on the split that settings are chosen on."""
+    """FID of one solver setting, over ``times``, on the split that settings are chosen on."""
     generator, denoise = generator_for(spec.seed, f"denoise {split}"), task.diffusion.denoise
     chunks = x_t.split(spec.batch_size)
-    x_0 = torch.cat([denoise(x, spec.t_trunc, solver, steps, generator) for x in chunks])
+    x_0 = torch.cat([denoise(x, spec.t_trunc, solver, steps, generator, times) for x in chunks])
     return fid(features_of(to_bytes(x_0), task.extractor), task.features(split))
 
 
@@ -147,6 +153,8 @@ def make_row(task: Task, spec: CellSpec, solver: str, steps: int | None, **value
         "steps": spec.t_trunc if steps is None else steps,
         "seed": spec.seed,
         "extractor": task.extractor.get_name(),
+        "features": task.features("test").shape[1],
+        "n_reference": len(task.dataset.test),
         "model_precision": spec.precision,
         "fit_budget": spec.fit_budget or "",
         "device": str(task.diffusion.device),

@@ -19,13 +19,21 @@ SHOWN = 10  # samples on their way
 
 
 def preview(
-    prior: TruncPrior, x_t: Tensor, task: Task, spec: CellSpec, nfe_prior: int = 0
+    prior: TruncPrior,
+    x_t: Tensor,
+    task: Task,
+    spec: CellSpec,
+    times: dict[int | None, list[int]],
+    nfe_prior: int = 0,
 ) -> dict[ImageKey, Tensor]:
     """Images (SHOWN, C, H, W), as bytes, of samples on their way with one solver setting.
 
-    The setting is the last; for pure noise it is the full chain, which comes first. Where the prior
-    shows its latents, the chain starts from ``f(z)``. The draws are the preview's own: no figure of
-    the table depends on them.
+    The setting is the last, or at t_trunc = T the first: for pure noise, the full chain. Where the
+    prior shows its latents, the chain starts from ``f(z)``. The draws are the preview's own: no
+    figure of the table depends on them.
+
+    Arguments:
+        times: those of the chain, by its number of steps.
     """
     diffusion = task.diffusion
     solver, steps = spec.solvers[0 if spec.t_trunc == diffusion.T else -1]
@@ -39,7 +47,7 @@ def preview(
         if prior.emits == "x_0":
             x = diffusion.diffuse(x, spec.t_trunc, generator)
     before = diffusion.evaluations
-    states = diffusion.trajectory(x, spec.t_trunc, solver, steps, generator)
+    states = diffusion.trajectory(x, spec.t_trunc, solver, steps, generator, times=times[steps])
     nfe = diffusion.evaluations - before + nfe_prior  # counted as in the rows
     kept |= {ImageKey("chain", solver, nfe, t): to_bytes(x) for t, x in states.items()}
     features = features_of(to_bytes(states[0]), task.extractor)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from ..diffusion.process import generator_for
+from ..diffusion.solvers import chain_times
+from ..errors import UserError
 from ..plan.spec import CellSpec
 from ..prior import TruncPrior
 from ..task import Task
@@ -17,7 +19,7 @@ TIMINGS = 3  # the least number of timed batches of a chain, of which the median
 
 
 class BadSample(Exception):
-    """A prior returned something other than n finite images."""
+    """A prior returned something other than n finite images, or than the times of a chain."""
 
 
 @dataclass(frozen=True)
@@ -103,15 +105,35 @@ def _sound(x: Any, n: int, task: Task) -> Tensor:
     return x.to(task.diffusion.device, torch.float32, copy=True)
 
 
-def denoised(x_t: Tensor, task: Task, spec: CellSpec, solver: str, steps: int | None) -> Chain:
-    """``x_t`` through the chain, timed after a warm-up of one step."""
+def times_of(prior: TruncPrior, spec: CellSpec) -> dict[int | None, list[int]]:
+    """The times of the chain for each number of steps in ``spec``: the prior's own, or uniform.
+
+    With every timestep there is nothing to choose, and the prior is not asked.
+
+    Raises:
+        BadSample: if the prior's own are no times of such a chain.
+    """
+    found: dict[int | None, list[int]] = {}
+    for steps in {steps for _, steps in spec.solvers}:
+        own = None if steps is None else prior.times(spec.t_trunc, steps)
+        try:
+            found[steps] = chain_times(spec.t_trunc, steps, own)
+        except UserError as error:
+            raise BadSample(f"times({spec.t_trunc}, {steps}): {error}") from None
+    return found
+
+
+def denoised(
+    x_t: Tensor, task: Task, spec: CellSpec, solver: str, steps: int | None, times: list[int]
+) -> Chain:
+    """``x_t`` through the chain over ``times``, timed after a warm-up of one step."""
     diffusion, chunks, calls = task.diffusion, list(x_t.split(spec.batch_size)), 0
 
     def denoise(n: int, generator: torch.Generator) -> Tensor:
         nonlocal calls
         x = chunks[calls % len(chunks)]
         calls += 1
-        return diffusion.denoise(x, spec.t_trunc, solver, steps, generator)
+        return diffusion.denoise(x, spec.t_trunc, solver, steps, generator, times)
 
     diffusion.denoise(chunks[0], spec.t_trunc, solver, 1, generator_for(spec.seed, "warm up"))
     before, generator = diffusion.evaluations, generator_for(spec.seed, "denoise")

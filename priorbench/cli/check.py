@@ -27,7 +27,7 @@ def check(prior: str, only: str | None) -> int:
     make a fit quick. The exit code is 1 if a check fails.
 
     The checks: parameters, emits, unfitted, shape, dtype, device, finite, generator, distinct,
-    global state, save and load, refit, process, deadline, frozen, gaussian target.
+    times, global state, save and load, refit, process, deadline, frozen, gaussian target.
     """
     from rich.console import Console
 

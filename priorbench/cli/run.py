@@ -179,8 +179,8 @@ def _run(plan: Plan, store: Store, *, fresh: bool, collect: bool, report: bool) 
     """Compute a plan and print its tables; returns the exit code."""
     from ..report.terminal import output_console, show
     from ..runner import execute
+    from ..tables.best import best
     from ..tables.fold import summary
-    from ..tables.selection import best
     from .progress import Bars
     from .signals import Stopped, stops_tidily
 

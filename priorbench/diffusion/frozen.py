@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import UserError, first_line
 from ..isolation import AsMade, weights_digest
 from .process import ForwardProcess, scheduler_index
-from .solvers import SMALLEST_ALPHA_BAR, Chain, respace
+from .solvers import SMALLEST_ALPHA_BAR, Chain, chain_times
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
@@ -291,6 +292,7 @@ class FrozenDiffusion:
         solver: str = "dpm++sde",
         steps: int | None = None,
         generator: torch.Generator | None = None,
+        times: Sequence[int] | None = None,
     ) -> Tensor:
         """x_{t_trunc} -> x_0, both (N, C, H, W).
 
@@ -300,13 +302,15 @@ class FrozenDiffusion:
             steps: the number of steps. None takes every timestep, x_{t_trunc} -> x_{t_trunc - 1}
                 -> ... -> x_0.
             generator: the noise of stochastic solvers; by default one with seed 0.
+            times: the times t_1 < ... < t_K = t_trunc of the chain, of which ``steps`` is the
+                number or None; by default they are spaced uniformly.
 
         Raises:
-            UserError: if ``t_trunc``, ``solver`` or ``steps`` cannot be used.
+            UserError: if ``t_trunc``, ``solver``, ``steps`` or ``times`` cannot be used.
         """
-        times = respace(self.process.check(t_trunc, "t_trunc"), steps)
+        chosen = chain_times(self.process.check(t_trunc, "t_trunc"), steps, times)
         generator = generator or torch.Generator().manual_seed(0)
-        return Chain(solver, self.process, times, self.config).run(
+        return Chain(solver, self.process, chosen, self.config).run(
             self.predict, x_t.to(self.device), generator
         )
 
@@ -319,14 +323,15 @@ class FrozenDiffusion:
         steps: int | None,
         generator: torch.Generator,
         between: int = 3,
+        times: Sequence[int] | None = None,
     ) -> dict[int, Tensor]:
         """The states that :meth:`denoise` passes through: t -> x_t, each (N, C, H, W).
 
         They are those at t_trunc, at up to ``between`` times below it, and at 0. Each is x_t as the
         network sees it, whatever units the solver keeps it in.
         """
-        times = respace(self.process.check(t_trunc, "t_trunc"), steps)
-        wanted = {times[round(i * len(times) / (between + 1)) - 1] for i in range(1, between + 1)}
+        chosen = chain_times(self.process.check(t_trunc, "t_trunc"), steps, times)
+        wanted = {chosen[round(i * len(chosen) / (between + 1)) - 1] for i in range(1, between + 1)}
         seen = {t_trunc: x_t.to(self.device)}
 
         def predict(x: Tensor, index: float) -> Tensor:
@@ -335,7 +340,8 @@ class FrozenDiffusion:
                 seen.setdefault(t, x.clone())
             return self.predict(x, index)
 
-        x_0 = Chain(solver, self.process, times, self.config).run(predict, seen[t_trunc], generator)
+        chain = Chain(solver, self.process, chosen, self.config)
+        x_0 = chain.run(predict, seen[t_trunc], generator)
         return seen | {0: x_0}
 
     def features(self, x_t: Tensor, t: int) -> list[Tensor]:

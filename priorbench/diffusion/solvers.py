@@ -25,8 +25,10 @@ the same limits hold for all solvers, even for those whose classes have no such 
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -113,6 +115,29 @@ def respace(t_trunc: int, steps: int | None) -> list[int]:
     return [round(t_trunc * k / steps) for k in range(1, steps + 1)]
 
 
+def chain_times(t_trunc: int, steps: int | None, times: Sequence[int] | None) -> list[int]:
+    """``times`` once they are known to be those of a chain; with None, those of :func:`respace`.
+
+    Raises:
+        UserError: if ``times`` are not whole numbers 1 <= t_1 < ... < t_K = t_trunc, or are not as
+            many as ``steps`` says.
+    """
+    uniform = respace(t_trunc, steps)
+    if times is None:
+        return uniform
+    with suppress(TypeError, ValueError, OverflowError):
+        found = [int(t) for t in times]
+        rising = all(t < later for t, later in pairwise([0, *found]))
+        enough = len(found) == (steps or len(found))
+        if rising and enough and found == list(times) and found[-1:] == [t_trunc]:
+            return found
+    count = "" if steps is None else f"{steps} "
+    raise UserError(
+        f"times must be {count}whole numbers that rise from at least 1 to t_trunc = {t_trunc}, "
+        f"got {str(times)[:60]}"
+    )
+
+
 def solver_class(name: str) -> tuple[type, dict[str, Any]]:
     """The scheduler class and the settings that ``name`` stands for.
 
@@ -177,7 +202,7 @@ def truncated_scheduler(
     It takes predictions of the type that its own config names.
 
     Arguments:
-        times: those of :func:`respace`.
+        times: those of :func:`chain_times`.
         config: that of the scheduler that the model was trained with.
 
     Raises:
@@ -273,7 +298,7 @@ class Chain:
     Arguments:
         solver: see :func:`solver_class`.
         process: the forward process of the whole chain.
-        times: those of :func:`respace`.
+        times: those of :func:`chain_times`.
         config: that of the scheduler that the model was trained with.
     """
 

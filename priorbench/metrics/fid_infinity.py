@@ -27,6 +27,10 @@ here is therefore
 
 .. math:: \max(v - (1 - 1 / H) \, b / 2, \; (1 + 1 / H) \, b / 2).
 
+The plain FID over new samples and the same real images has no extrapolation and no new y: its
+variance is :math:`\max(v_x - b_x / 2, \; b_x / 2)` with both parts of x alone. Without the
+correction it would be too large by a half where the laws are nearly equal.
+
 To draw whole images with replacement instead would double the bias, since every duplicate is a
 missing image. ``benchmarks/coverage.py`` counts how often either interval is right. All of this
 assumes that the images are independent draws. A test set with equally many images of each class has
@@ -97,14 +101,19 @@ def fid_at_infinity(x: Tensor, y: Tensor, generator: torch.Generator) -> dict[st
         frechet(moments(a), moments(b)) for pair in halvings for a, b in zip(*pair, strict=True)
     ]
     variance = by_samples + by_reference
-    quadratic = sum((sum(_with_variance(*halves)[1:]) / 16) ** 0.5 for halves in halvings[0]) ** 2
+    of_samples, of_reference = map(_quadratic, halvings[0])
+    of_both = (of_samples**0.5 + of_reference**0.5) ** 2
     share = (1 - 1 / HALVINGS) / 2
-    corrected = max(variance - share * quadratic, (1 - share) * quadratic)
     return {
         "fid_inf": 2 * whole - sum(halved) / len(halved),
-        "fid_inf_se": corrected**0.5,
-        "fid_se": (by_samples * corrected / variance) ** 0.5 if variance else 0.0,
+        "fid_inf_se": max(variance - share * of_both, (1 - share) * of_both) ** 0.5,
+        "fid_se": max(by_samples - of_samples / 2, of_samples / 2) ** 0.5,
     }
+
+
+def _quadratic(halves: tuple[Tensor, Tensor]) -> float:
+    """b of the set that was halved."""
+    return sum(_with_variance(*halves)[1:]) / 16
 
 
 def _with_variance(x: Tensor, y: Tensor) -> tuple[float, float, float]:

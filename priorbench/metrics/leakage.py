@@ -17,6 +17,8 @@ because the chain has forgotten where it came from.
 
 **Repetition.** ``distinct`` is the share of emitted samples that are further from every other
 sample than a tenth of the least distance between two images of the test split, emitted alike.
+``variation`` is their variance, over all pixels, divided by that of these images: it tells a prior
+that repeats a few samples from one whose samples all look much the same.
 
 **Noise level.** In the directions in which clean images hardly vary, x_t is noise of variance 1 -
 alpha_bar. noise_xt is the variance of the samples there over that of held-out draws. If it is below
@@ -58,6 +60,7 @@ class Stored:
         self.unseen = {s: looked_up[third][s] for s, (_, third) in OTHERS.items()}
         self.own = {s: float(looked_up[s][s].mean()) for s in OTHERS}
         self.apart = float(neighbour_distances(draws["test"].flatten(1)).min())
+        self.variance = _variance(draws["test"])
 
     def _differences(self, x: Tensor) -> dict[str, Tensor]:
         """D_s of each split s, (N,)."""
@@ -67,7 +70,9 @@ class Stored:
         return {s: square[s] - square[other] for s, (other, _) in OTHERS.items()}
 
     def judge(self, x: Tensor) -> dict[str, float]:
-        """stored_train, stored_validation, stored_test, stored_se and distinct of (N, C, H, W).
+        """stored_train, stored_validation, stored_test, stored_se, distinct and variation.
+
+        They are of samples (N, C, H, W).
 
         An index is NaN if too little of the images is left to tell its split from unseen images, as
         near T. stored_se is the greatest standard error of the three indices.
@@ -85,7 +90,13 @@ class Stored:
         return found | {
             "stored_se": max(errors, key=lambda e: e if e == e else -1),
             "distinct": float(distinct.double().mean()),
+            "variation": _variance(x) / self.variance,
         }
+
+
+def _variance(x: Tensor) -> float:
+    """The variance of images (N, C, H, W), summed over pixels."""
+    return float(x.flatten(1).double().var(0).sum())
 
 
 def quiet_directions(clean: Tensor) -> Tensor:

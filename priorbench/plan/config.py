@@ -3,12 +3,14 @@
 import contextlib
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from .budget import as_budget
 from .choice import Choice, parse_choices, read_choice
+
+Timesteps = Literal["uniform", "quadratic", "tuned"]  # of the prior `noise`
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -32,13 +34,14 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
     dataset: Choice = Choice(name="digits")
     backbone: str | None = None
     extractor: Choice | None = None
-    priors: list[Choice] = [Choice(name=n) for n in ("gaussian", "ot", "vae", "gan")]
+    priors: list[Choice] = [Choice(name=n) for n in ("gaussian", "mixture", "ot", "vae", "gan")]
     controls: list[Choice] = [Choice(name=n) for n in ("noise", "oracle", "memoriser")]
     metrics: list[str] = []
     t_trunc: list[int] = [100, 200, 400]
     solver: list[str] = ["dpm++"]
     steps: list[int | None] = [5]
     rivals: list[str] = ["dpm++", "dpm++sde", "unipc"]
+    rival_timesteps: list[Timesteps] = Field(["uniform", "quadratic", "tuned"], min_length=1)
     full_chain: FullChain = FullChain()
     seed: int = Field(0, ge=0, lt=2**31)
     seeds: int = Field(1, ge=1, le=1000)
@@ -102,7 +105,7 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
             return [p for v in value for p in (parse_choices(v) if isinstance(v, str) else [v])]
         return value
 
-    @field_validator("metrics", "rivals", mode="before")
+    @field_validator("metrics", "rivals", "rival_timesteps", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
         return _split(value) if isinstance(value, str) else value
@@ -125,7 +128,9 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
             raise ValueError("must have at least one value")
         return values
 
-    @field_validator("t_trunc", "solver", "rivals", "steps", "metrics", mode="after")
+    @field_validator(
+        "t_trunc", "solver", "rivals", "rival_timesteps", "steps", "metrics", mode="after"
+    )
     @classmethod
     def _once(cls, value: list[Any]) -> list[Any]:
         return list(dict.fromkeys(value))

@@ -6,6 +6,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ..diffusion.timesteps import LARGEST_TUNED
 from ..errors import UserError
 from ..plugin_manager import Registration, load_plugins
 from ..prior import parameter_defaults
@@ -23,7 +24,7 @@ MEASURED_BY = ("torch", "diffusers", "torch-fidelity", "POT", "scikit-learn")
 
 # Raise this whenever our own code would give a cell other figures: results of earlier code are then
 # computed again.
-MEASUREMENT = "2"
+MEASUREMENT = "3"
 
 # The keys of a config that a cell takes over as they are.
 COPIED = (
@@ -66,7 +67,9 @@ class Plan:
         if not is_rival and spec.prior != "oracle":
             return spec.solvers
         solvers = dict.fromkeys([*self.config.solver, *(self.config.rivals if is_rival else ())])
-        new = [(solver, k) for k in counts if k <= spec.t_trunc for solver in solvers]
+        new: list[Setting] = [(s, k) for k in counts if k <= spec.t_trunc for s in solvers]
+        if is_rival:
+            new = _of_timesteps(spec.params["timesteps"], self.config, self.T, new)
         return tuple(dict.fromkeys([*spec.solvers, *new]))
 
 
@@ -159,24 +162,58 @@ def layout(found: Resolved) -> list[CellSpec]:
 
     The full chain comes first: every speed-up is measured against it. It shares a cell with pure
     noise by the solvers of the grid and by the rivals, which anybody would run instead of a prior.
+    Cells of the same with other timesteps follow.
     """
     config, T = found.config, found.task.diffusion.T
     make = _CellMaker(found)
-    noise = Choice(name="noise")
-    full = (config.full_chain.solver, config.full_chain.steps)
+    rivals = _rivals(config, T)
     priors: dict[str, Choice] = {}
     for given in (*config.priors, *config.controls):
         priors.setdefault(given.label, given)
     cells = []
     for seed in range(config.seed, config.seed + config.seeds):
-        pure = [full, *_settings(config, [*config.solver, *config.rivals])]
-        cells.append(make(noise, T, seed, _distinct(T, pure)))
+        cells += [make(noise, T, seed, settings) for noise, settings in rivals]
         for t_trunc in config.t_trunc:
             settings = _distinct(t_trunc, _settings(config, config.solver))
             for given in priors.values():
-                if not (given.label == "noise" and t_trunc == T):
+                if t_trunc < T or given not in [noise for noise, _ in rivals]:
                     cells.append(make(given, t_trunc, seed, settings))
     return cells
+
+
+def _rivals(config: RunConfig, T: int) -> list[tuple[Choice, tuple[Setting, ...]]]:
+    """Pure noise with each kind of timesteps, and the settings that it is run by.
+
+    The full chain is uniform.
+    """
+    full = (config.full_chain.solver, config.full_chain.steps)
+    every = _settings(config, list(dict.fromkeys([*config.solver, *config.rivals])))
+    found = []
+    for kind in dict.fromkeys(["uniform", *config.rival_timesteps]):
+        uniform = kind == "uniform"
+        settings = [full] * uniform + _of_timesteps(kind, config, T, every)
+        if settings:
+            noise = Choice(name="noise", params={} if uniform else {"timesteps": kind})
+            found.append((noise, _distinct(T, settings)))
+    return found
+
+
+def _of_timesteps(kind: str, config: RunConfig, T: int, settings: list[Setting]) -> list[Setting]:
+    """Those of ``settings`` that pure noise is run by with timesteps of that ``kind``.
+
+    Uniform ones stand in wherever another kind has no times of its own, so no chain is run twice.
+    """
+    if kind != "uniform":
+        return [s for s in settings if _has_own_times(kind, s[1], T)]
+    kinds = config.rival_timesteps
+    return [s for s in settings if not all(_has_own_times(k, s[1], T) for k in kinds)]
+
+
+def _has_own_times(kind: str, steps: int | None, T: int) -> bool:
+    """Whether chains of ``steps`` steps have other times than uniform ones."""
+    if kind == "uniform" or steps in (None, 1, T):  # of one step, or of all T, there is one grid
+        return False
+    return kind != "tuned" or steps <= LARGEST_TUNED
 
 
 def _settings(config: RunConfig, solvers: list[str]) -> list[Setting]:

@@ -114,6 +114,7 @@ class CellResult:
         images: (N, C, H, W) bytes, by the text of an ``ImageKey``.
         log: lines for the run's log.
         notes: lines that the user should see.
+        curve: how the fit got on, a point for each look (``bench/learning.py``); usually 9.
     """
 
     spec: CellSpec
@@ -121,6 +122,7 @@ class CellResult:
     images: dict[str, np.ndarray] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    curve: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:

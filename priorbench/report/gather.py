@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ from typing import Any
 import pandas as pd
 
 from ..errors import UserError
-from ..tables.columns import COLUMNS, contenders
+from ..tables.best import best
+from ..tables.columns import COLUMNS, LABEL, contenders
 from ..tables.compare import differences, fold, read_run
 from ..tables.fold import summary
 from ..tables.headline import Headline, headline
-from ..tables.selection import best, judged
+from ..tables.selection import judged
 from ..tables.words import in_words, named
-from .model import Book, Figure
+from .model import CURVE, Book, Figure
 from .plots import figures
 from .samples import Grid, grids
 
@@ -79,6 +81,13 @@ class Report:
         )
 
     @property
+    def learning(self) -> list[tuple[str, str, str]]:
+        """(prior, its t_truncs, "still learning") of fits that the budget ended too early."""
+        means = self.means.fillna({"params": "", "learning": ""})
+        rows = means[means.learning != ""] if "learning" in means else means[:0]
+        return _reasons((row, row.learning) for row in contenders(rows).itertuples())
+
+    @property
     def flags(self) -> list[tuple[str, str, str]]:
         """(prior, its t_truncs, the flag) of flagged contenders; controls are expected to be."""
         rows = contenders(self.table).fillna({"params": "", "flag": ""})
@@ -115,11 +124,21 @@ def gather(paths: list[str]) -> Report:
         means = summary(table.drop(columns="run"))
         chosen = best(table, means)
     verdict = headline(table, chosen)
-    shown = figures(Book(table, means, chosen), verdict)
     folders = {run.name: run.folder for run in runs}
+    shown = figures(Book(table, means, chosen, _curves(folders.values())), verdict)
     return Report(
         runs, table, means, chosen, verdict, shown, grids(table, folders), in_words(chosen)
     )
+
+
+def _curves(folders: Iterable[Path]) -> pd.DataFrame:
+    """How the fits of all runs got on; what cannot be read is left out."""
+    found = []
+    for path in (file for folder in folders for file in sorted((folder / "fits").glob("*.csv"))):
+        with suppress(OSError, ValueError):
+            curve = pd.read_csv(path, dtype={"prior": str, "params": str})
+            found += [curve] if {*LABEL, *CURVE} <= set(curve) else []
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*LABEL, *CURVE])
 
 
 def _judged(table: pd.DataFrame) -> pd.DataFrame:

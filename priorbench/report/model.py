@@ -10,6 +10,8 @@ from ..tables.columns import LABEL, choosing, contenders, reported, succeeded
 from ..tables.words import floor, named
 from .style import Style, styles
 
+CURVE = ["t_trunc", "share", "step", "seconds", "loss", "distance", "floor"]  # of a file in fits/
+
 
 @dataclass
 class Series:
@@ -70,7 +72,13 @@ class Figure:
 class Book:
     """The rows behind the figures: means over seeds on the test split, with labels and styles."""
 
-    def __init__(self, table: pd.DataFrame, means: pd.DataFrame, best: pd.DataFrame) -> None:
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        means: pd.DataFrame,
+        best: pd.DataFrame,
+        curves: pd.DataFrame | None = None,
+    ) -> None:
         self.judged = bool(len(choosing(table)))
         self.alpha_bar: dict[int, float] = table.groupby("t_trunc").alpha_bar.first().to_dict()
         self.means = _labelled(reported(means))
@@ -81,6 +89,9 @@ class Book:
         self.floor = floor(reported(succeeded(table)))
         labels = self.means[["label", "control"]].drop_duplicates()
         self.styles = styles([(row.label, bool(row.control)) for row in labels.itertuples()])
+        curves = curves if curves is not None else pd.DataFrame(columns=[*LABEL, *CURVE])
+        curves = _labelled(curves)
+        self.curves = curves[curves.label.isin(self.styles)]
         self.noise = self._of("noise", full=True)
         self.oracle = self._of("oracle")
 

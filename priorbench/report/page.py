@@ -179,7 +179,7 @@ def _row(
     flag = record.get("flag")
     classes = {
         "control": record["control"],
-        "flagged": isinstance(flag, str) and flag,
+        "flagged": isinstance(flag, str) and flag and not record["control"],
         "failed": record["status"] != "ok",
     }
     values = [(column, record[column.name]) for column in columns]

@@ -7,6 +7,7 @@ import pandas as pd
 from ..tables.columns import contenders
 from ..tables.flags import unfair
 from ..tables.headline import Headline
+from ..tables.learning import STILL
 from ..tables.words import earned
 from .model import Axis, Book, Figure, Series, hover, points, setting, wide
 from .style import FLOOR, FRONT, FULL_CHAIN, ORACLE, PURE_NOISE, Style
@@ -25,6 +26,7 @@ def figures(book: Book, verdict: Headline) -> list[Figure]:
         over_t_trunc(book, verdict),
         repair(book),
         cost(book),
+        learning(book),
         over_nfe(book),
     ]
     return [figure for figure in every if not figure.empty]
@@ -262,6 +264,45 @@ def _count(value: float) -> str:
         if value >= size:
             return f"{value / size:g}{unit}"
     return f"{value:g}"
+
+
+def learning(book: Book) -> Figure:
+    """How the fits got on: the distance to held-out draws over the seconds of the fit."""
+    curves = book.curves.dropna(subset=["distance"])
+    views = {
+        f"t_trunc {t_trunc}": _fits_over_time(book, rows)
+        for t_trunc, rows in curves.groupby("t_trunc")
+    }
+    still = contenders(book.means)
+    still = still[still.learning.fillna("") == STILL] if "learning" in still else still[:0]
+    where = [
+        f"{label} at t_trunc {', '.join(map(str, rows.t_trunc.unique()))}"
+        for label, rows in still.groupby("label", sort=False)
+    ]
+    return Figure(
+        "learning",
+        "How the fits got on",
+        "Sliced W2 at x_t between a prior's samples and held-out draws, at fixed shares of its "
+        "fit; the mean over seeds. The floor is that of as many training draws. "
+        + (f"Still learning at the end: {'; '.join(where)}." if where else ""),
+        Axis("Time of the fit (s)"),
+        Axis("Sliced W2 to held-out draws (pixel × √pixels)", wide(curves.distance)),
+        views,
+    )
+
+
+def _fits_over_time(book: Book, curves: pd.DataFrame) -> list[Series]:
+    series = []
+    for label, rows in curves.groupby("label", sort=False):
+        at = rows.groupby("share")[["seconds", "distance", "step", "loss"]].mean().reset_index()
+        text = [
+            f"{label}\n{r.seconds:.3g} s, {r.step:.0f} steps\ndistance {r.distance:.4g}"
+            for r in at.itertuples()
+        ]
+        style, x, y = book.styles[str(label)], at.seconds.tolist(), at.distance.tolist()
+        series.append(Series(str(label), style, x, y, text, mode="lines+markers"))
+    floor, x = float(curves.floor.mean()), [0.0, float(curves.seconds.max())]
+    return series + _level("floor", FLOOR, floor, x, f"As many training draws: {floor:.4g}")
 
 
 def over_nfe(book: Book) -> Figure:

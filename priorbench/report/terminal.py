@@ -11,9 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ..tables.columns import reported, succeeded
+from ..tables.columns import LABEL, contenders, reported, succeeded
+from ..tables.contest import level, place_of
 from ..tables.flags import unfair
 from ..tables.headline import headline
+from ..tables.learning import STILL
+from ..tables.selection import Chosen
 from ..tables.words import earned, floor, in_words, named, warnings
 
 ROOM = 60  # a longer list of settings is left to summary.csv
@@ -78,18 +81,19 @@ def show(table: pd.DataFrame, means: pd.DataFrame, best: pd.DataFrame, console: 
             "NFE:"
         )
     elif len(means):
-        _settings(means, console)
+        _settings(means, table, console)
     if len(best):
         _best(best, console)
     good = reported(succeeded(table))
     if len(good):
         console.print(_measured(good))
     verdict = headline(table, best)
-    said = f"{verdict.sentence} {verdict.remark}".rstrip()
-    console.print(said, style="bold", highlight=False, markup=False)
+    style = "bold yellow" if verdict.doubt else "bold"
+    console.print(verdict.words, style=style, highlight=False, markup=False)
     for sentence in in_words(best):
         console.print(sentence, highlight=False, markup=False)
     _flagged(good, console)
+    _learning(means, console)
     for warning in warnings(good):
         console.print(f"[bold yellow]warning[/] {escape(warning)}")
     _failed(table, console)
@@ -105,13 +109,20 @@ def _measured(good: pd.DataFrame) -> str:
 
 
 def _flagged(good: pd.DataFrame, console: Console) -> None:
-    good = good.fillna({"params": "", "flag": ""})
+    """Print the flags of contenders; a control has its own for being what it is."""
+    good = contenders(good).fillna({"params": "", "flag": ""})
     flagged = good[good.flag != ""]
-    by = ["prior", "params", "flag", "control"]
-    for (prior, params, flag, control), rows in flagged.groupby(by, sort=False):
-        kind = "dim" if control else "bold yellow"
+    for (prior, params, flag), rows in flagged.groupby([*LABEL, "flag"], sort=False):
         who = f"{escape(named(prior, params))} at t_trunc {_values(rows.t_trunc)}"
-        console.print(f"[{kind}]flagged[/] {who}: {escape(flag)}")
+        console.print(f"[bold yellow]flagged[/] {who}: {escape(flag)}")
+
+
+def _learning(means: pd.DataFrame, console: Console) -> None:
+    """Print whose fits the budget ended while they were still learning."""
+    means = contenders(means).fillna({"learning": ""})
+    for pair, rows in means[means.learning != ""].groupby(LABEL, sort=False):
+        who = f"{escape(named(*pair))} at t_trunc {_values(rows.t_trunc)}"
+        console.print(f"[bold yellow]{STILL}[/] {who}: more fitting may change the order")
 
 
 def _failed(table: pd.DataFrame, console: Console) -> None:
@@ -150,11 +161,12 @@ def _sections(drawn: Table, rows: pd.DataFrame, column: str) -> Iterator[Any]:
         yield row
 
 
-def _settings(means: pd.DataFrame, console: Console) -> None:
+def _settings(means: pd.DataFrame, table: pd.DataFrame, console: Console) -> None:
     """Print one line per setting.
 
-    Among contenders the best value of each column is marked, and every FID whose interval reaches
-    the best one. With one seed nothing is marked: the best fit says nothing about the priors.
+    Among contenders the best value of each column is marked, and every FID that is not shown to be
+    higher than the least. With one seed nothing is marked: the best fit says nothing about the
+    priors.
     """
     means = means.assign(milliseconds=1000 * (means.prior_seconds + means.denoise_seconds))
     fair = ~means.control.astype(bool) & ~means.flag.map(unfair).astype(bool)
@@ -162,7 +174,8 @@ def _settings(means: pd.DataFrame, console: Console) -> None:
     ranked = means[means.ranked]
     shown = [m for m in MEASURES if console.width >= m.room]
     best = {m.name: (ranked[m.name] * m.better).max() * m.better for m in shown if m.better}
-    reach = ranked[ranked.fid == best["fid"]].fid_high.max()
+    settings = [place_of(row) for row in ranked.sort_values("fid").to_dict("records")]
+    first = set(level(settings[0], settings, Chosen(table)) if settings else [])
     drawn = _table("t_trunc", "solver", "NFE", "prior", *(m.heading for m in shown))
     for row in _sections(drawn, means, "t_trunc"):
         figures = []
@@ -171,7 +184,7 @@ def _settings(means: pd.DataFrame, console: Console) -> None:
             text = measure.form.format(value) if value == value else ""
             marked = row.ranked and (
                 (measure.better and value == best[measure.name])
-                or (measure.name == "fid" and row.fid_low <= reach)
+                or (measure.name == "fid" and place_of(row._asdict()) in first)
             )
             figures.append(Text(f"{text}*", "bold green") if marked else Text(f"{text} "))
         setting = [str(row.t_trunc), str(row.solver), str(int(row.nfe))]
@@ -179,7 +192,7 @@ def _settings(means: pd.DataFrame, console: Console) -> None:
         drawn.add_row(*setting, prior, *figures, style="dim" if row.control else "")
     console.print(drawn)
     if len(ranked):
-        console.print("* best of all contenders, and every FID whose interval reaches the best.")
+        console.print("* best of all contenders, and every FID that is not shown to be higher.")
     elif (means.seeds == 1).any():
         console.print("With one seed no row is marked as best: another fit would score otherwise.")
 

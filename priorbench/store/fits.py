@@ -24,13 +24,14 @@ class Kept:
 
     Attributes:
         prior: fitted, or None if it has to be fitted.
-        seconds, steps, log: of its fit.
+        seconds, steps, curve, log: of its fit.
         note: says what was set aside, if anything was.
     """
 
     prior: TruncPrior | None = None
     seconds: float = 0.0
     steps: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     note: str = ""
 
@@ -71,6 +72,7 @@ class Fits:
                 _rebuilt(spec, folder, shape, device),
                 seconds=float(about["fit_seconds"]),
                 steps=int(about["fit_steps"]),
+                curve=[dict(point) for point in about["curve"]],
                 log=[str(line) for line in about["log"]],
             )
         except Exception as error:  # whatever is wrong with it, another fit mends it

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ..errors import one_line
 from ..files import UNREADABLE, remove, set_aside, sweep, write_atomically
@@ -22,7 +23,7 @@ from ..plan.spec import CellResult, CellSpec, ImageKey, name_of
 from ..tables.columns import Row
 from .fits import Fits
 
-FOLDERS = ("cells", "images", "priors", "grids", "figures")
+FOLDERS = ("cells", "images", "priors", "fits", "grids", "figures")
 
 # The columns without which a row cannot be used.
 ROW = {
@@ -107,6 +108,8 @@ class Store:
         The JSON file comes last: where it is, everything is.
         """
         good = [row for row in result.rows if row["status"] == "ok"]
+        if good and result.curve:
+            self._write_curve(result)
         for one in result.spec.results:
             rows = [row for row in good if row["cell"] == one.cell]
             if len(rows) < len(one.splits):
@@ -122,6 +125,15 @@ class Store:
             np.savez_compressed(buffer, **images)  # type: ignore[arg-type]
             write_atomically(self.images_path(one), buffer.getvalue())
             self._write(one, rows, result.log, hashlib.sha256(buffer.getvalue()).hexdigest())
+
+    def _write_curve(self, result: CellResult) -> None:
+        """Write how the fit got on to ``fits/<prior>-t<t_trunc>-s<seed>-<hash>.csv``."""
+        spec = result.spec
+        name = {"prior": spec.prior, "params": spec.settings, "t_trunc": spec.t_trunc}
+        name |= {"seed": spec.seed, "fit_budget": spec.fit_budget or ""}
+        rows = pd.DataFrame([name | point for point in result.curve])
+        path = self.folder / "fits" / f"{self.fits.path(spec).name}.csv"
+        write_atomically(path, rows.to_csv(index=False).encode())
 
     def rewrite(self, spec: CellSpec, rows: list[Row]) -> None:
         """Replace the rows of results that are there, because they were timed again."""

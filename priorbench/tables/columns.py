@@ -69,6 +69,8 @@ SCHEMA = (
     Column("n_samples", "How many samples the row's figures were computed from.", "setting same"),
     Column("extractor", "The network whose features FID and its relatives are computed from.",
            "setting same"),
+    Column("features", "How many features that network gives an image.", "younger"),
+    Column("n_reference", "How many images of the split the samples are compared with.", "younger"),
     Column("fid", "Fréchet distance between samples and the images of the split.", "averaged"),
     Column("fid_se", "Standard error of `fid` over new samples, against the same test images."),
     Column("fid_floor", "FID of `n_samples` training images (all of them, if there are fewer) "
@@ -101,6 +103,8 @@ SCHEMA = (
     Column("stored_se", "The largest standard error of the three.", "younger"),
     Column("distinct", "Share of what the prior emits that does not repeat another sample.",
            "averaged"),
+    Column("variation", "Variance of what the prior emits divided by that of test images, emitted "
+           "alike.", "averaged younger"),
     Column("noise_xt", "Variance of x_{t_trunc} in directions where clean images hardly vary, "
            "divided by that of real draws.", "averaged"),
     Column("noise_se", "Standard error that `noise_xt` has for Gaussian noise."),
@@ -122,6 +126,11 @@ SCHEMA = (
            "prior's own.", "setting same text"),
     Column("fit_steps", "Optimiser steps that the fit took.", "averaged"),
     Column("fit_seconds", "Seconds that the fit took.", "averaged seconds varies"),
+    Column("gain", "Share by which the fit lowered sliced W2 at x_{t_trunc} to held-out draws, "
+           "from its start; empty for fits without steps.", "averaged younger"),
+    Column("late_gain", "The same for the last quarter of the fit.", "averaged younger"),
+    Column("learning", "`still learning` where the last quarter lowered it by more than 2 %, or "
+           "where there were too few steps to tell; else empty.", "text younger"),
     Column("prior_seconds", "Seconds per image that the prior took, over the whole draw.",
            "averaged seconds varies"),
     Column("denoise_seconds", "Seconds per image of the chain: the median over all batches of all "
@@ -167,9 +176,6 @@ TEXT = _playing("text")
 DIGESTS = _playing("digest")
 YOUNGER = _playing("younger")
 
-# Where even one seed has an interval: the column that holds the standard error over samples.
-STANDARD_ERROR = {"fid": "fid_se", "fid_inf": "fid_inf_se"}
-
 SEVERAL = "several"  # stands where the rows of a group disagree
 
 LABEL = ["prior", "params"]
@@ -177,15 +183,17 @@ WHERE = ["t_trunc", "solver", "steps"]
 PLACE = [*LABEL, *WHERE]
 MACHINE = ["device", "threads"]
 CLOCK = [*MACHINE, "concurrency"]  # the conditions of timing: seconds under different ones differ
-ADDED = ["excess", "relative_nfe", "relative_time", "break_even", "flag"]  # need other rows
+# Those that tables add: they need other rows, or are words for what rows hold.
+ADDED = ["excess", "relative_nfe", "relative_time", "break_even", "flag", "learning"]
 
 BEST = [
     "nfe", "prior", "params", "control", "rank", "beats_noise", "beats_noise_in_time",
     "t_trunc", "solver", "steps", "seeds",
     *(f"{name}{end}" for name in ("fid", "excess", "relative_nfe", "relative_time", "fid_inf")
       for end in ("", "_low", "_high")),
-    "kid", "speedup", "break_even", "fit_seconds", "n_samples", "split", "chosen_on", "extractor",
-    "flag",
+    "beats_noise_p", "beats_noise_in_time_p", "difference", "difference_low", "difference_high",
+    "kid", "speedup", "break_even", "fit_seconds", "gain", "n_samples", "split", "chosen_on",
+    "extractor", "learning", "flag", "doubt",
 ]  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import UserError, one_line
+from .best import best
 from .columns import (
     COLUMNS,
     DIGESTS,
@@ -21,7 +22,7 @@ from .columns import (
     succeeded,
 )
 from .fold import summary
-from .selection import best, judged
+from .selection import judged
 
 Named = tuple[str, pd.DataFrame]  # a run's name and its table
 

@@ -16,6 +16,9 @@ COPIES = 0.1  # how far authenticity must fall short of that of unseen images
 NOISE = 0.05  # how far the noise level of x_t must be off
 FAR = 0.2  # how far it is off where x_t is too far from all images to tell which are stored
 
+DISTINCT = 0.99  # the share of samples that must not repeat another
+VARIES = 0.1  # samples of less than this share of the real variance are near each other anyway
+
 # A prior caught at one of these in one setting is flagged in all.
 CHEATS = ("memorises", "holds", "nearer", "repeats")
 # Too little noise is an advantage wherever it is found; too much is a fault that brings none. The
@@ -44,8 +47,8 @@ def flag_of(row: Any, unseen: Unseen) -> str:
     found = ["memorises training images"] if copies or "train" in stored else []
     found += [f"holds {split} images" for split in stored if split != "train"]
     found += _nearer(row, ratio)
-    if row.distinct < 0.99:
-        found.append("repeats samples")
+    if row.distinct < DISTINCT:
+        found.append("hardly varies" if row.variation < VARIES else "repeats samples")
     if abs(row.noise_xt - 1) > max(NOISE, 4 * row.noise_se):
         found.append(f"{'more' if row.noise_xt > 1 else 'less'} noise than x_{row.t_trunc}")
     failed = _failed_checks(row)

@@ -4,22 +4,23 @@ import math
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from .columns import (
     AVERAGED,
     CLOCK,
     COLUMNS,
+    LABEL,
     PLACE,
     SECONDS,
     SETTING,
     SEVERAL,
     SHARED,
-    STANDARD_ERROR,
     Row,
     reported,
     succeeded,
 )
+from .intervals import NORMAL, Law, Seeds
+from .learning import still_learning
 from .seconds import shared
 from .selection import judged
 
@@ -38,6 +39,7 @@ def comparison(rows: list[Row], full_solver: str, full_steps: int | None) -> pd.
     full = reported(succeeded(table))
     full = full[
         (full.prior == "noise")
+        & (full.params == "")  # uniform timesteps
         & (full.t_trunc == full["T"])
         & (full.solver == full_solver)
         & (full.steps == (full_steps or full["T"]))
@@ -52,52 +54,80 @@ def comparison(rows: list[Row], full_solver: str, full_steps: int | None) -> pd.
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """summary.csv: for each setting and split, the mean over seeds and its 95 % interval.
 
-    The interval is Student's t over seeds, with the same test images: where other seeds would put
-    the mean. With one seed FID has an interval over samples, and other columns have none. The
-    interval of ``fid_inf`` also counts the finite test set. Seconds taken under different
-    conditions (:data:`.columns.CLOCK`) have no mean, and seconds that are shared by a run's seeds
-    have no interval. Where a prior's own evaluations differ between seeds, ``nfe`` is the largest
-    number.
+    The interval is of Student's t over seeds, with the same test images: where other seeds would
+    put the mean. That of ``fid`` also draws on what each cell knows of the variance over samples,
+    and on the other settings (:mod:`.intervals`). With one seed FID has an interval over samples,
+    and other columns have none. The interval of ``fid_inf`` also counts the finite test set.
+    Seconds taken under different conditions (:data:`.columns.CLOCK`) have no mean, and seconds that
+    are shared by a run's seeds have no interval. Where a prior's own evaluations differ between
+    seeds, ``nfe`` is the largest number.
     """
     columns = [*AVERAGED, *(c for c in table.columns if c not in COLUMNS)]
     good = succeeded(table)
     good = good.assign(nfe=good.groupby(PLACE, dropna=False).nfe.transform("max"))
+    law = _law(good)
     groups = good.groupby(SETTING, dropna=False, sort=False)
     found = [
-        dict(zip(SETTING, keys, strict=True)) | _mean(group, columns) for keys, group in groups
+        dict(zip(SETTING, keys, strict=True)) | _mean(group, columns, law) for keys, group in groups
     ]
     empty = [*SETTING, "seeds", "backbone", "warning", *CLOCK]
     return pd.DataFrame(found, columns=None if found else empty)
 
 
-def _mean(group: pd.DataFrame, columns: list[str]) -> Row:
+def _law(good: pd.DataFrame) -> Law:
+    """How FIDs vary over seeds, over all settings whose samples are drawn afresh for each seed."""
+    fresh = reported(good[~good.control.astype(bool) | (good.prior == "noise")])
+    settings = fresh.groupby(PLACE, dropna=False)
+    # All solvers and steps of a fit vary together, and seeds may have a part in common.
+    fits = fresh.groupby([*LABEL, "t_trunc"], dropna=False).seed.nunique() - 1
+    return Law.of((_seeds(group) for _, group in settings), float(fits.sum()))
+
+
+def _seeds(group: pd.DataFrame) -> Seeds:
+    within = group.fid_se.astype(float) ** 2 if "fid_se" in group else pd.Series(dtype=float)
+    return Seeds(group.fid.astype(float).tolist(), float(within.mean()))
+
+
+def _mean(group: pd.DataFrame, columns: list[str], law: Law) -> Row:
     """The row of summary.csv for the rows of one setting, without the setting itself."""
     row: Row = {"seeds": len(group)}
     for name in ("backbone", "warning", *CLOCK):
         row[name] = group[name].iloc[0] if group[name].nunique(dropna=False) == 1 else SEVERAL
     one_clock = all(row[name] != SEVERAL for name in CLOCK)
+    # Whoever stores images draws none afresh, so its seeds vary less than others by nature.
+    mine = None if bool(group.control.iloc[0]) and group.prior.iloc[0] != "noise" else law
     for name in columns:
         known = one_clock or name not in SECONDS
-        ends = interval(group, name) if known else (math.nan,) * 3
+        ends = interval(group, name, mine) if known else (math.nan,) * 3
         row |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
     flags = [flag for flags in group.flag.dropna() for flag in flags.split("; ") if flag]
-    return row | {"flag": "; ".join(dict.fromkeys(flags))}
+    learning = still_learning(row["late_gain"], row["fit_steps"])
+    return row | {"flag": "; ".join(dict.fromkeys(flags)), "learning": learning}
 
 
-def interval(group: pd.DataFrame, name: str) -> tuple[float, float, float]:
-    """Mean of a column over the rows of one setting, and the ends of its 95 % interval, or NaN."""
-    values = np.asarray(group[name], float)
-    values = values[~np.isnan(values)]  # a seed whose full chain failed has no speed-up
-    counted = len(values)
-    mean = float(values.mean()) if counted else math.nan
-    half = math.nan
+def interval(group: pd.DataFrame, name: str, law: Law | None = None) -> tuple[float, float, float]:
+    """Mean of a column over the rows of one setting, and the ends of its 95 % interval, or NaN.
+
+    Arguments:
+        law: how FIDs vary over seeds, if more is known of that than these rows tell.
+    """
+    values = group[name].astype(float).dropna().tolist()  # a failed full chain gives no speed-up
+    mean, unknown = float(np.mean(values)) if values else math.nan, (math.nan, math.nan)
     if not -math.inf < mean < math.inf:  # a break-even that is never reached
-        return mean, half, half
-    if counted > 1 and name not in SHARED:
-        half = float(stats.t.ppf(0.975, counted - 1) * values.std(ddof=1) / counted**0.5)
-        if name == "fid_inf":  # all seeds share the test images, which would differ another time
-            variance = (group.fid_inf_se**2 - group.fid_se**2).astype(float).clip(lower=0).mean()
-            half = float((half**2 + stats.norm.ppf(0.975) ** 2 * variance) ** 0.5)
-    elif name in STANDARD_ERROR and STANDARD_ERROR[name] in group:
-        half = float(stats.norm.ppf(0.975) * group[STANDARD_ERROR[name]].astype(float).mean())
-    return mean, mean - half, mean + half
+        return mean, *unknown
+    if name == "fid":
+        return mean, *_seeds(group).mean(law).ends
+    if name == "fid_inf":
+        half = _half_of_fid_inf(group, values)
+        return mean, mean - half, mean + half
+    seeds = len(values) > 1 and name not in SHARED
+    return mean, *(Seeds(values).mean().ends if seeds else unknown)
+
+
+def _half_of_fid_inf(group: pd.DataFrame, values: list[float]) -> float:
+    """Half the interval. All seeds share the test images, which would differ another time."""
+    if len(values) < 2:
+        return NORMAL * float(group.fid_inf_se.astype(float).mean())
+    low, high = Seeds(values).mean().ends
+    of_test_images = (group.fid_inf_se**2 - group.fid_se**2).astype(float).clip(lower=0).mean()
+    return math.hypot((high - low) / 2, NORMAL * of_test_images**0.5)

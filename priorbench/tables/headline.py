@@ -1,19 +1,25 @@
 """The verdict of a run in one sentence: does any prior pay, which one, where, how surely?
 
-A setting pays if it beats the best solver from pure noise at equal NFE by more than the intervals
+A setting pays if it is shown to beat the best solver from pure noise at equal NFE
 (``beats_noise``), is not shown to lose in equal time, and has no flag that is unfair. Of the
-settings that pay, the one with the least FID on the choosing split is named. With one seed the
-sentence is about that fit alone and says so: nobody knows what another fit would score.
+settings that pay, the sentence is about the one with the least FID on the choosing split and those
+with as many evaluations that are not shown to be worse: all of them are named, the cheapest to fit
+first. With one seed the sentence is about these fits alone and says so: nobody knows what other
+fits would score. Where the figures speak of the backbone (:mod:`.doubt`), that comes first.
 """
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from .columns import PLACE, Row, contenders, reported, succeeded
+from .columns import LABEL, Row, contenders, reported, succeeded
+from .contest import level, place_of
+from .doubt import doubt
 from .flags import unfair
-from .selection import Chosen, Place
-from .words import earned, plus_minus, times, where
+from .learning import STILL
+from .selection import Chosen
+from .words import earned, named, plus_minus, times, where
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,7 @@ class Headline:
         row: the row of best.csv that the sentence is about.
         facts: (name, figure) pairs to show beside it.
         remark: what limits the verdict.
+        doubt: why the figures speak of the backbone more than of the priors; usually empty.
     """
 
     sentence: str
@@ -33,10 +40,26 @@ class Headline:
     row: Row | None = None
     facts: list[tuple[str, str]] = field(default_factory=list)
     remark: str = ""
+    doubt: str = ""
+
+    @property
+    def doubted(self) -> str:
+        """The doubt as a sentence, or nothing."""
+        said = f"This run measures its backbone more than its priors: {self.doubt}."
+        return said if self.doubt else ""
+
+    @property
+    def words(self) -> str:
+        """The doubt, if there is one, then the sentence and the remark."""
+        return " ".join(filter(None, [self.doubted, self.sentence, self.remark]))
 
 
 def headline(table: pd.DataFrame, best: pd.DataFrame) -> Headline:
     """The verdict of comparison.csv and best.csv."""
+    return replace(_verdict(table, best), doubt=doubt(table))
+
+
+def _verdict(table: pd.DataFrame, best: pd.DataFrame) -> Headline:
     ranked = reported(contenders(table))
     if not len(ranked):
         return Headline("No verdict: there is no contender in this run.")
@@ -50,11 +73,12 @@ def headline(table: pd.DataFrame, best: pd.DataFrame) -> Headline:
     fair = [row for row in rows if not unfair(row["flag"])]
     if not fair:
         return Headline("No prior pays: every contender that did not fail is flagged.")
-    return _of_fair(fair, best, Chosen(table))
+    return _of_fair(fair, best, table)
 
 
-def _of_fair(fair: list[Row], best: pd.DataFrame, known: Chosen) -> Headline:
+def _of_fair(fair: list[Row], best: pd.DataFrame, table: pd.DataFrame) -> Headline:
     """The verdict where some rows have no unfair flag."""
+    known = Chosen(table)
     paying = [row for row in fair if row["beats_noise"] == "yes" and _holds_in_time(row)]
     compared = [row for row in fair if row["relative_nfe"] == row["relative_nfe"]]
     if not paying and not compared:
@@ -62,10 +86,14 @@ def _of_fair(fair: list[Row], best: pd.DataFrame, known: Chosen) -> Headline:
             "No verdict against pure noise: no solver from pure noise has as many evaluations, "
             "or none could be chosen."
         )
-    row = _first(paying, known) if paying else _nearest(compared, known)
-    noise = _noise(best, row)
-    sentence = _pays(row) if paying else _pays_not(row, noise, fair)
-    return Headline(sentence, bool(paying), row, _facts(row, noise), _one_seed(row))
+    if paying:
+        tied = _tied(_first(paying, known), paying, known)
+        row, sentence = tied[0], _pays(tied)
+    else:
+        row = _nearest(compared, known)
+        sentence = _pays_not(row, _noise(best, row), fair, table)
+    remark = " ".join(filter(None, [_one_seed(row), _more_fitting(row, fair)]))
+    return Headline(sentence, bool(paying), row, _facts(row, _noise(best, row)), remark)
 
 
 def _holds_in_time(row: Row) -> bool:
@@ -75,15 +103,27 @@ def _holds_in_time(row: Row) -> bool:
 
 def _first(rows: list[Row], known: Chosen) -> Row:
     """The row with the least FID on the choosing split."""
-    return _least(rows, [known.score.get(_place(row)) for row in rows], "fid")
+    return _least(rows, [known.score.get(place_of(row)) for row in rows], "fid")
+
+
+def _tied(first: Row, paying: list[Row], known: Chosen) -> list[Row]:
+    """The paying rows with the NFE of ``first`` that none is shown to beat, cheapest fit first."""
+    here = [row for row in paying if row["nfe"] == first["nfe"]]
+    ranks = [row["rank"] for row in here if row["rank"] == row["rank"]]
+    if ranks:
+        tied = [row for row in here if row["rank"] == min(ranks)]
+    else:  # one seed: nothing but these fits is compared
+        kept = level(place_of(first), [place_of(row) for row in here], known)
+        tied = [row for row in here if place_of(row) in kept]
+    return sorted(tied, key=lambda row: (math.isnan(row["fit_seconds"]), row["fit_seconds"]))
 
 
 def _nearest(rows: list[Row], known: Chosen) -> Row:
     """The row whose FID is the smallest multiple of its rival's, both on the choosing split."""
     scores = []
     for row in rows:
-        rival = known.rival(_place(row))
-        mine, theirs = known.score.get(_place(row)), known.score.get(rival) if rival else None
+        rival = known.rival(place_of(row))
+        mine, theirs = known.score.get(place_of(row)), known.score.get(rival) if rival else None
         scores.append(mine / theirs if mine is not None and theirs else None)
     return _least(rows, scores, "relative_nfe")
 
@@ -98,28 +138,33 @@ def _least(rows: list[Row], scores: list[float | None], column: str) -> Row:
     return min(zip(values, rows, strict=True), key=lambda pair: pair[0])[1]
 
 
-def _place(row: Row) -> Place:
-    return tuple(row[c] for c in PLACE)
-
-
 def _noise(best: pd.DataFrame, row: Row) -> Row | None:
     """Pure noise by its best solver with the row's NFE."""
     found: list[Row] = best[(best.prior == "noise") & (best.nfe == row["nfe"])].to_dict("records")
     return found[0] if found else None
 
 
-def _pays(row: Row) -> str:
+def _pays(tied: list[Row]) -> str:
+    """What the first row gains, after the names of all that it is level with."""
+    row = tied[0]
     cost = "equal cost" if row["beats_noise_in_time"] == "yes" else "equal NFE"
     ratios = [row["relative_nfe"], *([row["relative_time"]] if cost == "equal cost" else [])]
     better = f"{times(1 / max(ratios))} times better than" if max(ratios) > 0 else "better than"
     quick = f"; {times(row['speedup'])}x faster than the full chain" if row["speedup"] > 1 else ""
+    gain = f"{better} the best solver from pure noise at {cost}{quick}"
+    if len(tied) == 1:
+        return f"{where(row)}: FID {plus_minus(row)}, {gain}."
+    names = [
+        f"{named(*(r[c] for c in LABEL))} ({plus_minus(r)}, fitted in {r['fit_seconds']:.2g} s)"
+        for r in tied
+    ]
     return (
-        f"{where(row)}: FID {plus_minus(row)}, {better} the best solver from pure noise "
-        f"at {cost}{quick}."
+        f"{len(names)} priors are level at NFE {int(row['nfe'])}, the cheapest to fit first: "
+        f"{', '.join(names)}. {where(row)}: {gain}."
     )
 
 
-def _pays_not(row: Row, noise: Row | None, fair: list[Row]) -> str:
+def _pays_not(row: Row, noise: Row | None, fair: list[Row], table: pd.DataFrame) -> str:
     nearest = f"{where(row)}: FID {plus_minus(row)}"
     if noise:
         nearest += f" against {plus_minus(noise)} of the best solver from pure noise at equal NFE"
@@ -129,10 +174,25 @@ def _pays_not(row: Row, noise: Row | None, fair: list[Row]) -> str:
             f"No prior pays. The nearest is {nearest}; its gain at equal NFE {lost} in equal time."
         )
     if any(r["beats_noise"] == "undecided" for r in fair):
-        decided = "their intervals do not decide it"
-        why = decided if row["fid_low"] == row["fid_low"] else "there are no intervals to decide it"
+        known = row["difference_low"] == row["difference_low"]
+        why = "the difference may be chance" if known else _no_intervals(row, table)
         return f"No prior is shown to pay. The nearest is {nearest}; {why}."
     return f"No prior pays. The nearest is {nearest}."
+
+
+def _no_intervals(row: Row, table: pd.DataFrame) -> str:
+    """Why there is no interval to decide it, and what would give one."""
+    good = reported(succeeded(table))
+    features, images = good.features.max(), good.n_reference.max()
+    least = 2 * features + 2
+    if row["seeds"] > 1 or not least > min(row["n_samples"], images):
+        return "there are no intervals to decide it"
+    missing = {"samples": row["n_samples"], "test images": images}
+    few = [f"it has {n:.0f} {what}" for what, n in missing.items() if n < least]
+    return (
+        f"there are no intervals to decide it, since with {features:.0f} features they take "
+        f"{least:.0f} samples and as many test images, or several seeds, and {' and '.join(few)}"
+    )
 
 
 def _one_seed(row: Row) -> str:
@@ -141,6 +201,18 @@ def _one_seed(row: Row) -> str:
     return (
         "One seed says nothing about what other fits would score, and ranks no prior; "
         "--seeds 3 or more would."
+    )
+
+
+def _more_fitting(row: Row, fair: list[Row]) -> str:
+    """Who might do better after a longer fit, among those with as many evaluations."""
+    here = [r for r in fair if r["nfe"] == row["nfe"] and r["learning"] == STILL]
+    names = [named(*(r[c] for c in LABEL)) for r in here]
+    are = "was" if len(names) == 1 else "were"
+    return (
+        f"{', '.join(names)} {are} {STILL} when the fit ended: more fitting may change the order."
+        if names
+        else ""
     )
 
 

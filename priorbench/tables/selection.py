@@ -9,8 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from .columns import ADDED, BEST, CLOCK, PLACE, Row, choosing, reported, succeeded
-from .flags import cheats, flag_of, of_oracles, unfair
+from .columns import ADDED, CLOCK, PLACE, Row, choosing, reported, succeeded
+from .flags import flag_of, of_oracles
+from .intervals import Seeds
+from .learning import still_learning
 
 Place = tuple[Any, ...]  # a setting: the values of PLACE
 
@@ -48,6 +50,10 @@ class Chosen:
         self.score: dict[Place, float] = choosing(table).groupby(PLACE).fid.mean().to_dict()
         self.reported: dict[Place, float] = test.groupby(PLACE).fid.mean().to_dict()
         self._fid: dict[Place, float] = test.groupby([*PLACE, "seed"]).fid.mean().to_dict()
+        self._variance: dict[Place, float] = (
+            (test.fid_se.astype(float) ** 2).groupby([test[c] for c in PLACE]).mean().to_dict()
+        )
+        self._seeds: dict[Place, list[int]] = test.groupby(PLACE).seed.unique().map(list).to_dict()
         # Where a prior's own evaluations differ between seeds, the largest number counts.
         settings = test.groupby(PLACE, sort=False).agg({"nfe": "max", "T": "first"})
         self._nfe: dict[Place, int] = settings.nfe.astype(int).to_dict()
@@ -63,6 +69,22 @@ class Chosen:
     def fid(self, place: Place | None, seed: int) -> float:
         """FID of one seed on the test split; NaN where nothing was chosen or the seed has none."""
         return float("nan") if place is None else self._fid.get((*place, seed), float("nan"))
+
+    def seeds(self, place: Place) -> Seeds:
+        """The FIDs of a setting, one for each seed."""
+        return Seeds([self.fid(place, seed) for seed in self._seeds[place]], self._variance[place])
+
+    def paired(self, place: Place, other: Place) -> Seeds:
+        """The FIDs of ``place`` minus those of ``other``, for each seed that both have.
+
+        There are none if only one is left of several, which would say nothing about seeds.
+        """
+        both = [seed for seed in self._seeds[place] if seed in self._seeds[other]]
+        several = max(len(self._seeds[place]), len(self._seeds[other])) > 1
+        if len(both) < 2 and several:
+            both = []
+        differences = [self.fid(place, seed) - self.fid(other, seed) for seed in both]
+        return Seeds(differences, self._variance[place] + self._variance[other])
 
     def oracle(self, place: Place) -> Place | None:
         """The best oracle with exactly as many evaluations, None where there is none."""
@@ -133,7 +155,7 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
     found: list[Row] = []
     for row in table.itertuples():
         if row.status != "ok" or row.split != "test":
-            found.append(dict.fromkeys(ADDED, float("nan")) | {"flag": ""})
+            found.append(dict.fromkeys(ADDED, float("nan")) | {"flag": "", "learning": ""})
             continue
         values = (getattr(row, column) for column in PLACE)
         oracle, rival, in_time, saved = chosen[tuple("" if v != v else v for v in values)]
@@ -144,6 +166,7 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
                 "relative_time": row.fid / known.fid(in_time, row.seed),
                 "break_even": _break_even(row, saved),
                 "flag": flag_of(row, unseen),
+                "learning": still_learning(row.late_gain, row.fit_steps),
             }
         )
     table = table.copy()
@@ -156,86 +179,3 @@ def _break_even(row: Any, saved: float | None) -> float:
     if row.control or saved is None:
         return float("nan")
     return float(row.fit_seconds / saved) if saved > 0 else float("inf")
-
-
-def best(table: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
-    """best.csv: for each NFE and prior, the setting that did best on the choosing split.
-
-    ``rank`` is 1 plus the number of contenders whose interval lies wholly below, so that those with
-    overlapping intervals share a rank. Rows with an :func:`~priorbench.tables.flags.unfair` flag
-    have none, nor rows without an interval, nor rows of one seed, whose interval does not cover how
-    fits differ. A prior that was caught storing or repeating images in any setting is flagged in
-    all.
-    """
-    known = Chosen(table)
-    means = reported(summary.assign(params=summary.params.fillna(""))).set_index(PLACE)
-    chosen_on = choosing(table).groupby("prior").split.first().to_dict()
-    caught = cheats(table)
-    rows: list[Row] = []
-    for nfe, place in _choices(known):
-        label = place[:2]
-        flags = [*_failures(known, place, means), *means.loc[place, "flag"].split("; ")]
-        rows.append(
-            {c: means.loc[place, c] for c in BEST if c in means.columns}
-            | dict(zip(PLACE, place, strict=True))
-            | {"chosen_on": chosen_on.get(label[0], ""), "nfe": nfe}
-            | {"flag": "; ".join(dict.fromkeys(filter(None, [*flags, *caught.get(label, [])])))}
-        )
-    for nfe in {row["nfe"] for row in rows}:
-        _compare([row for row in rows if row["nfe"] == nfe], known, means)
-    return pd.DataFrame(rows).reindex(columns=BEST)
-
-
-def _choices(known: Chosen) -> Iterable[tuple[int, Place]]:
-    """(NFE, best setting) of each prior at each NFE; pure noise from t_trunc = T alone."""
-    for nfe in sorted({known.nfe(place) for place in known.places}):
-        here = [p for p in known.places if known.nfe(p) == nfe]
-        here = [p for p in here if p[0] != "noise" or p in known.rivals]
-        for label in dict.fromkeys(p[:2] for p in here):
-            mine = [p for p in here if p[:2] == label]
-            place = known.best([p for p in mine if p not in known.failed] or mine)
-            if place is not None:
-                yield nfe, place
-
-
-def _failures(known: Chosen, place: Place, means: pd.DataFrame) -> list[str]:
-    failed = known.failed.get(place, 0)
-    return (
-        [f"failed in {failed} of {failed + int(means.loc[place, 'seeds'])} seeds"] if failed else []
-    )
-
-
-def _compare(rows: list[Row], known: Chosen, means: pd.DataFrame) -> None:
-    """Add rank, beats_noise and beats_noise_in_time to the contenders among rows of one NFE.
-
-    ``beats_noise`` is yes or no where the interval lies apart from that of the best solver from
-    pure noise, else undecided. ``beats_noise_in_time`` goes by the interval of ``relative_time``
-    over seeds; one seed has none, so it goes by the FID intervals of the prior and its rival.
-    """
-    noise = next((row for row in rows if row["prior"] == "noise"), None)
-    ranked = [row for row in rows if _is_ranked(row)]
-    for row in rows:
-        if row["control"]:
-            continue
-        if _is_ranked(row):
-            row["rank"] = 1 + sum(other["fid_high"] < row["fid_low"] for other in ranked)
-        ends = (noise["fid_low"], noise["fid_high"]) if noise else (None, None)
-        row["beats_noise"] = _answer(row, "fid", *ends)
-        row["beats_noise_in_time"] = _answer(row, "relative_time", 1.0, 1.0)
-        rival = known.in_time(tuple(row[c] for c in PLACE)) if row["seeds"] == 1 else None
-        if rival is not None:
-            ends = (means.loc[rival, "fid_low"], means.loc[rival, "fid_high"])
-            row["beats_noise_in_time"] = _answer(row, "fid", *ends)
-
-
-def _is_ranked(row: Row) -> bool:
-    known = row["seeds"] > 1 and row["fid_low"] == row["fid_low"]
-    return bool(known and not row["control"] and not unfair(row["flag"]))
-
-
-def _answer(row: Row, column: str, low: float | None, high: float | None) -> str:
-    """Whether the row's interval lies below ``low`` (yes), above ``high`` (no) or neither."""
-    if low is None or high is None:
-        return ""
-    below, above = row[f"{column}_high"] < low, row[f"{column}_low"] > high
-    return "yes" if below else "no" if above else "undecided"

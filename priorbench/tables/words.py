@@ -106,6 +106,6 @@ def _answers(rows: pd.DataFrame, column: str) -> Iterator[str]:
 def _firsts(ranked: pd.DataFrame) -> Iterator[str]:
     for nfe, rows in ranked.groupby("nfe"):
         names = [named(r.prior, r.params) for r in rows[rows["rank"] == 1].itertuples()]
-        tie = " (their intervals overlap)" if len(names) > 1 else ""
+        tie = " (no difference between them is shown)" if len(names) > 1 else ""
         if names:
             yield f"First at NFE {nfe}: {', '.join(names)}{tie}."

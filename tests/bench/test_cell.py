@@ -1,6 +1,7 @@
 """One cell: priors that misbehave, budgets, and sources that change on the way."""
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -11,10 +12,13 @@ from helpers.runs import SMALL, Plugin, small_run
 from priorbench import FitRun, TruncPrior, UserError, hookimpl, prior
 from priorbench.bench import cell
 from priorbench.bench.cell import task_of
+from priorbench.bench.sampling import times_of
+from priorbench.diffusion import solvers
 from priorbench.plan.layout import make_plan, read_plan
 from priorbench.plan.reading import make_config
 from priorbench.plugin_files import FILES
 from priorbench.plugin_manager import load_plugins
+from priorbench.prior_files import ABOUT
 from priorbench.store.results import Store
 from priorbench.task import Source, load_task
 
@@ -108,12 +112,31 @@ class Terminal(Planted):
         raise ValueError("\x1b[2Jgone")
 
 
+class Timed(Planted):
+    """Chains of 2 steps have times of its own."""
+
+    def times(self, t_trunc, steps):
+        return [10, t_trunc] if steps == 2 else None
+
+
+class Mistimed(Planted):
+    def times(self, t_trunc, steps):
+        return [t_trunc, 10]
+
+
+class Timeless(Planted):
+    def times(self, t_trunc, steps):
+        return 1 / 0
+
+
 FAULTS = {
     "raises": (Raises, "ZeroDivisionError: a planted fault"),
     "notfinite": (NotFinite, "not finite"),
     "wrongshape": (WrongShape, r"shape \(16, 1, 8, 8\), got \(16, 8, 8\)"),
     "toofew": (TooFew, r"got \(15, 1, 8, 8\)"),
     "trains": (Trains, "changed the frozen model"),
+    "mistimed": (Mistimed, r"times\(100, 2\): times must be 2 whole numbers .*, got \[100, 10\]"),
+    "timeless": (Timeless, "ZeroDivisionError"),
     "exits": (Exits, "SystemExit: 3"),
     "memory": (Memory, "MemoryError: out of memory"),
     "terminal": (Terminal, r"ValueError: \\x1b\[2Jgone"),
@@ -125,12 +148,13 @@ def planted():
     def register_priors(register):
         for name, (cls, _) in FAULTS.items():
             register(name, f"{__name__}:{cls.__name__}")
+        register("timed", f"{__name__}:Timed")
 
     plugins = load_plugins()
     plugins.add(Plugin(register_priors=hookimpl(register_priors)), "planted", "planted", "1")
     yield
     plugins.manager.unregister(name="planted/planted")
-    for name in FAULTS:
+    for name in (*FAULTS, "timed"):
         del plugins.registrations["prior", name]
 
 
@@ -157,6 +181,53 @@ def test_a_prior_that_fails_has_a_row_with_the_reason_and_the_others_go_on(plant
     assert not Store(tmp_path).fits.path(broken).exists()
     task = load_task(Source("digits"), "digits", Source("digits"))
     assert task.diffusion.digest() == task.backbone_digest  # and the frozen model is as it was
+
+
+def test_a_prior_chooses_the_times_of_its_chain(planted, tmp_path, monkeypatch):
+    """On every split, in the picture and when it is timed again."""
+    settings = SMALL | {"controls": [], "n_validation": 24, "full_chain.steps": 2}
+    seen = []
+    monkeypatch.setattr(solvers.Chain, "run", _noting(seen, solvers.Chain.run))
+    options = {"priors": "timed", "steps": "2,3", "t_trunc": [40]}
+    found = small_run(tmp_path, settings=settings, **options)
+    assert (found.status == "ok").all()
+    chains = {tuple(times) for times in seen if times[-1] == 40 and len(times) > 1}
+    assert chains == {(10, 40), (13, 27, 40)}
+    row = found[(found.prior == "timed") & (found.steps == 2)].iloc[0]
+    assert row.nfe == 2
+    sets = [f"{k}={json.dumps(v)}" for k, v in settings.items()]
+    plan = read_plan(None, options | {"n_samples": 40}, sets)
+    spec = replace(plan.cells[-1], solvers=(("dpm++", 2),))
+    seen.clear()
+    again = cell.retimed(spec, [row.to_dict() | {"cell": spec.cell}], Store(tmp_path).fits, print)
+    assert len(again) == 1
+    assert [10, 40] in seen
+    every = replace(spec, solvers=(("dpm++", None),))
+    assert times_of(Mistimed(), every) == {None: list(range(1, 41))}  # it is not asked
+
+
+def _noting(seen, run):
+    def noting(chain, *args):
+        seen.append(chain.times)
+        return run(chain, *args)
+
+    return noting
+
+
+def test_pure_noise_with_tuned_times_is_fitted_within_the_budget_and_kept(tmp_path):
+    settings = SMALL | {"controls": [], "rival_timesteps": ["tuned", "quadratic"]}
+    found = small_run(tmp_path, fit_budget="3 steps", settings=settings, steps="2,5")
+    rivals = found[(found.prior == "noise") & (found.params != "")].set_index(["params", "steps"])
+    assert (rivals.status == "ok").all()
+    assert rivals.fit_steps.to_dict() == {
+        ("timesteps=tuned", 2): 3, ("timesteps=tuned", 5): 3,
+        ("timesteps=quadratic", 2): 0, ("timesteps=quadratic", 5): 0,
+    }  # fmt: skip
+    assert rivals.fid.nunique() == 4
+    (folder,) = [p for p in tmp_path.glob("priors/noise-*") if '"tuned"' in (p / ABOUT).read_text()]
+    kept = prior.load_prior(folder, "cpu")
+    assert len(kept.times(1000, 5)) == 5
+    assert kept.times(1000, 33) is None  # uniform
 
 
 def test_the_deadline_is_handed_on(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ def run_with_cheats(output, settings, **options):
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PRIORBENCH_PLUGINS", "")
         priorbench.add_plugin(helpers.FOLDER / "cheats.py")
-        settings = {"n_validation": 0, "rivals": []} | settings
+        settings = {"n_validation": 0, "rivals": [], "rival_timesteps": ["uniform"]} | settings
         table = priorbench.run(t_trunc=[200], output=output, settings=settings, **options)
     load_plugins.cache_clear()
     return table

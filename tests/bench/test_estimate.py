@@ -12,6 +12,7 @@ def test_the_estimate_counts_images_times_evaluations(monkeypatch):
     """At a pretended 10 s an evaluation of an image everything else is small change."""
     monkeypatch.setattr("priorbench.bench.estimate._seconds_per_evaluation", lambda *_: 10.0)
     sets = ["full_chain.steps=4", "controls=[]", "batch_size=16", "rivals=[]", "n_validation=24"]
+    sets.append("rival_timesteps=uniform")
     config = make_config(
         overrides={"priors": "gaussian", "t_trunc": [100], "steps": 2, "n_samples": 40}, sets=sets
     )

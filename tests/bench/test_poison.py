@@ -28,7 +28,7 @@ LABELS = [
 ]
 SETTINGS = [
     "n_samples=16", "n_validation=0", "batch_size=8", "w2_points=20", "steps=2", "controls=[]",
-    "rivals=[]", "solver=ddpm", "full_chain.steps=2", "t_trunc=200",
+    "rivals=[]", "rival_timesteps=uniform", "solver=ddpm", "full_chain.steps=2", "t_trunc=200",
 ]  # fmt: skip
 
 

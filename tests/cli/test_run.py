@@ -71,7 +71,8 @@ def test_help_and_version_without_torch():
 
 @pytest.mark.slow
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path):
-    sets = ["--set=full_chain.steps=4", "--set=controls=[]", "--set=rivals=[]"]
+    wanted = ("full_chain.steps=4", "controls=[]", "rivals=[]", "rival_timesteps=uniform")
+    sets = [f"--set={one}" for one in wanted]
     result = call(
         "run", "--dry-run", "--priors", "gaussian", "--n-samples", "40", *sets, cwd=tmp_path
     )

@@ -191,6 +191,7 @@ def test_the_cifar10_preset_goes_through_the_whole_harness(
             "steps": [1],
             "full_chain": {"solver": "ddpm", "steps": 1},
             "rivals": [],
+            "rival_timesteps": ["uniform"],
             "n_samples": 8,
             "n_validation": 0,
             "batch_size": 4,
@@ -241,7 +242,7 @@ def test_a_pipeline_of_other_settings_runs_without_a_line_of_code(tmp_path, monk
         settings={
             "dataset": str(tmp_path / "x.npz"), "backbone": str(tmp_path / "model"),
             "extractor": str(tmp_path / "reader"), "n_samples": 8, "steps": [2], "batch_size": 8,
-            "w2_points": 8, "rivals": [], "controls": [],
+            "w2_points": 8, "rivals": [], "rival_timesteps": ["uniform"], "controls": [],
             "full_chain": {"solver": "ddim", "steps": 4}, "device": "cpu",
         },
     )  # fmt: skip
@@ -267,7 +268,7 @@ def test_a_folder_of_png_and_an_npz_give_identical_results(tmp_path, pipeline):
             settings={
                 "dataset": str(tmp_path / source), "backbone": model, "extractor": "digits",
                 "n_samples": 100, "steps": [2], "full_chain": {"solver": "ddim", "steps": 4},
-                "device": "cpu", "rivals": [],
+                "device": "cpu", "rivals": [], "rival_timesteps": ["uniform"],
             },
         )
         for source in ("png", "x.npz")

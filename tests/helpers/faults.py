@@ -205,6 +205,19 @@ class Forking(Good):
         return super().sample(n, generator)
 
 
+class Crowded(Good):
+    def times(self, t_trunc, steps):
+        return [t_trunc] * steps
+
+
+class Wandering(Good):
+    calls = 0
+
+    def times(self, t_trunc, steps):
+        self.calls += 1
+        return [1, 1 + self.calls, t_trunc] if steps == 3 else None
+
+
 class Strided(Good):
     """No fault: buffers whose strides are not those that they will have when loaded."""
 
@@ -237,6 +250,12 @@ FAULTS = [
     (Infinite, "finite", "expected finite values"),
     (Clock, "generator", "equal samples from equal generators"),
     (Fixed, "generator", "other samples from another generator"),
+    (
+        Crowded,
+        "times",
+        "3 whole numbers that rise from at least 1 to t_trunc = 40; got [40",
+    ),
+    (Wandering, "times", "the same times at each call"),
     (Repeating, "distinct", "33 different samples; got 1 different ones"),
     (NumpyDraws, "global state", "numpy"),
     (PythonDraws, "global state", "Python"),

@@ -8,6 +8,7 @@ SMALL = [
     "steps=2",
     "controls=[]",
     "rivals=[]",
+    "rival_timesteps=uniform",
     "full_chain.steps=2",
     "t_trunc=100",
 ]

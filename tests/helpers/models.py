@@ -6,6 +6,7 @@ from diffusers import UNet2DModel
 # Every registered prior in a setting that fits in a second or two.
 QUICK = {
     "gaussian": {},
+    "mixture": {},
     "ot": {"iterations": 40, "batch_size": 64, "projections": 32, "width": 64, "slices": "pixels"},
     "sinf": {"iterations": 12, "particles": 500, "directions": 8, "ascent": 2},
     "vae": {"iterations": 60, "batch_size": 64, "width": 64, "components": 4},

@@ -5,7 +5,7 @@ import numpy as np
 from helpers.rows import both, noise, row
 from priorbench.tables import fold as table
 
-SPEED = {"speedup": 18.0, "alpha_bar": 0.6, "sw2_xt": 0.3, "sw2_x0": 0.1, "fid_floor": 0.4}
+SPEED = {"speedup": 18.0, "alpha_bar": 0.6, "sw2_xt": 0.3, "sw2_x0": 0.1, "fid_floor": 0.8}
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 

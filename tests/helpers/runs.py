@@ -7,6 +7,7 @@ import priorbench
 SMALL = {
     "full_chain.steps": 4,
     "rivals": [],
+    "rival_timesteps": ["uniform"],
     "n_validation": 0,
     "batch_size": 16,
     "controls": ["noise", "oracle"],

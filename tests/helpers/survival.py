@@ -11,7 +11,7 @@ from . import FOLDER
 FAULTY = FOLDER / "faulty.py"
 SMALL = {
     "full_chain.steps": 2, "rivals": [], "n_validation": 0, "batch_size": 16, "controls": [],
-    "w2_points": 20,
+    "w2_points": 20, "rival_timesteps": ["uniform"],
 }  # fmt: skip
 BY_CHANCE = [*VARIES, "concurrency", "threads"]
 

@@ -14,7 +14,7 @@ from priorbench.plan.reading import make_config, presets
 def test_the_preset_is_the_default():
     assert make_config() == make_config("digits")
     assert make_config().name == "digits"
-    assert [p.name for p in make_config().priors] == ["gaussian", "ot", "vae", "gan"]
+    assert [p.name for p in make_config().priors] == ["gaussian", "mixture", "ot", "vae", "gan"]
     assert set(presets()) >= {"digits"}
 
 

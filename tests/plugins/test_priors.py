@@ -7,24 +7,24 @@ import ot
 import pytest
 import torch
 from diffusers import DDPMScheduler
-from helpers.commands import ROOT
 from helpers.models import QUICK, tiny_unet
 
 from priorbench import FitRun, FrozenDiffusion, TruncatedMarginal, UserError, load_prior, randn
 from priorbench.plan.choice import Choice
 from priorbench.plan.mistakes import check_params
-from priorbench.plugin_manager import Plugins, load_plugins
-from priorbench.testing import CHECKS, Subject, run_check
+from priorbench.plugin_manager import load_plugins
 
 PRIORS = sorted(load_plugins().of_kind("prior"))
 
 
 EMITTING = [
-    (name, {"emits": emits}) for name in ("ot", "sinf", "vae", "gan") for emits in ("x_t", "x_0")
+    (name, {"emits": emits})
+    for name in ("mixture", "ot", "sinf", "vae", "gan")
+    for emits in ("x_t", "x_0")
 ]
+EMITTING += [("ot", {"emits": emits, "start": "none"}) for emits in ("x_t", "x_0")]
 
-
-CLOSED = ("gaussian", "sinf")  # no network
+CLOSED = ("gaussian", "mixture", "sinf")  # no network
 
 
 def make(name, **params):
@@ -81,7 +81,7 @@ def test_any_image_size_and_colour(name, params, shape):
     images = torch.rand(40, *shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     quick = {} if name in CLOSED else {"iterations": 2, "batch_size": 8}
     if name == "sinf":
-        quick |= {"particles": 100, "directions": 4}
+        quick = {"iterations": 2, "particles": 100, "directions": 4}
     prior = fitted(name, TruncatedMarginal(images, diffusion, 10), **quick, **params)
     assert prior.emits == params.get("emits", "x_t")
     assert draw(prior, 3).shape == (3, *shape)
@@ -122,9 +122,7 @@ def test_each_prior_nears_a_gaussian_target(name, params, marginal):
     """
     longer = {} if name in CLOSED else {"iterations": 400, "learning_rate": 2e-3}
     prior = fitted(name, marginal, **params, **longer)
-    x = draw(prior, 4000)
-    if prior.emits == "x_0":
-        x = marginal.diffuse(x, torch.Generator().manual_seed(3))
+    x = at_t(prior, 4000, marginal)
     y = marginal.draw(4000, torch.Generator().manual_seed(4))
     noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(5))
 
@@ -139,21 +137,43 @@ def test_each_prior_nears_a_gaussian_target(name, params, marginal):
     assert w2(x, y) < 0.45 * w2(noise, y)
 
 
+def at_t(prior, n, marginal):
+    """``n`` draws of x_{t_trunc}, whatever the prior emits."""
+    x = draw(prior, n)
+    return x if prior.emits == "x_t" else marginal.diffuse(x, torch.Generator().manual_seed(3))
+
+
 @pytest.mark.parametrize("emits", ["x_t", "x_0"])
-def test_ot_starts_as_the_gaussian_prior(emits, marginal):
-    """With no step taken its law at x_t is the moment-matched Gaussian: it can only learn from
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [("ot", {"start": "gaussian"}), ("ot", {"components": 1}), ("mixture", {"components": 1})],
+)
+def test_one_component_is_the_gaussian_prior(name, params, emits, marginal):
+    """Before any step the law at x_t is the moment-matched Gaussian: ``ot`` can only learn from
     there.
     """
-    prior = make("ot", emits=emits, components=1)
+    prior = make(name, emits=emits, **params)
     prior.fit(marginal, FitRun(torch.Generator().manual_seed(0), deadline=0.0))
-    x = draw(prior, 40_000)
-    if emits == "x_0":
-        x = marginal.diffuse(x, torch.Generator().manual_seed(3))
+    x = at_t(prior, 40_000, marginal)
     images = marginal.images.flatten(1).double()
     target = marginal.alpha_bar * torch.cov(images.T, correction=0) + (
         1 - marginal.alpha_bar
     ) * torch.eye(64)
     assert (torch.cov(x.flatten(1).double().T) - target).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("emits", ["x_t", "x_0"])
+def test_ot_without_a_start_is_a_network_of_z(emits, marginal):
+    """Around the mean of the images, with the noise of x_t in each coordinate, or none."""
+    prior = fitted("ot", marginal, start="none", iterations=0, emits=emits, latent=5)
+    z = prior.latents(40_000, torch.Generator().manual_seed(1))
+    made = prior.residual(z[:, 1:6])
+    assert float(made.detach().abs().max()) > 0.01
+    noise = (prior.from_latents(z) - made).detach().flatten(1).double()
+    signal, level = (marginal.alpha_bar, 1 - marginal.alpha_bar) if emits == "x_t" else (1, 0)
+    mean = math.sqrt(signal) * marginal.images.double().mean(0).flatten()
+    assert (noise.mean(0) - mean).abs().max() < 0.05 * level + 1e-5
+    assert (torch.cov(noise.T) - level * torch.eye(64)).abs().max() < 0.1 * level + 1e-5
 
 
 def test_vae_elbo_of_a_blind_encoder_is_the_gaussian_likelihood(marginal):
@@ -255,6 +275,10 @@ def test_oracle_without_validation_images_says_so(tiny):
     ("ot", {"slices": "pixels:0"}, "each with a weight after ':'"),
     ("ot", {"directions": "any"}, "pairs, gaussian or orthogonal"),
     ("ot", {"ridge": -1.0}, "ridge: must be at least 0"),
+    ("ot", {"start": "gausian"}, "params.start: must be mixture, gaussian or none, got 'gausian'"),
+    ("mixture", {"ridge": -1.0}, "ridge: must be at least 0"),
+    ("mixture", {"crowd": 0}, "crowd: must be at least 1, got 0"),
+    ("mixture", {"emits": "x_1"}, "params.emits: must be x_t or x_0, got 'x_1'"),
     ("gan", {"emits": "x_1"}, "params.emits: must be x_t or x_0, got 'x_1'"),
     ("gaussian", {"covariance": "wide"}, "full, diagonal, identity or low_rank"),
     ("vae", {"beta": True}, "must be a number"),
@@ -306,7 +330,7 @@ def test_sorting_first_and_going_back_in_pieces_gives_the_gradient_of_the_whole_
     """Run-Sort-ReRun."""
     slopes = []
     for piece in (64, 24):
-        prior = make("ot", batch_size=64, piece=piece, components=1, iterations=0)
+        prior = make("ot", batch_size=64, piece=piece, start="gaussian", iterations=0)
         prior.fit(marginal, FitRun(torch.Generator().manual_seed(0)))
         torch.nn.init.normal_(
             list(prior.residual.parameters())[-2],
@@ -325,12 +349,14 @@ def blobs(n, seed, spread=0.05):
     return (torch.arange(n) % 2 * 1.6 - 0.8).view(-1, 1, 1, 1) + spread * randn((n, 1, 8, 8), g)
 
 
-def test_ot_with_components_knows_two_kinds_where_a_gaussian_does_not(marginal):
-    two = TruncatedMarginal(blobs(400, 0), marginal.diffusion, 2, blobs(100, 1))
-    share = {}
+def two_kinds(diffusion):
+    return TruncatedMarginal(blobs(400, 0), diffusion, 2, blobs(100, 1))
+
+
+def test_mixture_knows_two_kinds_where_a_gaussian_does_not(marginal):
+    two, share = two_kinds(marginal.diffusion), {}
     for components in (1, 2):
-        prior = make("ot", components=components, ridge=1e-4, iterations=0)
-        prior.fit(two, FitRun(torch.Generator().manual_seed(0)))
+        prior = fitted("mixture", two, components=components, ridge=1e-4)
         x = draw(prior, 2000).mean((1, 2, 3))
         share[components] = float(((x.abs() - 0.8).abs() < 0.1).float().mean())
         assert float((x > 0).float().mean()) == pytest.approx(0.5, abs=0.05)
@@ -338,20 +364,63 @@ def test_ot_with_components_knows_two_kinds_where_a_gaussian_does_not(marginal):
     assert share[1] < 0.3
 
 
-def test_ot_takes_one_gaussian_where_held_out_images_are_likelier_under_it(marginal):
+@pytest.mark.parametrize("emits", ["x_t", "x_0"])
+def test_ot_without_a_step_is_the_mixture(emits, tiny):
+    """The same fit and the same draws from the same seeds."""
+    params = {"emits": emits, "components": 2, "ridge": 1e-4, "latent": 5}
+    closed = fitted("mixture", two_kinds(tiny), **params)
+    prior = fitted("ot", two_kinds(tiny), iterations=0, **params)
+    assert len(closed.maps.shares) == 2
+    assert torch.equal(draw(prior, 50), draw(closed, 50))
+
+
+@pytest.mark.parametrize("start", ["mixture", "gaussian", "none"])
+def test_the_held_out_distance_is_checked_from_every_start(start, tiny):
+    lines = []
+    quick = {"learning_rate": 1e-2, "ema": 0.9}
+    prior = make("ot", start=start, components=2, ridge=1e-4, latent=5, **quick)
+    prior.fit(two_kinds(tiny), FitRun(torch.Generator().manual_seed(0), log=lines.append))
+    seen = [float(v) for v in lines[-1].rpartition(":")[2].split(",")]
+    assert len(seen) == 5
+    assert min(seen) <= {"mixture": 1.0, "gaussian": 1.0, "none": 0.5}[start] * seen[0]
+    assert any("2 components" in line for line in lines) == (start == "mixture")
+
+
+@pytest.mark.parametrize("emits", ["x_t", "x_0"])
+def test_mixture_has_the_law_of_mixed_gaussians_at_t(emits, marginal):
+    """Each kind's mean and covariance at x_{t_trunc}, and how often it comes."""
+    images = blobs(2000, 0, spread=torch.linspace(0.1, 0.3, 64).view(8, 8))
+    images = images[torch.arange(2000) % 8 < 5]  # 3 of 5 are dark
+    at_20 = TruncatedMarginal(images, marginal.diffusion, 20)
+    x = at_t(fitted("mixture", at_20, components=2, ridge=1e-4, emits=emits), 40_000, at_20)
+    bright = x.mean((1, 2, 3)) > 0
+    for kind, share in ((bright, 0.4), (~bright, 0.6)):
+        assert float(kind.float().mean()) == pytest.approx(share, abs=0.01)
+        ours = images[(images.mean((1, 2, 3)) > 0) == (share == 0.4)].flatten(1).double()
+        covariance = at_20.alpha_bar * torch.cov(ours.T) + (1 - at_20.alpha_bar) * torch.eye(64)
+        found = x[kind].flatten(1).double()
+        assert (found.mean(0) - math.sqrt(at_20.alpha_bar) * ours.mean(0)).abs().max() < 0.03
+        assert (torch.cov(found.T) - covariance).abs().max() < 0.04
+
+
+def test_mixture_takes_one_gaussian_where_held_out_images_are_likelier_under_it(marginal):
     """Validation images between the kinds: the mixture would leave them out."""
     between = 0.1 * randn((100, 1, 8, 8), torch.Generator().manual_seed(1))
-    prior = make("ot", components=2, ridge=1e-4, iterations=0)
-    prior.fit(
-        TruncatedMarginal(blobs(400, 0), marginal.diffusion, 2, between),
-        FitRun(torch.Generator().manual_seed(0)),
-    )
-    assert len(prior.start.shares) == 1
+    law = TruncatedMarginal(blobs(400, 0), marginal.diffusion, 2, between)
+    assert len(fitted("mixture", law, components=2, ridge=1e-4).maps.shares) == 1
+
+
+@pytest.mark.parametrize(("crowd", "expected"), [(1, 9), (60, 3), (100, 2), (101, 1), (500, 1)])
+def test_mixture_has_no_more_components_than_crowds_of_images(crowd, expected, marginal):
+    marginal.validation = None  # or one Gaussian would be likelier
+    prior = fitted("mixture", marginal, components=9, crowd=crowd, latent=5)
+    assert prior.maps.shares.shape == (expected,)
+    assert prior.maps.factors.shape == (expected, 5, 5)
 
 
 def test_ot_keeps_its_closed_form_where_training_makes_it_worse(marginal):
     lines = []
-    prior = make("ot", learning_rate=1.0, iterations=4, components=1, crowd=1, batch_size=8)
+    prior = make("ot", learning_rate=1.0, iterations=4, start="gaussian", batch_size=8)
     prior.fit(marginal, FitRun(torch.Generator().manual_seed(0), log=lines.append))
     assert all(float(p.detach().abs().max()) == 0 for p in list(prior.residual.parameters())[-2:])
     seen = [float(v) for v in lines[-1].rpartition(":")[2].split(",")]
@@ -401,12 +470,3 @@ def test_sinf_along_one_direction_is_the_optimal_map_on_a_line():
     assert bool((moved.flatten()[order].diff() >= -1e-6).all())
     away = (moved.flatten().sort().values - data.flatten().sort().values).abs()
     assert float(away[50:-100].max()) < 0.05
-
-
-@pytest.mark.slow
-def test_the_mixture_of_the_repository_keeps_the_contract(own_time, monkeypatch):
-    path = ROOT / "plugins/priorbench_mixture/priorbench_mixture.py"
-    monkeypatch.setenv("PRIORBENCH_PLUGINS", str(path))
-    cls = Plugins().find("prior", "mixture").load()
-    subject = Subject(cls, {"components": 4, "rank": 16})
-    assert {name: run_check(name, subject).message for name in CHECKS} == dict.fromkeys(CHECKS, "")

@@ -57,6 +57,16 @@ def plotly_script():
     return importlib.resources.files("plotly").joinpath("package_data", "plotly.min.js").read_text()
 
 
+def test_a_backbone_that_spoils_the_verdict_is_said_first_and_in_amber(page, tmp_path):
+    folder = made_up(tmp_path / "run", fid_floor=0.1)
+    write_report([str(folder)], folder / "report.html")
+    text = (folder / "report.html").read_text()
+    assert '<p class="kicker doubted">' in text
+    assert "<h1>This run measures its backbone more than its priors: the full chain (dpm++," in text
+    assert "kicker pays" not in text
+    assert '<p class="kicker doubted">' not in page[1]
+
+
 def test_the_policy_lets_the_pages_own_scripts_run_and_nothing_else(page):
     _, text = page
     policy = html.unescape(
@@ -149,7 +159,7 @@ def test_the_floor_stands_with_its_interval(tmp_path):
     )
     found.to_csv(tmp_path / "comparison.csv", index=False)
     write_report([str(tmp_path)], tmp_path / "report.html")
-    assert "Floor (as many training images): FID 0.4." in (tmp_path / "report.html").read_text()
+    assert "Floor (as many training images): FID 0.8." in (tmp_path / "report.html").read_text()
     found.assign(fid_floor=1.03, fid_floor_se=0.032).to_csv(
         tmp_path / "comparison.csv", index=False
     )

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from priorbench.report.terminal import show
 from priorbench.tables import fold as table
-from priorbench.tables.selection import best
+from priorbench.tables.best import best
 
 
 def printed(*groups):
@@ -53,3 +53,11 @@ def test_the_terminal_warns_once_of_what_many_rows_warn_of():
 def test_the_terminal_shows_the_floors_interval():
     said = printed([row("ot", 1, fid_floor=1.03, fid_floor_se=0.032)])
     assert "Floor (training images): FID 1.030 ± 0.063;" in said
+
+
+def test_controls_are_not_listed_as_flagged_for_being_what_they_are():
+    said = printed(
+        noise(9, 9), both("noise", 9, 9, noise_xt=1.6), both("memoriser", 1, 1, stored_train=1.0),
+        both("cheat", 1, 1, stored_train=1.0),
+    )  # fmt: skip
+    assert re.findall(r"^flagged (\w+)", said, re.MULTILINE) == ["cheat"]

@@ -4,8 +4,8 @@ import pytest
 from helpers.rows import both, chosen, folded, noise, row, three_seeds, verdict
 
 from priorbench.tables import fold as table
+from priorbench.tables.best import best
 from priorbench.tables.headline import headline
-from priorbench.tables.selection import best
 from priorbench.tables.words import plus_minus
 
 
@@ -55,7 +55,7 @@ def test_over_seeds_equal_cost_is_both_nfe_and_time():
         three_seeds("noise", (1.9, 2, 2.1), 2, t_trunc=1000, steps=10, ms=9, solver="ddim"),
     )  # fmt: skip
     assert found.sentence.startswith(
-        "ot at t_trunc = 100, 3 steps of dpm++: FID 1.10 ± 0.25, 9.1 times better than the "
+        "ot at t_trunc = 100, 3 steps of dpm++: FID 1.10 ± 0.21, 9.1 times better than the "
     )
     assert "the best solver from pure noise at equal cost" in found.sentence
     assert found.remark == ""
@@ -159,3 +159,36 @@ def test_a_fit_whose_seconds_cannot_be_compared_is_not_said_to_have_no_rival():
     assert dict(found.facts)["fit earned back"] == "unknown"
     alike = verdict(noise(50, 50), both("ot", 5, 5))
     assert dict(alike.facts)["fit earned back"] == "no rival is as good"
+
+
+def test_priors_that_are_level_are_all_named_and_the_cheapest_to_fit_first():
+    rival = three_seeds("noise", (39, 40, 41.5), 40, t_trunc=1000)
+    level = (
+        three_seeds("ot", (1.0, 1.3, 0.9), 1, fit_seconds=60.0),
+        three_seeds("mixture", (1.3, 1.0, 1.4), 2, fit_seconds=0.5),
+    )
+    found = verdict(rival, *level, three_seeds("gan", (9.0, 9.3, 9.1), 3, fit_seconds=0.1))
+    assert found.sentence.startswith(
+        "2 priors are level at NFE 3, the cheapest to fit first: mixture (1.23 ± "
+    )
+    assert "fitted in 0.5 s), ot (1.07 ± " in found.sentence
+    assert ". mixture at t_trunc = 100, 3 steps of dpm++: 33 times better than" in found.sentence
+    assert "gan" not in found.sentence
+    assert found.row["prior"] == "mixture"
+
+
+def test_fits_of_one_seed_that_are_level_are_all_named():
+    found = verdict(
+        noise(40, 40), both("ot", 5, 5, fit_seconds=9.0), both("vae", 5.1, 5.1, fit_seconds=2.0)
+    )
+    assert "first: vae (5.10 ± 0.20, fitted in 2 s), ot (5.00 ± 0.20, fitted" in found.sentence
+    assert found.remark.startswith("One seed says nothing")
+
+
+def test_without_intervals_the_verdict_says_why_and_what_would_give_them():
+    few = {"fid_se": float("nan"), "features": 64, "n_reference": 360, "n_samples": 100}
+    found = verdict(noise(5, 5, **few), both("ot", 4.9, 4.9, **few))
+    assert found.sentence.endswith(
+        "there are no intervals to decide it, since with 64 features they take 130 samples and as "
+        "many test images, or several seeds, and it has 100 samples."
+    )

@@ -1,4 +1,4 @@
-r"""The closed-form part of the transport map.
+r"""Closed-form transport from normal draws to a Gaussian mixture.
 
 From N(0, I) to a Gaussian the optimal map is known, :math:`z \mapsto m + S^{1/2} z`
 (Bures-Wasserstein). Images are not Gaussian but come in kinds, so there is one such map for each
@@ -15,6 +15,8 @@ by expectation maximisation (scikit-learn). The other coordinates are Gaussian, 
 of the images. The law of x_{t_trunc} is then known too: its covariances are
 :math:`\bar\alpha_t S_k + (1 - \bar\alpha_t) I`. The mixture is used only if held-out draws of
 x_{t_trunc} are at least as likely under it as under one Gaussian.
+
+With no component at all, the law of x_0 is a point, the mean of the images.
 """
 
 import math
@@ -24,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
-from priorbench import FitRun, TruncatedMarginal
+from priorbench import FitRun, TruncatedMarginal, randn
 
 EM_STEPS = 20  # at most; more gain little likelihood
 
@@ -66,12 +68,15 @@ class GaussianMaps(nn.Module):
         """Fit the maps to the law of x_0 if ``clean``, else to that of x_{t_trunc}.
 
         Arguments:
-            components, crowd, ridge: as in :class:`priorbench_ot.prior.OTPrior`.
+            components: the largest number of Gaussians; 0 is a point of x_0, the mean.
+            crowd, ridge: as in :class:`priorbench_mixture.prior.MixturePrior`.
         """
         x = marginal.images.flatten(1).cpu().double()
         signal, noise = (1.0, 0.0) if clean else (marginal.alpha_bar, 1 - marginal.alpha_bar)
         values, vectors = torch.linalg.eigh(torch.cov(x.T, correction=0).reshape(x.shape[1], -1))
         values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
+        if components == 0:  # a point has no extent
+            values = torch.zeros_like(values)
         q = self.coordinates
         law: Law = torch.ones(1), torch.zeros(1, q), torch.diag(values[:q])[None]
         count = min(components, len(x) // crowd)
@@ -148,6 +153,10 @@ class GaussianMaps(nn.Module):
             f"{plain:.2f}"
         )
         return found >= plain
+
+    def latents(self, n: int, generator: torch.Generator) -> Tensor:
+        """z, (n, 1 + d) standard normal."""
+        return randn((n, 1 + self.mean.numel()), generator, self.mean.device)
 
     def forward(self, z: Tensor) -> Tensor:
         """s(z), (N, d), of z (N, 1 + d)."""
