@@ -55,7 +55,7 @@ PRIORS = sorted(load_plugins().of_kind("prior"))
 LONG = ("process", "gaussian target")  # one starts a process, the other asks for a real fit
 LONGER = {
     "vae": {"iterations": 500, "latent": 32},
-    "gan": {"iterations": 400, "learning_rate": 2e-3},
+    "gan": {"iterations": 600, "width": 256},
 }
 SUBJECTS = {
     name: Subject(load_plugins().find("prior", name).load(), QUICK[name]) for name in PRIORS

@@ -65,7 +65,7 @@ def test_the_deadline_ends_a_fit(name, marginal):
     assert draw(prior, 2).isfinite().all()
 
 
-@pytest.mark.parametrize("shape", [(3, 9, 7), (1, 28, 28), (3, 33, 36)])
+@pytest.mark.parametrize("shape", [(3, 9, 7), (1, 28, 28), (1, 33, 32)])
 @pytest.mark.parametrize(
     ("name", "params"),
     [
@@ -282,8 +282,8 @@ def test_oracle_without_validation_images_says_so(tiny):
     ("gan", {"emits": "x_1"}, "params.emits: must be x_t or x_0, got 'x_1'"),
     ("gaussian", {"covariance": "wide"}, "full, diagonal, identity or low_rank"),
     ("vae", {"beta": True}, "must be a number"),
-    ("vae", {"density": "flow"}, "density must be normal, gaussian or mixture, got 'flow'"),
-    ("vae", {"components": 0}, "components must be at least 1, got 0"),
+    ("vae", {"density": "flow"}, "params.density: must be normal, gaussian or mixture, got 'flow'"),
+    ("vae", {"components": 0}, "params.components: must be at least 1, got 0"),
 ])  # fmt: skip
 def test_wrong_hyperparameters_are_one_line(name, params, message):
     with pytest.raises(UserError, match=message):
