@@ -34,8 +34,8 @@ class FitRun:
         total: the number of steps that there will be, so far as it can be told.
         share: how much of the fit is over, 0..1, by steps or by the clock. Schedules should follow
             it.
-        watch: the harness's own: looks at the fit, and is called before each step with this object
-            and ``finish``.
+        watch: the harness's own: it is called before each step with this object and ``finish``, and
+            returns whether it looked at the fit.
         paused: the seconds that this has taken, which are not the fit's.
     """
 
@@ -47,7 +47,7 @@ class FitRun:
     taken: int = 0
     total: int = 0
     share: float = 0.0
-    watch: "Callable[[FitRun, Callable[[], None] | None], None] | None" = None
+    watch: "Callable[[FitRun, Callable[[], None] | None], bool] | None" = None
     paused: float = 0.0
 
     def out_of_time(self) -> bool:
@@ -72,38 +72,34 @@ class FitRun:
         count = self.budget or (own if self.deadline is None else None)
         self.taken, self.share = 0, 0.0
         while count is None or self.taken < count:
+            now = time.monotonic()
             end = None if self.deadline is None else self.deadline - reserve
-            if end is not None and time.monotonic() >= end:
+            if end is not None and now >= end:
                 self.log(
                     f"deadline reached after {self.taken} steps" + (f" of {count}" if count else "")
                 )
                 break
             if end is not None:
-                elapsed = time.monotonic() - started
-                self.share = min(1.0, elapsed / max(end - started, 1e-9))
+                self.share = min(1.0, (now - started) / max(end - started, 1e-9))
             if count is not None:
                 self.share = max(self.share, self.taken / count)
             self.total = count or max(
                 self.taken + 1, round(self.taken / self.share) if self.share > 0 else own
             )
-            started += self._looked_at(finish)
+            if self.watch is not None and self.watch(self, finish):
+                started += self._put_off(time.monotonic() - now)
             yield self.taken
             self.taken += 1
         self.share = 1.0
         if finish:
             finish()
 
-    def _looked_at(self, finish: Callable[[], None] | None) -> float:
-        """The seconds that a look at the fit took; the deadline is put off by as much."""
-        if self.watch is None:
-            return 0.0
-        began = time.monotonic()
-        self.watch(self, finish)
-        spent = time.monotonic() - began
-        self.paused += spent
+    def _put_off(self, seconds: float) -> float:
+        """Put off the deadline by the ``seconds`` that a look at the fit took; returns them."""
+        self.paused += seconds
         if self.deadline is not None:
-            self.deadline += spent
-        return spent
+            self.deadline += seconds
+        return seconds
 
 
 class TruncPrior(nn.Module, ABC):

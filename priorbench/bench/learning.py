@@ -53,11 +53,11 @@ class Learning:
     losses: list[Any] = field(default_factory=list)
     fault: str = ""
 
-    def __call__(self, run: FitRun, finish: Callable[[], None] | None) -> None:
-        """Look, if it is time to."""
+    def __call__(self, run: FitRun, finish: Callable[[], None] | None) -> bool:
+        """Look, if it is time to; returns whether it was."""
         done = len(self.points)
         if self.fault or done == len(SHARES) or run.share < SHARES[done]:
-            return
+            return False
         randomness = run.generator.get_state()
         try:
             with _put_back(self.prior), seeded(0, self.prior.device):
@@ -68,6 +68,7 @@ class Learning:
         except Exception as error:  # the prior's own code, which need not be ready for this
             self.fault = one_line(error, named=True)
         run.generator.set_state(randomness)
+        return True
 
     def seconds(self, run: FitRun) -> float:
         """How long the fit has taken so far."""
