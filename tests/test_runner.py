@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 # What 40 samples, one solver step more in the full chain and no choice leave open.
 UNKNOWN = {
     "kid", "fid_inf", "excess", "relative_nfe", "relative_time", "break_even", "stored_train",
-    "stored_validation", "stored_test",
+    "stored_validation", "stored_test", "gain", "late_gain",
 }  # fmt: skip
 
 

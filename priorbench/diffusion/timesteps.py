@@ -46,7 +46,7 @@ def quadratic_times(t_trunc: int, steps: int) -> list[int]:
 
 
 def tuned_times(costs: Tensor, t_trunc: int) -> Tensor:
-    """The times of least cost for each number of steps, up to :data:`LARGEST_TUNED`.
+    """The times of least cost for each number of steps, up to ``LARGEST_TUNED``.
 
     Arguments:
         costs: those of :func:`step_costs`, or a mean or sum of several.

@@ -8,7 +8,6 @@ SMALL = {
     "full_chain.steps": 4,
     "rivals": [],
     "rival_timesteps": ["uniform"],
-    "rival_timesteps": ["uniform"],
     "n_validation": 0,
     "batch_size": 16,
     "controls": ["noise", "oracle"],
