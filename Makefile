@@ -5,11 +5,11 @@ BIN := $(VENV)/bin
 
 .PHONY: run test quick lint reference reference-gls reference-nfe coverage tune benchmark-sliced benchmark-report torture overhead workers clean
 
-# The digits default: five priors at three t_trunc, in two to seven minutes.
+# The digits default: five priors at three t_trunc, in three to eight minutes.
 run: $(VENV)/installed
 	$(BIN)/priorbench run
 
-# All tests, with the 25 slowest listed: five minutes on two cores.
+# All tests, with the 25 slowest listed: seven minutes on two cores.
 test: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope --durations=25
 
@@ -23,7 +23,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy priorbench plugins
 
-# The tables and grids in results/reference, as the README shows them: the digits default, two to four minutes.
+# The tables and grids in results/reference, as the README shows them: the digits default, five minutes.
 reference: $(VENV)/installed
 	$(BIN)/priorbench run digits --fresh --output results/reference/digits
 	$(BIN)/priorbench report results/reference/digits --figures svg,pdf --latex
@@ -40,7 +40,7 @@ reference-nfe: $(VENV)/installed
 	  $(BIN)/priorbench report results/reference/$$name --figures svg,pdf --latex || exit 1; \
 	done
 
-# How often the intervals contain the true FID: about a quarter of an hour.
+# How often the intervals contain the true FID: half an hour, or more.
 coverage: $(VENV)/installed
 	$(BIN)/python benchmarks/coverage.py
 

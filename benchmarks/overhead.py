@@ -24,6 +24,7 @@ from rich.table import Table  # noqa: E402
 from priorbench import runner, task  # noqa: E402
 from priorbench.bench import cell, measure  # noqa: E402
 from priorbench.bench.cell import task_of  # noqa: E402
+from priorbench.bench.learning import Learning  # noqa: E402
 from priorbench.diffusion.frozen import FrozenDiffusion  # noqa: E402
 from priorbench.plan.layout import read_plan  # noqa: E402
 from priorbench.report import run_grids  # noqa: E402
@@ -43,6 +44,7 @@ WORK: Parts = {  # part -> (owner, name) of the functions that do the work itsel
 }
 HARNESS: Parts = {  # part -> (owner, name) of the functions around it
     "fits saved and loaded": [(Fits, "keep"), (Fits, "load")],
+    "looks at fits": [(Learning, "look"), (Learning, "curve")],
     "checks of a prior": [(cell, "quick_failures")],
     "shared state guarded": [(task.Task, "changed"), (task.Task, "put_back")],
     "results written": [(Store, "write")],

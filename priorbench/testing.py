@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from .conformance import CHECKS, quick_failures
+from .conformance import CHECKS
 from .errors import one_line, unknown
+from .glance import quick_failures
 from .isolation import no_forks
 from .prior import TruncPrior
 from .subject import Failed, Subject, example_marginal

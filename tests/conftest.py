@@ -56,11 +56,15 @@ def threads():
 
 @pytest.fixture(scope="session", autouse=True)
 def one_timing():
-    """Each chain is timed once, not three times: no test asks how many seconds it took."""
+    """Each chain is timed once, not three times: no test asks how many seconds it took.
+
+    Fits are looked at less often and by fewer draws, but in the tests of these looks.
+    """
     if "torch" in sys.modules:
-        from priorbench.bench import sampling
+        from priorbench.bench import learning, sampling
 
         sampling.TIMINGS = 1
+        learning.DRAWS, learning.SHARES = 100, (0.0, learning.LATE)
 
 
 @pytest.fixture(scope="session")
@@ -92,10 +96,10 @@ def tiny():
 @pytest.fixture
 def own_time(monkeypatch):
     """The contract's checks, and the deadlines of fits, by a clock that no other process delays."""
-    from priorbench import conformance, prior
+    from priorbench import conformance, glance, prior
 
     clock = OwnTime()
-    for module in (conformance, prior):
+    for module in (conformance, glance, prior):
         monkeypatch.setattr(module, "time", clock)
     return clock
 

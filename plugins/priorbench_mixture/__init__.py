@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 from priorbench import Register, hookimpl
 
 if TYPE_CHECKING:
-    from .maps import GaussianMaps
+    from .maps import GaussianMaps, fit_mixture
 
-__all__ = ["GaussianMaps"]
+__all__ = ["GaussianMaps", "fit_mixture"]
 
 
 @hookimpl
@@ -20,8 +20,8 @@ def register_priors(register: Register) -> None:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "GaussianMaps":  # imported on first use: listing plugins must not import torch
-        from .maps import GaussianMaps
+    if name in __all__:  # imported on first use: listing plugins must not import torch
+        from . import maps
 
-        return GaussianMaps
+        return getattr(maps, name)
     raise AttributeError(f"module 'priorbench_mixture' has no attribute {name!r}")

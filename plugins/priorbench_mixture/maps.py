@@ -33,6 +33,35 @@ EM_STEPS = 20  # at most; more gain little likelihood
 Law = tuple[Tensor, Tensor, Tensor]  # shares (K,), centres (K, q), covariances (K, q, q)
 
 
+def fit_mixture(points: Tensor, count: int, ridge: float, run: FitRun) -> Law:
+    """A mixture of ``count`` Gaussians over points (N, q), by a few EM steps from k-means.
+
+    It stops at the run's deadline, and draws its seed from the run's generator.
+
+    Arguments:
+        ridge: a variance added to each component, in squared units of the points; it is part of
+            the covariances that are returned.
+
+    Returns:
+        Shares (K,), centres (K, q) and covariances (K, q, q), float64, on the CPU.
+    """
+    from sklearn.mixture import GaussianMixture
+
+    seed = int(torch.randint(2**31 - 1, (), generator=run.generator, device=run.generator.device))
+    model = GaussianMixture(count, reg_covar=ridge, max_iter=1, warm_start=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one step never converges
+        for _ in range(EM_STEPS):
+            model.fit(points.cpu().numpy())
+            if model.converged_ or run.out_of_time():
+                break
+    shares, centres, covariances = (
+        torch.from_numpy(found).double()
+        for found in (model.weights_, model.means_, model.covariances_)
+    )
+    return shares, centres, covariances
+
+
 class GaussianMaps(nn.Module):
     """s, from standard normal (N, 1 + d) to principal coordinates (N, d).
 
@@ -82,7 +111,10 @@ class GaussianMaps(nn.Module):
         count = min(components, len(x) // crowd)
         if count > 1:
             mean, basis = x.mean(0), vectors[:, :q]
-            mixture = self._mixture(((x - mean) @ basis).float(), count, ridge, run)
+            y = ((x - mean) @ basis).float()
+            shares, centres, covariances = fit_mixture(y, count, ridge, run)
+            # The ridge serves the fit alone: samples must not carry it as noise.
+            mixture = shares, centres, covariances - ridge * torch.eye(q, dtype=torch.double)
             if self._fits_better(mixture, law, marginal, mean, basis, run):
                 law = mixture
         self.mean.copy_(math.sqrt(signal) * x.mean(0).view(marginal.shape))
@@ -98,29 +130,6 @@ class GaussianMaps(nn.Module):
         self.shares = shares.to(self.mean)
         self.centres = (math.sqrt(signal) * centres).to(self.mean)
         self.factors = ((vectors * values.clamp(min=0).sqrt()[:, None]) @ vectors.mT).to(self.mean)
-
-    def _mixture(self, y: Tensor, count: int, ridge: float, run: FitRun) -> Law:
-        """A mixture of ``count`` Gaussians over y (N, q), by a few EM steps from k-means."""
-        from sklearn.mixture import GaussianMixture
-
-        seed = int(
-            torch.randint(2**31 - 1, (), generator=run.generator, device=run.generator.device)
-        )
-        model = GaussianMixture(
-            count, reg_covar=ridge, max_iter=1, warm_start=True, random_state=seed
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # one step never converges
-            for _ in range(EM_STEPS):
-                model.fit(y.numpy())
-                if model.converged_ or run.out_of_time():
-                    break
-        shares, centres, covariances = (
-            torch.from_numpy(found).double()
-            for found in (model.weights_, model.means_, model.covariances_)
-        )
-        # The ridge serves the fit alone: samples must not carry it as noise.
-        return shares, centres, covariances - ridge * torch.eye(y.shape[1], dtype=torch.double)
 
     def _fits_better(
         self,

@@ -7,18 +7,16 @@ A trained encoder does not map the data to N(0, I): the aggregated posterior
 leaves holes where N(0, I) has mass, and the decoder was never trained there. A second density that
 is fitted to draws of q(z) after training avoids them (two-stage VAE, Dai and Wipf, ICLR 2019,
 https://arxiv.org/abs/1903.05789; ex-post density estimation, Ghosh et al., ICLR 2020,
-https://arxiv.org/abs/1903.12436). Here it is a mixture of Gaussians with full covariances, by
-expectation maximisation (scikit-learn).
+https://arxiv.org/abs/1903.12436). Here it is a mixture of Gaussians with full covariances
+(:func:`priorbench_mixture.fit_mixture`).
 """
 
-import warnings
-
 import torch
+from priorbench_mixture import fit_mixture
 from torch import Tensor, nn
 
 from priorbench import FitRun, randn
 
-EM_STEPS = 20  # at most; more gain little likelihood
 CROWD = 20  # codes per component, at least
 RIDGE = 1e-3  # a variance added to the components, where the codes have about 1
 
@@ -45,24 +43,8 @@ class Density(nn.Module):
 
     def fit(self, codes: Tensor, components: int, run: FitRun) -> None:
         """Fit at most ``components`` Gaussians to codes (N, latent); stop at the run's deadline."""
-        from sklearn.mixture import GaussianMixture
-
-        seed = int(
-            torch.randint(2**31 - 1, (), generator=run.generator, device=run.generator.device)
-        )
         count = max(1, min(components, len(codes) // CROWD))
-        model = GaussianMixture(
-            count, reg_covar=RIDGE, max_iter=1, warm_start=True, random_state=seed
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # one step never converges
-            for _ in range(EM_STEPS):
-                model.fit(codes.cpu().numpy())
-                if model.converged_ or run.out_of_time():
-                    break
-        shares, centres, covariances = (
-            torch.from_numpy(found) for found in (model.weights_, model.means_, model.covariances_)
-        )
+        shares, centres, covariances = fit_mixture(codes, count, RIDGE, run)
         self.shares = shares.to(self.shares)
         self.centres = centres.to(self.centres)
         self.factors = torch.linalg.cholesky(covariances).to(self.factors)

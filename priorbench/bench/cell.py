@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..conformance import quick_failures
 from ..data.dataset import to_bytes
 from ..diffusion.process import generator_for
 from ..errors import UserError, one_line, printable
 from ..files import CannotWrite
+from ..glance import quick_failures
 from ..isolation import standard
 from ..marginal import TruncatedMarginal
 from ..plan.budget import read_budget

@@ -73,6 +73,13 @@ def curve_of(world, learning, spec):
     return learning.curve(spec, world, remade)
 
 
+@pytest.fixture(autouse=True)
+def looks(monkeypatch):
+    """As often and by as many draws as in a run; other tests look less."""
+    monkeypatch.setattr(learning_module, "DRAWS", 1000)
+    monkeypatch.setattr(learning_module, "SHARES", SHARES)
+
+
 @pytest.fixture(scope="module")
 def spec():
     from helpers.specs import SPEC
