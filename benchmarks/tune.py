@@ -4,8 +4,7 @@
         [--t-trunc 200] [--budget digits=10s,mnist=30s] [--output build/tune]
 
 Runs the settings of `TRIED` through priorbench, prints a table, and writes it as `tune.csv`. If it
-is interrupted, the same command resumes it. The test split takes no part: its rows are of few
-samples, and are not read.
+is interrupted, the same command resumes it. The rows of the test split are not read.
 """
 
 import argparse
@@ -61,8 +60,7 @@ COMMON: dict[str, Any] = {
     "full_chain": {"solver": "ddim", "steps": 1},
     "solver": ["dpm++sde"],
     "steps": [1, 3],
-    "n_samples": 100,  # of the test split
-    "n_validation": 1000,
+    "n_samples": 1000,
 }
 
 
