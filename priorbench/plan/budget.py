@@ -1,6 +1,7 @@
 """Budgets and time limits as they are written: ``60s``, ``2min``, ``1h``, ``500 steps``."""
 
 import re
+from math import inf
 from typing import Any
 
 SECONDS = {"s": 1, "min": 60, "h": 3600}
@@ -19,6 +20,15 @@ def read_budget(text: str | None) -> tuple[float | None, int | None]:
     if match is None or number <= 0 or (match[2] == "steps" and number % 1):
         raise ValueError("must be seconds (60s, 2min, 1h) or steps (500steps), more than 0")
     return (None, int(number)) if match[2] == "steps" else (number * SECONDS[match[2]], None)
+
+
+def size(text: str) -> tuple[float, int]:
+    """What budgets are sorted by: none at all, steps, seconds, and what is no budget."""
+    try:
+        seconds, steps = read_budget(text or None)
+    except ValueError:  # a table may hold anything
+        return inf, 0
+    return seconds or 0.0, steps or 0
 
 
 def as_budget(value: Any) -> str | None:

@@ -49,7 +49,7 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
     batch_size: int = Field(250, ge=1)
     w2_points: int = Field(360, ge=2)
     n_validation: int | None = Field(None, ge=0)
-    fit_budget: str | None = None
+    fit_budget: list[str | None] = [None]
     device: str = "auto"
     precision: str = Field("fp32", pattern="^(fp32|bf16|fp16)$")
     compile: bool = False
@@ -70,8 +70,8 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
 
     @field_validator("fit_budget", mode="before")
     @classmethod
-    def _budget(cls, value: Any) -> Any:
-        return as_budget(value)
+    def _budgets(cls, value: Any) -> Any:
+        return [as_budget(one) for one in _values(value)]
 
     @field_validator("timeout", mode="before")
     @classmethod
@@ -120,20 +120,25 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
     @field_validator("t_trunc", "solver", "steps", mode="before")
     @classmethod
     def _axes(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            value = _split(value)
-        values = list(value) if isinstance(value, list | tuple) else [value]
-        values = [None if v == "all" else v for v in values]
-        if not values:
-            raise ValueError("must have at least one value")
-        return values
+        return [None if v == "all" else v for v in _values(value)]
 
     @field_validator(
-        "t_trunc", "solver", "rivals", "rival_timesteps", "steps", "metrics", mode="after"
-    )
+        "t_trunc", "solver", "rivals", "rival_timesteps", "steps", "metrics", "fit_budget",
+        mode="after",
+    )  # fmt: skip
     @classmethod
     def _once(cls, value: list[Any]) -> list[Any]:
         return list(dict.fromkeys(value))
+
+
+def _values(value: Any) -> list[Any]:
+    """The values of an axis, given as a list, as one of them, or as text with commas."""
+    if isinstance(value, str):
+        value = _split(value)
+    values = list(value) if isinstance(value, list | tuple) else [value]
+    if not values:
+        raise ValueError("must have at least one value")
+    return values
 
 
 def _split(text: str) -> list[str]:

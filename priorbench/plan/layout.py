@@ -28,8 +28,7 @@ MEASUREMENT = "3"
 
 # The keys of a config that a cell takes over as they are.
 COPIED = (
-    "n_samples", "batch_size", "w2_points", "fit_budget", "device", "precision", "compile",
-    "save_samples",
+    "n_samples", "batch_size", "w2_points", "device", "precision", "compile", "save_samples",
 )  # fmt: skip
 
 
@@ -172,12 +171,13 @@ def layout(found: Resolved) -> list[CellSpec]:
         priors.setdefault(given.label, given)
     cells = []
     for seed in range(config.seed, config.seed + config.seeds):
-        cells += [make(noise, T, seed, settings) for noise, settings in rivals]
+        for noise, settings in rivals:
+            cells += make(noise, T, seed, settings)
         for t_trunc in config.t_trunc:
             settings = _distinct(t_trunc, _settings(config, config.solver))
             for given in priors.values():
                 if t_trunc < T or given not in [noise for noise, _ in rivals]:
-                    cells.append(make(given, t_trunc, seed, settings))
+                    cells += make(given, t_trunc, seed, settings)
     return cells
 
 
@@ -229,7 +229,7 @@ def _distinct(t_trunc: int, settings: list[Setting]) -> tuple[Setting, ...]:
 
 
 class _CellMaker:
-    """Makes the spec of a cell from what its prior adds to what all cells share."""
+    """Makes the cells of a prior from what it adds to what all cells share."""
 
     def __init__(self, found: Resolved) -> None:
         config, task = found.config, found.task
@@ -238,6 +238,7 @@ class _CellMaker:
         wanted = config.n_samples if config.n_validation is None else config.n_validation
         self.choosing = min(wanted, config.n_samples)
         self.n_samples = config.n_samples
+        self.budgets = config.fit_budget
         self.versions = _versions(config)
         self.shared: dict[str, Any] = {
             **found.sources,
@@ -253,17 +254,21 @@ class _CellMaker:
 
     def __call__(
         self, given: Choice, t_trunc: int, seed: int, solvers: tuple[Setting, ...]
-    ) -> CellSpec:
+    ) -> list[CellSpec]:
+        """A cell for each budget."""
         registered = load_plugins().find("prior", given.name)
         prior = registered.load()
         # Every cell scores equally many: FID falls with their number, so whatever had more of them
         # would be chosen.
         splits = (("test", self.n_samples), (prior.chosen_on, self.choosing))
-        return CellSpec(
+        params = parameter_defaults(prior) | given.params
+        # Of the controls, none but tuned times are learned: the others stand beside every budget.
+        learned = not registered.control or params.get("timesteps") == "tuned"
+        spec = CellSpec(
             **self.shared,
             prior=given.name,
             distribution=registered.distribution,
-            params=parameter_defaults(prior) | given.params,
+            params=params,
             settings=given.settings,
             control=registered.control,
             t_trunc=t_trunc,
@@ -271,7 +276,9 @@ class _CellMaker:
             solvers=solvers,
             splits=splits if self.choosing else splits[:1],
             versions=self.versions | {registered.distribution: registered.version},
+            fit_budget=None,
         )
+        return [replace(spec, fit_budget=b) for b in (self.budgets if learned else [None])]
 
 
 def _versions(config: RunConfig) -> dict[str, str]:

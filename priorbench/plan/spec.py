@@ -90,8 +90,9 @@ class CellSpec:
 
     @property
     def title(self) -> str:
-        """``ot[projections=64] t_trunc 200 seed 0``: how logs and notes name the cell."""
-        return f"{self.label} t_trunc {self.t_trunc} seed {self.seed}"
+        """``ot[projections=64] t_trunc 200 seed 0 in 60s``: how logs and notes name the cell."""
+        budget = f" in {self.fit_budget}" if self.fit_budget else ""
+        return f"{self.label} t_trunc {self.t_trunc} seed {self.seed}{budget}"
 
 
 def name_of(spec: dict[str, Any]) -> str:

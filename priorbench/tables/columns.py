@@ -122,8 +122,8 @@ SCHEMA = (
     Column("w2_gaussian_x0", "W2 between the Gaussians of x_0 and of the test images.", "averaged"),
     Column("amplification", "`sw2_x0` divided by `sw2_xt` / sqrt(alpha_bar): below 1 the frozen "
            "model repairs the prior's error, above 1 it amplifies it.", "averaged"),
-    Column("fit_budget", "The seconds or steps given to every learned prior; empty for each "
-           "prior's own.", "setting same text"),
+    Column("fit_budget", "The seconds or steps given to the fit, `60s`; empty for each prior's "
+           "own number of steps, and for controls without tuned times.", "setting text"),
     Column("fit_steps", "Optimiser steps that the fit took.", "averaged"),
     Column("fit_seconds", "Seconds that the fit took.", "averaged seconds varies"),
     Column("gain", "Share by which the fit lowered sliced W2 at x_{t_trunc} to held-out draws, "
@@ -180,14 +180,15 @@ SEVERAL = "several"  # stands where the rows of a group disagree
 
 LABEL = ["prior", "params"]
 WHERE = ["t_trunc", "solver", "steps"]
-PLACE = [*LABEL, *WHERE]
+FIT = [*LABEL, "t_trunc", "fit_budget"]
+PLACE = [*FIT, "solver", "steps"]
 MACHINE = ["device", "threads"]
 CLOCK = [*MACHINE, "concurrency"]  # the conditions of timing: seconds under different ones differ
 # Those that tables add: they need other rows, or are words for what rows hold.
 ADDED = ["excess", "relative_nfe", "relative_time", "break_even", "flag", "learning"]
 
 BEST = [
-    "nfe", "prior", "params", "control", "rank", "beats_noise", "beats_noise_in_time",
+    "fit_budget", "nfe", "prior", "params", "control", "rank", "beats_noise", "beats_noise_in_time",
     "t_trunc", "solver", "steps", "seeds",
     *(f"{name}{end}" for name in ("fid", "excess", "relative_nfe", "relative_time", "fid_inf")
       for end in ("", "_low", "_high")),

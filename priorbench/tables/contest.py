@@ -5,18 +5,19 @@ same noise in the chain and the same test images, so what these do to both cance
 difference is known is told by :mod:`.intervals`, and every answer is corrected for how many
 differences are looked at with it:
 
-* ``rank``: all pairs of contenders at one NFE.
-* ``beats_noise`` and ``beats_noise_in_time``: all contenders at all NFE, since the verdict may be
-  about any of them.
+* ``rank``: all pairs of contenders at one NFE, with one budget.
+* ``beats_noise`` and ``beats_noise_in_time``: all contenders at all NFE, with all budgets, since
+  the verdict may be about any of them.
 """
 
 from collections.abc import Iterable
 from itertools import chain, combinations
+from typing import Any
 
 from .columns import PLACE, Row
 from .flags import unfair
 from .intervals import LEVEL, Law, Mean, holm
-from .selection import Chosen, Place
+from .selection import FITTED, Chosen, Place
 
 Pair = tuple[Place, Place]
 
@@ -31,7 +32,7 @@ class Contest:
 
     def __init__(self, known: Chosen, pairs: Iterable[Pair]) -> None:
         seeds = {pair: known.paired(*pair) for pair in dict.fromkeys(pairs)}
-        fits = {place[:3]: len(known.seeds(place).values) - 1 for pair in seeds for place in pair}
+        fits = {p[FITTED]: len(known.seeds(p).values) - 1 for pair in seeds for p in pair}
         # The differences of k fits have the seeds of k - 1 of them.
         most = sum(fits.values()) - max(fits.values(), default=0)
         law = Law.of(seeds.values(), most)
@@ -59,16 +60,16 @@ def decide(rows: list[Row], known: Chosen) -> None:
     contenders = [row for row in rows if not row["control"]]
     evenly = [(place, known.rival(place)) for place in map(place_of, contenders)]
     in_time = [(place, known.in_time(place)) for place in map(place_of, contenders)]
-    ranked: dict[int, list[Row]] = {}
+    ranked: dict[Any, list[Row]] = {}
     for row in filter(is_ranked, contenders):
-        ranked.setdefault(row["nfe"], []).append(row)
-    pairs = {nfe: list(combinations(map(place_of, group), 2)) for nfe, group in ranked.items()}
+        ranked.setdefault((row["fit_budget"], row["nfe"]), []).append(row)
+    pairs = {at: list(combinations(map(place_of, group), 2)) for at, group in ranked.items()}
     rivals = [(place, rival) for place, rival in (*evenly, *in_time) if rival]
     contest = Contest(known, [*rivals, *chain.from_iterable(pairs.values())])
     _against_noise(contenders, evenly, contest, "beats_noise")
     _against_noise(contenders, in_time, contest, "beats_noise_in_time")
-    for nfe, group in ranked.items():
-        _rank(group, pairs[nfe], contest)
+    for at, group in ranked.items():
+        _rank(group, pairs[at], contest)
 
 
 def _against_noise(

@@ -9,7 +9,7 @@ from .columns import (
     AVERAGED,
     CLOCK,
     COLUMNS,
-    LABEL,
+    FIT,
     PLACE,
     SECONDS,
     SETTING,
@@ -79,7 +79,7 @@ def _law(good: pd.DataFrame) -> Law:
     fresh = reported(good[~good.control.astype(bool) | (good.prior == "noise")])
     settings = fresh.groupby(PLACE, dropna=False)
     # All solvers and steps of a fit vary together, and seeds may have a part in common.
-    fits = fresh.groupby([*LABEL, "t_trunc"], dropna=False).seed.nunique() - 1
+    fits = fresh.groupby(FIT, dropna=False).seed.nunique() - 1
     return Law.of((_seeds(group) for _, group in settings), float(fits.sum()))
 
 

@@ -5,7 +5,8 @@ A setting pays if it is shown to beat the best solver from pure noise at equal N
 settings that pay, the sentence is about the one with the least FID on the choosing split and those
 with as many evaluations that are not shown to be worse: all of them are named, the cheapest to fit
 first. With one seed the sentence is about these fits alone and says so: nobody knows what other
-fits would score. Where the figures speak of the backbone (:mod:`.doubt`), that comes first.
+fits would score. Where the figures speak of the backbone (:mod:`.doubt`), that comes first. Of
+several budgets of the fit, each has a sentence of its own.
 """
 
 import math
@@ -19,7 +20,7 @@ from .doubt import doubt
 from .flags import unfair
 from .learning import STILL
 from .selection import Chosen
-from .words import earned, named, plus_minus, times, where
+from .words import budgeted, earned, named, plus_minus, times, where
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Headline:
         row: the row of best.csv that the sentence is about.
         facts: (name, figure) pairs to show beside it.
         remark: what limits the verdict.
+        others: the verdicts of the other budgets, if there are several.
         doubt: why the figures speak of the backbone more than of the priors; usually empty.
     """
 
@@ -40,6 +42,7 @@ class Headline:
     row: Row | None = None
     facts: list[tuple[str, str]] = field(default_factory=list)
     remark: str = ""
+    others: list[str] = field(default_factory=list)
     doubt: str = ""
 
     @property
@@ -50,13 +53,22 @@ class Headline:
 
     @property
     def words(self) -> str:
-        """The doubt, if there is one, then the sentence and the remark."""
-        return " ".join(filter(None, [self.doubted, self.sentence, self.remark]))
+        """The doubt, if there is one, then the sentence, the remark and the other budgets."""
+        return " ".join(filter(None, [self.doubted, self.sentence, self.remark, *self.others]))
 
 
 def headline(table: pd.DataFrame, best: pd.DataFrame) -> Headline:
     """The verdict of comparison.csv and best.csv."""
-    return replace(_verdict(table, best), doubt=doubt(table))
+    found = _verdict(table, best)
+    return replace(found, others=_others(found, table, best), doubt=doubt(table))
+
+
+def _others(found: Headline, table: pd.DataFrame, best: pd.DataFrame) -> list[str]:
+    """The verdicts of the budgets that ``found`` is not about."""
+    rows = best.fillna({"fit_budget": ""}).groupby("fit_budget", sort=False)
+    mine = found.row["fit_budget"] if found.row else None
+    each = {budget: _verdict(table, part) for budget, part in rows if budget != mine}
+    return [f"{budgeted(b)}: {v.sentence}" for b, v in each.items()] if len(rows) > 1 else []
 
 
 def _verdict(table: pd.DataFrame, best: pd.DataFrame) -> Headline:
@@ -65,7 +77,8 @@ def _verdict(table: pd.DataFrame, best: pd.DataFrame) -> Headline:
         return Headline("No verdict: there is no contender in this run.")
     if not len(succeeded(ranked)):
         return Headline("No verdict: every contender failed.")
-    rows: list[Row] = contenders(best).fillna({"params": "", "flag": ""}).to_dict("records")
+    empty = {"params": "", "fit_budget": "", "flag": ""}
+    rows: list[Row] = contenders(best).fillna(empty).to_dict("records")
     if not rows:
         return Headline(
             "No verdict: settings were not chosen on a split of their own.", remark=_peeked(ranked)
@@ -107,8 +120,8 @@ def _first(rows: list[Row], known: Chosen) -> Row:
 
 
 def _tied(first: Row, paying: list[Row], known: Chosen) -> list[Row]:
-    """The paying rows with the NFE of ``first`` that none is shown to beat, cheapest fit first."""
-    here = [row for row in paying if row["nfe"] == first["nfe"]]
+    """The paying rows beside ``first`` that none is shown to beat, cheapest fit first."""
+    here = [row for row in paying if _beside(row, first)]
     ranks = [row["rank"] for row in here if row["rank"] == row["rank"]]
     if ranks:
         tied = [row for row in here if row["rank"] == min(ranks)]
@@ -138,10 +151,15 @@ def _least(rows: list[Row], scores: list[float | None], column: str) -> Row:
     return min(zip(values, rows, strict=True), key=lambda pair: pair[0])[1]
 
 
+def _beside(row: Row, other: Row) -> bool:
+    """Whether two rows have the same NFE and budget."""
+    return all(row[name] == other[name] for name in ("nfe", "fit_budget"))
+
+
 def _noise(best: pd.DataFrame, row: Row) -> Row | None:
     """Pure noise by its best solver with the row's NFE."""
-    found: list[Row] = best[(best.prior == "noise") & (best.nfe == row["nfe"])].to_dict("records")
-    return found[0] if found else None
+    rows = best[best.prior == "noise"].fillna({"fit_budget": ""}).to_dict("records")
+    return next((found for found in rows if _beside(found, row)), None)
 
 
 def _pays(tied: list[Row]) -> str:
@@ -206,7 +224,7 @@ def _one_seed(row: Row) -> str:
 
 def _more_fitting(row: Row, fair: list[Row]) -> str:
     """Who might do better after a longer fit, among those with as many evaluations."""
-    here = [r for r in fair if r["nfe"] == row["nfe"] and r["learning"] == STILL]
+    here = [r for r in fair if _beside(r, row) and r["learning"] == STILL]
     names = [named(*(r[c] for c in LABEL)) for r in here]
     are = "was" if len(names) == 1 else "were"
     return (

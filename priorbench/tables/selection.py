@@ -9,12 +9,28 @@ from typing import Any
 
 import pandas as pd
 
-from .columns import ADDED, CLOCK, PLACE, Row, choosing, reported, succeeded
+from ..plan.budget import size
+from .columns import (
+    ADDED,
+    CLOCK,
+    FIT,
+    LABEL,
+    PLACE,
+    Row,
+    choosing,
+    contenders,
+    reported,
+    succeeded,
+)
 from .flags import flag_of, of_oracles
 from .intervals import Seeds
 from .learning import still_learning
 
 Place = tuple[Any, ...]  # a setting: the values of PLACE
+
+# Where these stand in a Place.
+LABELLED, FITTED = slice(len(LABEL)), slice(len(FIT))
+BUDGET = FIT.index("fit_budget")
 
 SAME_TIME = 1.05  # a rival may take this many times the row's seconds
 LEAST_TIME = 0.5  # if no rival takes this share of them, the next slower one counts too
@@ -32,10 +48,11 @@ class Chosen:
         reported: FID on the test split.
         rivals: the settings that start from pure noise.
         oracles: the settings of the oracle.
+        budgets: those that contenders were fitted with, the smallest first; "" is each prior's own.
     """
 
     def __init__(self, table: pd.DataFrame) -> None:
-        table = table.assign(params=table.params.fillna(""))
+        table = table.fillna({"params": "", "fit_budget": ""})
         bad = table[table.status != "ok"]
         self.failed: dict[Place, int] = bad.groupby(PLACE).seed.nunique().to_dict()
         table = succeeded(table)
@@ -61,6 +78,8 @@ class Chosen:
         noise = settings[settings.index.get_level_values("prior") == "noise"]
         self.rivals = list(noise[noise.index.get_level_values("t_trunc") == noise["T"]].index)
         self.oracles = [p for p in self.places if p[0] == "oracle"]
+        self._ranked = set(contenders(test).groupby(PLACE).groups)
+        self.budgets = sorted({str(p[BUDGET]) for p in self._ranked} or {""}, key=size)
 
     def nfe(self, place: Place) -> int:
         """Evaluations of the frozen network for an image."""
@@ -90,9 +109,22 @@ class Chosen:
         """The best oracle with exactly as many evaluations, None where there is none."""
         return self.best(p for p in self.oracles if self.nfe(p) == self.nfe(place))
 
+    def beside(self, place: Place, budget: str) -> bool:
+        """Whether a setting stands beside the contenders that were fitted with ``budget``."""
+        shared = not place[BUDGET] and place not in self._ranked
+        return place[BUDGET] == budget or shared
+
+    def met(self, place: Place) -> list[Place]:
+        """The rivals of a setting: tuned times count if they had the same budget.
+
+        A setting without a budget meets all of them.
+        """
+        mine = place[BUDGET]
+        return [p for p in self.rivals if not mine or p[BUDGET] in ("", mine)]
+
     def rival(self, place: Place) -> Place | None:
         """The best rival with exactly as many evaluations, None where there is none."""
-        return self.best(p for p in self.rivals if self.nfe(p) == self.nfe(place))
+        return self.best(p for p in self.met(place) if self.nfe(p) == self.nfe(place))
 
     def in_time(self, place: Place) -> Place | None:
         """The best rival that is not shown to take longer than ``place``; else the quickest rival.
@@ -108,7 +140,7 @@ class Chosen:
         if not self.one_clock:
             return None
         least, most = self._least, self._most[place]
-        by_time = sorted(self.rivals, key=least.__getitem__)
+        by_time = sorted(self.met(place), key=least.__getitem__)
         quick = [p for p in by_time if least[p] <= SAME_TIME * most]
         spent = least[quick[-1]] if quick else 0.0
         if spent < LEAST_TIME * most or not quick:
@@ -124,7 +156,7 @@ class Chosen:
         """
         if not self.one_clock:
             return None
-        as_good = [p for p in self.rivals if self.reported[p] <= self.reported[place]]
+        as_good = [p for p in self.met(place) if self.reported[p] <= self.reported[place]]
         return min((self._saved(place, rival) for rival in as_good), default=None)
 
     def _saved(self, place: Place, rival: Place) -> float:

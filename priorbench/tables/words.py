@@ -19,15 +19,23 @@ def named(prior: Any, params: Any) -> str:
 def where(row: Row) -> str:
     """``ot at t_trunc = 200, 5 steps of dpm++``.
 
-    Adds the NFE where it is not the number of steps, and ``this fit (one seed)`` for one seed.
+    Adds the NFE where it is not the number of steps, the budget of the fit, and ``this fit (one
+    seed)`` for one seed.
     """
     steps, nfe = int(row["steps"]), int(row["nfe"])
     cost = f" (NFE {nfe})" if nfe != steps else ""
-    fit = ", this fit (one seed)" if row.get("seeds") == 1 else ""
+    budget = row.get("fit_budget")
+    fit = f", fitted in {budget}" if isinstance(budget, str) and budget else ""
+    fit += ", this fit (one seed)" if row.get("seeds") == 1 else ""
     return (
         f"{named(*(row[c] for c in LABEL))} at t_trunc = {int(row['t_trunc'])}, "
         f"{steps} {'step' if steps == 1 else 'steps'} of {row['solver']}{cost}{fit}"
     )
+
+
+def budgeted(budget: str) -> str:
+    """``Fitted in 60s``, or ``Fitted in as many steps as each prior takes by itself``."""
+    return f"Fitted in {budget or 'as many steps as each prior takes by itself'}"
 
 
 def plus_minus(row: Row, column: str = "fid") -> str:
@@ -74,10 +82,15 @@ def in_words(best: pd.DataFrame) -> list[str]:
     """What best.csv says of the contenders, in sentences.
 
     One for each contender, on where it beats the best fast solver from pure noise, and one for each
-    NFE, on who is first.
+    NFE, on who is first; the same for each budget of the fit.
     """
-    ranked = contenders(best)
-    return [*_against_noise(ranked), *_firsts(ranked)]
+    ranked = contenders(best).fillna({"fit_budget": ""})
+    found = []
+    for budget, rows in ranked.groupby("fit_budget", sort=False):
+        said = [*_against_noise(rows), *_firsts(rows)]
+        several = ranked.fit_budget.nunique() > 1
+        found += [f"{budgeted(budget)}: {sentence}" if several else sentence for sentence in said]
+    return found
 
 
 def _against_noise(ranked: pd.DataFrame) -> Iterator[str]:
