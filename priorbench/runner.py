@@ -63,7 +63,7 @@ def run(
     t_trunc: int | Sequence[int] | None = None,
     solver: str | Sequence[str] | None = None,
     steps: int | Sequence[int | None] | None = None,
-    fit_budget: str | float | None = None,
+    fit_budget: str | float | Sequence[str | float] | None = None,
     seeds: int | None = None,
     seed: int | None = None,
     n_samples: int | None = None,
@@ -86,7 +86,7 @@ def run(
         priors: ``"ot[projections=64],vae"`` or ``[{"name": "ot", "params": {...}}, "vae"]``.
         t_trunc, solver, steps: the axes of the grid; a step count of None takes every timestep.
         fit_budget: seconds (``60``, ``"60s"``, ``"2min"``) or steps (``"500 steps"``) for the fit
-            of every learned prior.
+            of every learned prior; several are an axis too.
         seeds: how many seeds, from ``seed`` on.
         n_samples: how many samples each figure is computed from.
         dataset, backbone, extractor: by name or path. Data set and extractor may have options,

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from math import ceil
+from math import ceil, nan
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from ..task import Task, forget, load_task
 from .guard import Guard
 from .learning import Curve, Learning, gains, watched
 from .measure import AtT, choosing_fid, facts, make_row, test_columns
+from .operations import of_evaluation, of_prior
 from .preview import preview
 from .sampling import BadSample, Chain, Drawn, denoised, drawn, times_of
 from .timing import PeakMemory, clock
@@ -129,12 +130,15 @@ class _Cell:
         known = facts(fit.prior, samples.test, self.task, self.spec)
         known |= {"fit_seconds": fit.seconds, "fit_steps": fit.steps}
         known |= gains(fit.curve) | {"failed_checks": failed_checks}
+        known |= {"flops_prior": self.flops(fit)}
+        evaluation = of_evaluation(self.task.diffusion)
         at_t = AtT(samples.test, self.task, self.spec, fit.prior.emits)
         rows, images = list[Row](), {str(ImageKey("x_t")): _bytes(samples.test.x_t[:PREVIEW])}
         for setting in self.spec.solvers:
             times = samples.times[setting[1]]
             chain = denoised(samples.test.x_t, self.task, self.spec, *setting, times)
             known["nfe"] = chain.nfe + ceil(samples.test.nfe)
+            known["flops_chain"] = chain.nfe * evaluation
             rows += self.measure(setting, chain, samples, at_t, known)
             x_0 = chain.x_0 if self.spec.save_samples else chain.x_0[:PREVIEW]
             images[str(ImageKey("x_0", setting[0], known["nfe"]))] = _bytes(x_0)
@@ -192,19 +196,29 @@ class _Cell:
 
     def curve(self, learning: Learning) -> Curve:
         """How the fit got on, from copies of the prior that were made on the way."""
-        cls, spec = load_plugins().find("prior", self.spec.prior).load(), self.spec
-
-        def remade(tensors: dict[str, Tensor]) -> TruncPrior:
-            prior = make_prior(cls, spec.label, spec.params)
-            prior = reloaded(prior, self.task.dataset.shape, tensors).to(learning.prior.device)
-            prior.fitted.fill_(True)
-            return prior
-
         with self.guard():
-            found = learning.curve(spec, self.task.marginal(spec.t_trunc), remade)
+            marginal = self.task.marginal(self.spec.t_trunc)
+            found = learning.curve(self.spec, marginal, self.remade)
         if learning.fault:
             self.guard.log.append(f"the fit has no curve: {learning.fault}")
         return found
+
+    def remade(self, tensors: dict[str, Tensor]) -> TruncPrior:
+        """A prior that is made of tensors alone, so that it can have nothing else in store."""
+        cls = load_plugins().find("prior", self.spec.prior).load()
+        prior = make_prior(cls, self.spec.label, self.spec.params)
+        prior = reloaded(prior, self.task.dataset.shape, tensors).to(self.task.diffusion.device)
+        prior.fitted.fill_(True)
+        return prior
+
+    def flops(self, fit: Fit) -> float:
+        """Operations of the prior for an image; NaN where they cannot be counted."""
+        try:
+            with self.guard():
+                return of_prior(self.remade(fit.prior.state_dict()), self.spec)
+        except Exception as error:  # the prior's own code
+            self.guard.log.append(f"operations not counted: {one_line(error, named=True)}")
+            return nan
 
     def keep(self, fit: Fit, fits: Fits) -> None:
         """Save a fit, and say so if its weights do not bring it back."""

@@ -56,29 +56,30 @@ def estimate(plan: Plan, specs: Iterable[CellSpec]) -> float:
         return 0.0
     task = task_of(specs[0])
     per_evaluation = _seconds_per_evaluation(task.diffusion, plan.config.batch_size)
-    fits: dict[str, float] = {}
+    fits: dict[tuple[str, int | None], tuple[float, bool]] = {}
     total = 0.0
     for spec in specs:
-        if spec.label not in fits:
-            fits[spec.label] = _fit_seconds(task, spec)
+        seconds, steps = read_budget(spec.fit_budget)
+        if (spec.label, steps) not in fits:
+            fits[spec.label, steps] = _fit_seconds(task, spec, steps)
+        found, learned = fits[spec.label, steps]
         images = sum(n for _, n in spec.splits) + spec.batch_size
         evaluations = sum(spec.t_trunc if k is None else k for _, k in spec.solvers)
-        total += fits[spec.label] + images * evaluations * per_evaluation
+        total += seconds if seconds and learned else found
+        total += images * evaluations * per_evaluation
         total += MEASURING * len(spec.solvers)
     return total
 
 
-def _fit_seconds(task: Task, spec: CellSpec) -> float:
+def _fit_seconds(task: Task, spec: CellSpec, steps: int | None) -> tuple[float, bool]:
+    """The seconds of a fit without a limit of seconds, and whether one makes a difference."""
     prior = make_prior(load_plugins().find("prior", spec.prior).load(), spec.label, spec.params)
-    seconds, steps = read_budget(spec.fit_budget)
     taste, started = _Taste(), time.monotonic()
     run = FitRun(generator_for(0, "estimate"), None, taste, budget=steps)
     # The end of the taste, or a prior that fails, which its cell will report.
     with suppress(Exception), isolated():
         prior.fit(task.marginal(spec.t_trunc), run)
-    found = time.monotonic() - started + taste.rest
-    # A budget makes no difference to a fit without steps.
-    return seconds if seconds and taste.steps > 1 else found
+    return time.monotonic() - started + taste.rest, taste.steps > 1
 
 
 def _seconds_per_evaluation(diffusion: FrozenDiffusion, batch: int) -> float:

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     help="Steps of the truncated chain: 5,10,20; 'all' takes every timestep.",
 )
 @click.option(
-    "--fit-budget", help="Give every learned prior the same budget: 60s, 2min or '500 steps'."
+    "--fit-budget",
+    help="Give every learned prior the same budget: 60s, 2min or '500 steps'; 10s,60s,5min runs "
+    "the grid with each.",
 )
 @click.option("--seeds", type=int, help="The number of seeds.")
 @click.option("--seed", type=int, help="The first seed.")

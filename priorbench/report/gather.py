@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..errors import UserError
 from ..tables.best import best
-from ..tables.columns import COLUMNS, LABEL, contenders
+from ..tables.columns import COLUMNS, LABEL, budgets_of, contenders, with_budget
 from ..tables.compare import differences, fold, read_run
 from ..tables.fold import summary
 from ..tables.headline import Headline, headline
@@ -83,9 +83,12 @@ class Report:
     @property
     def learning(self) -> list[tuple[str, str, str]]:
         """(prior, its t_truncs, "still learning") of fits that the budget ended too early."""
-        means = self.means.fillna({"params": "", "learning": ""})
+        means = self.means.fillna({"params": "", "fit_budget": "", "learning": ""})
         rows = means[means.learning != ""] if "learning" in means else means[:0]
-        return _reasons((row, row.learning) for row in contenders(rows).itertuples())
+        return _reasons(
+            (row, f"{row.learning}{f' after {row.fit_budget}' if row.fit_budget else ''}")
+            for row in contenders(rows).itertuples()
+        )
 
     @property
     def flags(self) -> list[tuple[str, str, str]]:
@@ -125,7 +128,11 @@ def gather(paths: list[str]) -> Report:
         chosen = best(table, means)
     verdict = headline(table, chosen)
     folders = {run.name: run.folder for run in runs}
-    shown = figures(Book(table, means, chosen, _curves(folders.values())), verdict)
+    budget = budgets_of(table)[-1]
+    curves = _curves(folders.values())
+    curves = curves[curves.fit_budget.fillna("") == budget]
+    at = [with_budget(part, budget) for part in (table, means, chosen)]
+    shown = figures(Book(*at, curves, chosen), verdict)
     return Report(
         runs, table, means, chosen, verdict, shown, grids(table, folders), in_words(chosen)
     )
@@ -136,7 +143,7 @@ def _curves(folders: Iterable[Path]) -> pd.DataFrame:
     found = []
     for path in (file for folder in folders for file in sorted((folder / "fits").glob("*.csv"))):
         with suppress(OSError, ValueError):
-            curve = pd.read_csv(path, dtype={"prior": str, "params": str})
+            curve = pd.read_csv(path, dtype=dict.fromkeys([*LABEL, "fit_budget"], str))
             found += [curve] if {*LABEL, *CURVE} <= set(curve) else []
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*LABEL, *CURVE])
 

@@ -10,7 +10,8 @@ from ..tables.columns import LABEL, choosing, contenders, reported, succeeded
 from ..tables.words import floor, named
 from .style import Style, styles
 
-CURVE = ["t_trunc", "share", "step", "seconds", "loss", "distance", "floor"]  # of a file in fits/
+# The columns of a file in fits/, besides the prior's.
+CURVE = ["t_trunc", "fit_budget", "share", "step", "seconds", "loss", "distance", "floor"]
 
 
 @dataclass
@@ -70,7 +71,10 @@ class Figure:
 
 
 class Book:
-    """The rows behind the figures: means over seeds on the test split, with labels and styles."""
+    """The rows behind the figures: means over seeds on the test split, with labels and styles.
+
+    All are of one budget of the fit, but ``budgets``: those of best.csv for every budget.
+    """
 
     def __init__(
         self,
@@ -78,14 +82,17 @@ class Book:
         means: pd.DataFrame,
         best: pd.DataFrame,
         curves: pd.DataFrame | None = None,
+        budgets: pd.DataFrame | None = None,
     ) -> None:
         self.judged = bool(len(choosing(table)))
         self.alpha_bar: dict[int, float] = table.groupby("t_trunc").alpha_bar.first().to_dict()
         self.means = _labelled(reported(means))
         if len(self.means):
             self.means["ms"] = 1000 * (self.means.prior_seconds + self.means.denoise_seconds)
+            self.means["gflops"] = (self.means.flops_prior + self.means.flops_chain) / 1e9
             self.means["setting"] = [setting(r.solver, r.nfe) for r in self.means.itertuples()]
         self.best = _labelled(best)
+        self.budgets = self.best if budgets is None else _labelled(budgets)
         self.floor = floor(reported(succeeded(table)))
         labels = self.means[["label", "control"]].drop_duplicates()
         self.styles = styles([(row.label, bool(row.control)) for row in labels.itertuples()])

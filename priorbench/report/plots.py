@@ -1,6 +1,7 @@
 """The figures of a report, drawn from the means of a run. Captions say in words what they show."""
 
 import math
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -12,7 +13,6 @@ from ..tables.words import earned
 from .model import Axis, Book, Figure, Series, hover, points, setting, wide
 from .style import FLOOR, FRONT, FULL_CHAIN, ORACLE, PURE_NOISE, Style
 
-MS = "Measured time per image, the prior's included (ms)"
 FID = "FID (squared feature units)"
 HIDDEN = ("noise (control)", "memoriser (control)")  # at first, in the figure of repair
 
@@ -22,10 +22,11 @@ def figures(book: Book, verdict: Headline) -> list[Figure]:
     if not len(book.means):
         return []
     every = [
-        quality_time(book),
+        *(against(book, cost) for cost in COSTS),
         over_t_trunc(book, verdict),
         repair(book),
         cost(book),
+        over_fit_time(book),
         learning(book),
         over_nfe(book),
     ]
@@ -45,9 +46,9 @@ def fair(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[~rows.flag.map(unfair).astype(bool)]
 
 
-def envelope(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows that no other row beats in both time and FID, in the order of time."""
-    rows = rows.sort_values(["ms", "fid"])
+def envelope(rows: pd.DataFrame, cost: str = "ms") -> pd.DataFrame:
+    """The rows that no other row beats in both cost and FID, in the order of cost."""
+    rows = rows.sort_values([cost, "fid"])
     return rows[rows.fid < rows.fid.cummin().shift(fill_value=math.inf)]
 
 
@@ -58,52 +59,76 @@ def _level(name: str, style: Style, value: float, x: list[float], said: str) -> 
     return [Series(name, style, [min(x), max(x)], [value] * 2, [said] * 2, mode="lines")]
 
 
-def quality_time(book: Book) -> Figure:
-    """FID against the measured time per image, with the Pareto front."""
-    rows = book.means.dropna(subset=["fid", "ms"])
+@dataclass(frozen=True)
+class Cost:
+    """What an image costs: a column of :attr:`Book.means`, in a unit."""
+
+    column: str
+    name: str
+    unit: str
+    axis: str
+
+
+COSTS = (
+    Cost("ms", "time", "ms", "Measured time per image, the prior's included (ms)"),
+    Cost("gflops", "operations", "GFLOP", "Operations per image, the prior's included (GFLOP)"),
+)
+
+
+def against(book: Book, cost: Cost) -> Figure:
+    """FID against what an image costs, with the Pareto front."""
+    rows = book.means.dropna(subset=["fid", cost.column])
     rivals = rows[rows.index.isin(book.noise.index)]
-    front = envelope(rows[rows.index.isin(fair(rows).index.union(rivals.index))])
-    bound = envelope(rows[rows.prior == "oracle"])
+    front = envelope(rows[rows.index.isin(fair(rows).index.union(rivals.index))], cost.column)
+    bound = envelope(rows[rows.prior == "oracle"], cost.column)
     return Figure(
-        "quality-time",
-        "Quality against time",
-        _front_in_words(front, bound),
-        Axis(MS, wide(rows.ms)),
+        f"quality-{cost.name}",
+        f"Quality against {cost.name}",
+        _front_in_words(front, bound, cost),
+        Axis(cost.axis, wide(rows[cost.column])),
         Axis(FID, wide(rows.fid)),
-        {"all settings": _against_time(book, rows, front, rivals, bound)},
+        {"all settings": _against(book, cost, rows, front, rivals, bound)},
     )
 
 
-def _against_time(
-    book: Book, rows: pd.DataFrame, front: pd.DataFrame, rivals: pd.DataFrame, bound: pd.DataFrame
+def _against(
+    book: Book,
+    cost: Cost,
+    rows: pd.DataFrame,
+    front: pd.DataFrame,
+    rivals: pd.DataFrame,
+    bound: pd.DataFrame,
 ) -> list[Series]:
-    def against_time(name: str, style: Style, part: pd.DataFrame) -> Series:
-        return points(name, style, part, "ms", "fid", hover(part, ("ms/image", "ms")))
+    def against_cost(name: str, style: Style, part: pd.DataFrame) -> Series:
+        text = hover(part, (f"{cost.unit}/image", cost.column))
+        return points(name, style, part, cost.column, "fid", text)
 
-    ms, fid = front.ms.tolist(), front.fid.tolist()
-    series = [Series("Pareto front", FRONT, ms, fid, mode="lines", step=True)]
+    x, fid = front[cost.column].tolist(), front.fid.tolist()
+    series = [Series("Pareto front", FRONT, x, fid, mode="lines", step=True)]
     for label, control, part in book.groups(rows[rows.prior != "oracle"]):
-        series.append(against_time(shown(label, control, part), book.styles[label], part))
+        series.append(against_cost(shown(label, control, part), book.styles[label], part))
         series[-1].hidden = control
-    series.append(against_time("pure noise", PURE_NOISE, rivals))
-    oracle = against_time("oracle's bound", ORACLE, bound)
+    series.append(against_cost("pure noise", PURE_NOISE, rivals))
+    oracle = against_cost("oracle's bound", ORACLE, bound)
     oracle.step, oracle.mode = True, "lines+markers"
     chain = rows[rows.index.isin(book.chain.index)]
-    series += [oracle, against_time("full chain", FULL_CHAIN, chain)]
+    series += [oracle, against_cost("full chain", FULL_CHAIN, chain)]
     said = f"FID of as many training images: {book.floor}"
-    series += _level("floor", FLOOR, book.means.fid_floor.mean(), rows.ms.tolist(), said)
+    costs = rows[cost.column].tolist()
+    series += _level("floor", FLOOR, book.means.fid_floor.mean(), costs, said)
     for one in series:
         one.low, one.high = [], []  # too many intervals to read; hovering shows them
     return [one for one in series if one.x]
 
 
-def _front_in_words(front: pd.DataFrame, bound: pd.DataFrame) -> str:
+def _front_in_words(front: pd.DataFrame, bound: pd.DataFrame, cost: Cost) -> str:
     said = [
-        f"{'pure noise' if row.prior == 'noise' else row.label} {row.fid:.3g} in {row.ms:.3g} ms"
+        f"{'pure noise' if row.prior == 'noise' else row.label} {row.fid:.3g} in "
+        f"{getattr(row, cost.column):.3g} {cost.unit}"
         for row in front.itertuples()
     ]
     said = said if len(said) <= 6 else [*said[:3], "...", *said[-3:]]
-    claim = "Nothing beats these settings in both time and FID"
+    claim = f"Nothing beats these settings in both {cost.name} and FID"
     if (front.seeds == 1).any():  # then one fit beats another, not one prior another
         claim = "The front of these fits (one seed, which ranks no priors)"
     caption = f"{claim}: {', '.join(said)}." if said else "No setting has a FID."
@@ -264,6 +289,57 @@ def _count(value: float) -> str:
         if value >= size:
             return f"{value / size:g}{unit}"
     return f"{value:g}"
+
+
+def over_fit_time(book: Book) -> Figure:
+    """The best FID of each prior with each budget of the fit, one view for each NFE."""
+    rows = book.budgets.dropna(subset=["fid"])
+    several = contenders(rows).fit_budget.nunique() > 1
+    views = {
+        f"NFE {nfe}": _over_fit_time(book, part.sort_values("fit_seconds"))
+        for nfe, part in rows.groupby("nfe")
+        if several and len(contenders(part))
+    }
+    said = [
+        f"{budget or 'their own steps'}: {', '.join(part.label)}"
+        for budget, part in rows[(rows["rank"] == 1) & (rows.nfe == rows.nfe.min())].groupby(
+            "fit_budget", sort=False
+        )
+    ]
+    firsts = f" First with the fewest evaluations, by budget: {'; '.join(said)}." if said else ""
+    return Figure(
+        "fid-fit",
+        "Quality over the time to fit",
+        "Each prior at the setting that did best on the choosing split, for each budget of the "
+        f"fit, with its 95 % interval on the test split.{firsts}",
+        Axis("Time to fit (s)", wide(contenders(rows).fit_seconds)),
+        Axis(FID, wide(rows.fid)),
+        views,
+    )
+
+
+def _over_fit_time(book: Book, rows: pd.DataFrame) -> list[Series]:
+    """The series of one NFE. A control's time is the longest that a contender took."""
+    ranked, series = contenders(rows), []
+    for label, part in ranked.groupby("label", sort=False):
+        name, style = shown(str(label), False, part), book.styles[str(label)]
+        text = hover(part, ("fit s", "fit_seconds"))
+        line = points(name, style, part, "fit_seconds", "fid", text, mode="lines+markers")
+        series.append(line)
+    longest = ranked.groupby("fit_budget").fit_seconds.max()
+    for prior, name, style in (
+        ("noise", "pure noise, equal NFE", PURE_NOISE),
+        ("oracle", "oracle", ORACLE),
+    ):
+        part = rows[rows.prior == prior]
+        part = part.assign(at=part.fit_budget.map(longest)).dropna(subset="at").sort_values("at")
+        if len(part):
+            x, y, text = [part["at"].tolist(), part.fid.tolist(), hover(part)]
+            least = float(ranked.fit_seconds.min())
+            series.append(
+                Series(name, style, [least, *x], [y[0], *y], [text[0], *text], mode="lines")
+            )
+    return series
 
 
 def learning(book: Book) -> Figure:

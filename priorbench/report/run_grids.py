@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..files import write_atomically
+from ..plan.budget import size
 from ..plan.layout import Plan
 from ..plan.spec import ImageKey
 from ..store.results import Store
@@ -51,13 +52,15 @@ def grid(x_t: np.ndarray, x_0: np.ndarray, above: str, below: str) -> bytes:
 
 
 def write_grids(plan: Plan, store: Store) -> list[Path]:
-    """Write one PNG per prior and t_trunc, from the first seed and the last solver setting.
+    """Write one PNG per prior and t_trunc, of the first seed, last budget and last solver setting.
 
     The grid of pure noise shows the full chain instead.
     """
     written = []
+    budgets = (None, max(plan.config.fit_budget, key=lambda budget: size(budget or "")))
     for spec in plan.cells:
-        if spec.seed != plan.config.seed or not store.images_path(spec).is_file():
+        first = spec.seed == plan.config.seed and spec.fit_budget in budgets
+        if not first or not store.images_path(spec).is_file():
             continue
         images = by_key(store.images(spec))
         made = [key for key in images if key.kind == "x_0"]

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ..files import UNREADABLE
 from ..plan.spec import ImageKey
-from ..tables.columns import LABEL, succeeded
+from ..tables.columns import LABEL, budgets_of, succeeded, with_budget
 from ..tables.words import named
 from .model import setting
 
@@ -61,14 +61,15 @@ def by_key(images: dict[str, np.ndarray]) -> Images:
 
 
 def grids(table: pd.DataFrame, folders: dict[str, Path]) -> list[Grid]:
-    """A grid for each prior and t_trunc of the first seed, contenders first.
+    """A grid for each prior and t_trunc of the first seed and the last budget, contenders first.
 
     It is made of the images that the run kept in ``images/``, or else of the PNG in ``grids/``.
 
     Arguments:
         table: rows with their ``run``, a key of ``folders``.
     """
-    cells = succeeded(table).fillna({"params": ""}).sort_values("seed", kind="stable")
+    cells = with_budget(succeeded(table), budgets_of(table)[-1]).fillna({"params": ""})
+    cells = cells.sort_values("seed", kind="stable")
     cells = cells.drop_duplicates([*LABEL, "t_trunc"]).sort_index()
     kept = [(row, *_read(row, folders[row.run])) for row in cells.itertuples()]
     scale = _scale([images for _, images, _ in kept])

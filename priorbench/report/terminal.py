@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ..plan.budget import size
 from ..tables.columns import LABEL, contenders, reported, succeeded
 from ..tables.contest import level, place_of
 from ..tables.flags import unfair
@@ -74,7 +75,7 @@ def show(table: pd.DataFrame, means: pd.DataFrame, best: pd.DataFrame, console: 
         means: summary.csv.
         best: best.csv.
     """
-    means = reported(means).fillna({"params": ""})
+    means = reported(means).fillna({"params": "", "fit_budget": ""})
     if len(means) > ROOM:
         console.print(
             f"{len(means)} settings, all of them in summary.csv; the best of each prior at every "
@@ -119,9 +120,11 @@ def _flagged(good: pd.DataFrame, console: Console) -> None:
 
 def _learning(means: pd.DataFrame, console: Console) -> None:
     """Print whose fits the budget ended while they were still learning."""
-    means = contenders(means).fillna({"learning": ""})
-    for pair, rows in means[means.learning != ""].groupby(LABEL, sort=False):
-        who = f"{escape(named(*pair))} at t_trunc {_values(rows.t_trunc)}"
+    means = contenders(means).fillna({"learning": "", "fit_budget": ""})
+    still = means[means.learning != ""]
+    for (prior, params, budget), rows in still.groupby([*LABEL, "fit_budget"], sort=False):
+        fitted = f", fitted in {escape(budget)}" if budget else ""
+        who = f"{escape(named(prior, params))} at t_trunc {_values(rows.t_trunc)}{fitted}"
         console.print(f"[bold yellow]{STILL}[/] {who}: more fitting may change the order")
 
 
@@ -161,6 +164,11 @@ def _sections(drawn: Table, rows: pd.DataFrame, column: str) -> Iterator[Any]:
         yield row
 
 
+def _budgets(rows: pd.DataFrame) -> list[str]:
+    """The heading of the column of budgets, if contenders had several."""
+    return ["budget"] if contenders(rows).fit_budget.nunique() > 1 else []
+
+
 def _settings(means: pd.DataFrame, table: pd.DataFrame, console: Console) -> None:
     """Print one line per setting.
 
@@ -176,7 +184,8 @@ def _settings(means: pd.DataFrame, table: pd.DataFrame, console: Console) -> Non
     best = {m.name: (ranked[m.name] * m.better).max() * m.better for m in shown if m.better}
     settings = [place_of(row) for row in ranked.sort_values("fid").to_dict("records")]
     first = set(level(settings[0], settings, Chosen(table)) if settings else [])
-    drawn = _table("t_trunc", "solver", "NFE", "prior", *(m.heading for m in shown))
+    budgets = _budgets(means)
+    drawn = _table("t_trunc", "solver", "NFE", "prior", *budgets, *(m.heading for m in shown))
     for row in _sections(drawn, means, "t_trunc"):
         figures = []
         for measure in shown:
@@ -189,7 +198,8 @@ def _settings(means: pd.DataFrame, table: pd.DataFrame, console: Console) -> Non
             figures.append(Text(f"{text}*", "bold green") if marked else Text(f"{text} "))
         setting = [str(row.t_trunc), str(row.solver), str(int(row.nfe))]
         prior = Text(named(row.prior, row.params))
-        drawn.add_row(*setting, prior, *figures, style="dim" if row.control else "")
+        fitted = [str(row.fit_budget) for _ in budgets]
+        drawn.add_row(*setting, prior, *fitted, *figures, style="dim" if row.control else "")
     console.print(drawn)
     if len(ranked):
         console.print("* best of all contenders, and every FID that is not shown to be higher.")
@@ -202,11 +212,17 @@ def _best(best: pd.DataFrame, console: Console) -> None:
     rank = ["rank"] if best["rank"].notna().any() else []
     spread = ["95 %", "excess"] if console.width >= WIDE else []
     ratios = ["x noise", "x noise,\ntime"]
-    drawn = _table("NFE", *rank, "prior", "t_trunc", "solver", "FID", *spread, *ratios, EARNED)
-    best = best.fillna({"params": ""}).sort_values(["nfe", "control", "fid"])
-    for row in _sections(drawn, best, "nfe"):
+    best = best.fillna({"params": "", "fit_budget": ""})
+    budgets = _budgets(best)
+    headings = ["NFE", *rank, "prior", "t_trunc", "solver", "FID", *spread, *ratios, EARNED]
+    drawn = _table(*budgets, *headings)
+    best = best.assign(size=best.fit_budget.map(size))
+    best = best.sort_values(["size", "nfe", "control", "fid"])
+    best = best.assign(section=list(zip(best.fit_budget, best.nfe, strict=True)))
+    for row in _sections(drawn, best, "section"):
         interval = f"{row.fid_low:.2f}..{row.fid_high:.2f}" if row.fid_low == row.fid_low else ""
         drawn.add_row(
+            *(row.fit_budget for _ in budgets),
             str(row.nfe),
             *(_figure(row.rank, ".0f") for _ in rank),
             Text(named(row.prior, row.params)),

@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from ..plan.budget import size
+
 Row = dict[str, Any]  # a row of comparison.csv: column -> value
 
 
@@ -89,6 +91,8 @@ SCHEMA = (
            "NFE; below 1 the prior wins. Empty where there is no such solver.", "averaged"),
     Column("relative_time", "`fid` divided by that of the best solver from pure noise that is not "
            "shown to take more than 1.05 times the row's seconds.", "averaged varies"),
+    Column("relative_flops", "`fid` divided by that of the best solver from pure noise that takes no "
+           "more operations than the row.", "averaged younger"),
     Column("authenticity", "Share of samples that are not copies of a training image (Alaa et al., "
            "2022).", "averaged"),
     Column("authenticity_test", "The same share of the test images.", "averaged"),
@@ -145,6 +149,10 @@ SCHEMA = (
     Column("break_even", "Images after which the fit has paid for itself, against the quickest "
            "solver from pure noise with as low an FID; inf: never; empty: none is as good.",
            "averaged varies"),
+    Column("flops_prior", "Floating-point operations of the prior for an image, its evaluations of "
+           "the frozen network included: those of matrix products, convolutions and attention.",
+           "averaged younger"),
+    Column("flops_chain", "Those of the chain.", "averaged younger"),
     Column("parameters", "Parameters of the prior."),
     Column("peak_memory_mb", "The most memory in use during the cell, in MB: allocated on CUDA, "
            "else resident in the process.", "averaged seconds varies"),
@@ -185,15 +193,18 @@ PLACE = [*FIT, "solver", "steps"]
 MACHINE = ["device", "threads"]
 CLOCK = [*MACHINE, "concurrency"]  # the conditions of timing: seconds under different ones differ
 # Those that tables add: they need other rows, or are words for what rows hold.
-ADDED = ["excess", "relative_nfe", "relative_time", "break_even", "flag", "learning"]
+ADDED = [
+    "excess", "relative_nfe", "relative_time", "relative_flops", "break_even", "flag", "learning",
+]  # fmt: skip
 
 BEST = [
     "fit_budget", "nfe", "prior", "params", "control", "rank", "beats_noise", "beats_noise_in_time",
     "t_trunc", "solver", "steps", "seeds",
-    *(f"{name}{end}" for name in ("fid", "excess", "relative_nfe", "relative_time", "fid_inf")
+    *(f"{name}{end}"
+      for name in ("fid", "excess", "relative_nfe", "relative_time", "relative_flops", "fid_inf")
       for end in ("", "_low", "_high")),
     "beats_noise_p", "beats_noise_in_time_p", "difference", "difference_low", "difference_high",
-    "kid", "speedup", "break_even", "fit_seconds", "gain", "n_samples", "split", "chosen_on",
+    "kid", "speedup", "break_even", "fit_seconds", "flops_prior", "flops_chain", "gain", "n_samples", "split", "chosen_on",
     "extractor", "learning", "flag", "doubt",
 ]  # fmt: skip
 
@@ -216,3 +227,14 @@ def choosing(table: pd.DataFrame) -> pd.DataFrame:
 def contenders(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of priors that are ranked, controls left out."""
     return table[~table.control.astype(bool)]
+
+
+def budgets_of(table: pd.DataFrame) -> list[str]:
+    """The budgets that contenders were fitted with, the smallest first; "" is each prior's own."""
+    return sorted(contenders(table).fit_budget.fillna("").unique(), key=size) or [""]
+
+
+def with_budget(table: pd.DataFrame, budget: str) -> pd.DataFrame:
+    """The rows of a budget, and of the controls that stand beside every one."""
+    mine = table.fit_budget.fillna("")
+    return table[(mine == budget) | (table.control.astype(bool) & (mine == ""))]

@@ -5,11 +5,11 @@ by its mean FID over seeds on another split than the test split, and reported by
 """
 
 from collections.abc import Iterable
+from math import isnan
 from typing import Any
 
 import pandas as pd
 
-from ..plan.budget import size
 from .columns import (
     ADDED,
     CLOCK,
@@ -17,6 +17,7 @@ from .columns import (
     LABEL,
     PLACE,
     Row,
+    budgets_of,
     choosing,
     contenders,
     reported,
@@ -33,7 +34,7 @@ LABELLED, FITTED = slice(len(LABEL)), slice(len(FIT))
 BUDGET = FIT.index("fit_budget")
 
 SAME_TIME = 1.05  # a rival may take this many times the row's seconds
-LEAST_TIME = 0.5  # if no rival takes this share of them, the next slower one counts too
+LEAST_COST = 0.5  # if no rival takes this share of its cost, the next dearer one counts too
 
 
 class Chosen:
@@ -44,6 +45,7 @@ class Chosen:
         one_clock: whether all seconds were taken under the same conditions.
         seconds: seconds per image. They have an interval too (:mod:`priorbench.tables.seconds`),
             which is a point in tables of earlier versions.
+        flops: operations for an image, NaN where they are not known.
         score: FID on the choosing split, which settings are chosen by.
         reported: FID on the test split.
         rivals: the settings that start from pure noise.
@@ -64,6 +66,8 @@ class Chosen:
             seconds.groupby([test[c] for c in PLACE]).mean().to_dict()
             for seconds in (point, test.seconds_low.fillna(point), test.seconds_high.fillna(point))
         )
+        flops = test.flops_prior + test.flops_chain
+        self.flops: dict[Place, float] = flops.groupby([test[c] for c in PLACE]).mean().to_dict()
         self.score: dict[Place, float] = choosing(table).groupby(PLACE).fid.mean().to_dict()
         self.reported: dict[Place, float] = test.groupby(PLACE).fid.mean().to_dict()
         self._fid: dict[Place, float] = test.groupby([*PLACE, "seed"]).fid.mean().to_dict()
@@ -79,7 +83,7 @@ class Chosen:
         self.rivals = list(noise[noise.index.get_level_values("t_trunc") == noise["T"]].index)
         self.oracles = [p for p in self.places if p[0] == "oracle"]
         self._ranked = set(contenders(test).groupby(PLACE).groups)
-        self.budgets = sorted({str(p[BUDGET]) for p in self._ranked} or {""}, key=size)
+        self.budgets = budgets_of(test)
 
     def nfe(self, place: Place) -> int:
         """Evaluations of the frozen network for an image."""
@@ -139,13 +143,31 @@ class Chosen:
         """
         if not self.one_clock:
             return None
-        least, most = self._least, self._most[place]
-        by_time = sorted(self.met(place), key=least.__getitem__)
-        quick = [p for p in by_time if least[p] <= SAME_TIME * most]
-        spent = least[quick[-1]] if quick else 0.0
-        if spent < LEAST_TIME * most or not quick:
-            quick = by_time[: len(quick) + 1]
-        return self.best(quick)
+        return self._within(place, self._least, SAME_TIME * self._most[place], self._most[place])
+
+    def in_flops(self, place: Place) -> Place | None:
+        """The best rival of no more operations; else the one of the fewest.
+
+        As in :meth:`in_time`, the next larger rival counts where none takes half of them.
+
+        Returns:
+            None where operations are not known.
+        """
+        rivals, mine = self.met(place), self.flops[place]
+        if any(isnan(self.flops[p]) for p in (place, *rivals)):
+            return None
+        return self._within(place, self.flops, mine, mine)
+
+    def _within(
+        self, place: Place, costs: dict[Place, float], most: float, mine: float
+    ) -> Place | None:
+        """The best of the rivals that cost at most ``most``; see :meth:`in_time`."""
+        by_cost = sorted(self.met(place), key=costs.__getitem__)
+        cheap = [p for p in by_cost if costs[p] <= most]
+        spent = costs[cheap[-1]] if cheap else 0.0
+        if spent < LEAST_COST * mine or not cheap:
+            cheap = by_cost[: len(cheap) + 1]
+        return self.best(cheap)
 
     def saved(self, place: Place) -> float | None:
         """Seconds per image that ``place`` saves over every rival with as low a FID.
@@ -180,8 +202,8 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
     """``table`` with the columns that need other rows: :data:`~priorbench.tables.columns.ADDED`."""
     known = Chosen(table)
     chosen = {
-        place: (known.oracle(place), known.rival(place), known.in_time(place), known.saved(place))
-        for place in known.places
+        p: (known.oracle(p), known.rival(p), known.in_time(p), known.in_flops(p), known.saved(p))
+        for p in known.places
     }
     unseen = of_oracles(table)
     found: list[Row] = []
@@ -190,12 +212,13 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
             found.append(dict.fromkeys(ADDED, float("nan")) | {"flag": "", "learning": ""})
             continue
         values = (getattr(row, column) for column in PLACE)
-        oracle, rival, in_time, saved = chosen[tuple("" if v != v else v for v in values)]
+        oracle, rival, in_time, in_flops, saved = chosen[tuple("" if v != v else v for v in values)]
         found.append(
             {
                 "excess": row.fid - known.fid(oracle, row.seed),
                 "relative_nfe": row.fid / known.fid(rival, row.seed),
                 "relative_time": row.fid / known.fid(in_time, row.seed),
+                "relative_flops": row.fid / known.fid(in_flops, row.seed),
                 "break_even": _break_even(row, saved),
                 "flag": flag_of(row, unseen),
                 "learning": still_learning(row.late_gain, row.fit_steps),
