@@ -212,13 +212,20 @@ class _Cell:
         return prior
 
     def flops(self, fit: Fit) -> float:
-        """Operations of the prior for an image; NaN where they cannot be counted."""
-        try:
-            with self.guard():
-                return of_prior(self.remade(fit.prior.state_dict()), self.spec)
-        except Exception as error:  # the prior's own code
-            self.guard.log.append(f"operations not counted: {one_line(error, named=True)}")
-            return nan
+        """Operations of the prior for an image; NaN where they cannot be counted.
+
+        They are counted of a prior that is remade from its tensors, so that nothing can have been
+        worked out before; of the fitted one itself where that lacks something, such as the frozen
+        model.
+        """
+        for prior in (lambda: self.remade(fit.prior.state_dict()), lambda: fit.prior):
+            try:
+                with self.guard():
+                    return of_prior(prior(), self.spec)
+            except Exception as error:  # the prior's own code
+                fault = one_line(error, named=True)
+        self.guard.log.append(f"operations not counted: {fault}")
+        return nan
 
     def keep(self, fit: Fit, fits: Fits) -> None:
         """Save a fit, and say so if its weights do not bring it back."""

@@ -131,8 +131,8 @@ def gather(paths: list[str]) -> Report:
     budget = budgets_of(table)[-1]
     curves = _curves(folders.values())
     curves = curves[curves.fit_budget.fillna("") == budget]
-    at = [with_budget(part, budget) for part in (table, means, chosen)]
-    shown = figures(Book(*at, curves, chosen), verdict)
+    rows, averages, firsts = (with_budget(part, budget) for part in (table, means, chosen))
+    shown = figures(Book(rows, averages, firsts, curves, chosen), verdict)
     return Report(
         runs, table, means, chosen, verdict, shown, grids(table, folders), in_words(chosen)
     )

@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import isnan
 from typing import Any
 
 import pandas as pd
 
 from ..tables.columns import LABEL, choosing, contenders, reported, succeeded
+from ..tables.flags import unfair
 from ..tables.words import floor, named
 from .style import Style, styles
+
+FID = "FID (squared feature units)"  # the title of an axis
 
 # The columns of a file in fits/, besides the prior's.
 CURVE = ["t_trunc", "fit_budget", "share", "step", "seconds", "loss", "distance", "floor"]
@@ -177,3 +181,17 @@ def points(
     """The series of the columns ``x`` and ``y`` of ``rows``, with the interval of ``y``."""
     ends = [rows[f"{y}_{end}"].tolist() if f"{y}_{end}" in rows else [] for end in ("low", "high")]
     return Series(label, style, rows[x].tolist(), rows[y].tolist(), text, *ends, **more)
+
+
+def shown(label: str, control: bool, rows: pd.DataFrame) -> str:
+    """The name of a series; it says whether the prior is a control or flagged."""
+    if control:
+        return f"{label} (control)"
+    return f"{label} (flagged)" if rows.flag.map(unfair).any() else label
+
+
+def level(name: str, style: Style, value: float, x: list[float], said: str) -> list[Series]:
+    """A horizontal line over the range of x, or nothing if its value is not known."""
+    if not x or isnan(value):
+        return []
+    return [Series(name, style, [min(x), max(x)], [value] * 2, [said] * 2, mode="lines")]

@@ -15,9 +15,10 @@ from .selection import LABELLED, Chosen, Place
 def best(table: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     """For each budget, NFE and prior, the setting that did best on the choosing split.
 
-    Controls that have no budget stand beside every one. :mod:`.contest` ranks the contenders. Rows with an :func:`~priorbench.tables.flags.unfair` flag have no
-    rank, nor rows of one seed, which does not tell how fits differ. A prior that was caught storing
-    or repeating images in any setting is flagged in all.
+    Controls that have no budget stand beside every one. :mod:`.contest` ranks the contenders. Rows
+    with an :func:`~priorbench.tables.flags.unfair` flag have no rank, nor rows of one seed, which
+    does not tell how fits differ. A prior that was caught storing or repeating images in any
+    setting is flagged in all.
     """
     known = Chosen(table)
     means = reported(summary.fillna({"params": "", "fit_budget": ""})).set_index(PLACE)

@@ -91,8 +91,8 @@ SCHEMA = (
            "NFE; below 1 the prior wins. Empty where there is no such solver.", "averaged"),
     Column("relative_time", "`fid` divided by that of the best solver from pure noise that is not "
            "shown to take more than 1.05 times the row's seconds.", "averaged varies"),
-    Column("relative_flops", "`fid` divided by that of the best solver from pure noise that takes no "
-           "more operations than the row.", "averaged younger"),
+    Column("relative_flops", "`fid` divided by that of the best solver from pure noise that takes "
+           "no more operations than the row.", "averaged younger"),
     Column("authenticity", "Share of samples that are not copies of a training image (Alaa et al., "
            "2022).", "averaged"),
     Column("authenticity_test", "The same share of the test images.", "averaged"),
@@ -204,8 +204,8 @@ BEST = [
       for name in ("fid", "excess", "relative_nfe", "relative_time", "relative_flops", "fid_inf")
       for end in ("", "_low", "_high")),
     "beats_noise_p", "beats_noise_in_time_p", "difference", "difference_low", "difference_high",
-    "kid", "speedup", "break_even", "fit_seconds", "flops_prior", "flops_chain", "gain", "n_samples", "split", "chosen_on",
-    "extractor", "learning", "flag", "doubt",
+    "kid", "speedup", "break_even", "fit_seconds", "flops_prior", "flops_chain", "gain",
+    "n_samples", "split", "chosen_on", "extractor", "learning", "flag", "doubt",
 ]  # fmt: skip
 
 

@@ -375,5 +375,5 @@ def test_results_on_other_data_do_not_land_in_the_folder_of_digits(source, optio
 
 def test_long_budgets_are_written_as_they_are_read():
     config = make_config(None, {"fit_budget": "300h"}, ["timeout=400h"])
-    assert config.fit_budget == "1080000s"
+    assert config.fit_budget == ["1080000s"]
     assert config.timeout == "1440000s"

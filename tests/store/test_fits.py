@@ -28,10 +28,10 @@ class FittedAgain(CannotWrite):
 
 
 def fits_are_forbidden(monkeypatch):
-    def make_prior(*_):
+    def watched(*_):
         raise FittedAgain("fitted again")
 
-    monkeypatch.setattr(cell, "make_prior", make_prior)
+    monkeypatch.setattr(cell, "watched", watched)
 
 
 @pytest.mark.slow

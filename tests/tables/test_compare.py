@@ -109,7 +109,6 @@ def test_excess_is_over_the_oracle_of_all_runs_and_time_stays_at_home(runs):
     [
         ("extractor", "inception"), ("n_samples", 500), ("backbone_sha256", "0123abcd"),
         ("concurrency", 4), ("dataset_sha256", "0123abcd"), ("T", 500), ("model_precision", "bf16"),
-        ("fit_budget", "60s"),
     ],
 )  # fmt: skip
 def test_refuses_to_rank_what_differs_in_a_column(runs, column, value):
