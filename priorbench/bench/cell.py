@@ -218,10 +218,12 @@ class _Cell:
         worked out before; of the fitted one itself where that lacks something, such as the frozen
         model.
         """
-        for prior in (lambda: self.remade(fit.prior.state_dict()), lambda: fit.prior):
+        fault = ""
+        for anew in (True, False):
             try:
                 with self.guard():
-                    return of_prior(prior(), self.spec)
+                    prior = self.remade(fit.prior.state_dict()) if anew else fit.prior
+                    return of_prior(prior, self.spec)
             except Exception as error:  # the prior's own code
                 fault = one_line(error, named=True)
         self.guard.log.append(f"operations not counted: {fault}")

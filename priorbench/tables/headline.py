@@ -60,15 +60,14 @@ class Headline:
 def headline(table: pd.DataFrame, best: pd.DataFrame) -> Headline:
     """The verdict of comparison.csv and best.csv."""
     found = _verdict(table, best)
-    return replace(found, others=_others(found, table, best), doubt=doubt(table))
-
-
-def _others(found: Headline, table: pd.DataFrame, best: pd.DataFrame) -> list[str]:
-    """The verdicts of the budgets that ``found`` is not about."""
     rows = best.fillna({"fit_budget": ""}).groupby("fit_budget", sort=False)
-    mine = found.row["fit_budget"] if found.row else None
-    each = {budget: _verdict(table, part) for budget, part in rows if budget != mine}
-    return [f"{budgeted(b)}: {v.sentence}" for b, v in each.items()] if len(rows) > 1 else []
+    if found.row and len(rows) > 1:
+        each = {budget: _verdict(table, part).sentence for budget, part in rows}
+        mine = found.row["fit_budget"]
+        each |= {mine: found.sentence}
+        said = {budget: f"{budgeted(budget)}: {sentence}" for budget, sentence in each.items()}
+        found = replace(found, sentence=said.pop(mine), others=list(said.values()))
+    return replace(found, doubt=doubt(table))
 
 
 def _verdict(table: pd.DataFrame, best: pd.DataFrame) -> Headline:

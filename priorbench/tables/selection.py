@@ -119,12 +119,8 @@ class Chosen:
         return place[BUDGET] == budget or shared
 
     def met(self, place: Place) -> list[Place]:
-        """The rivals of a setting: tuned times count if they had the same budget.
-
-        A setting without a budget meets all of them.
-        """
-        mine = place[BUDGET]
-        return [p for p in self.rivals if not mine or p[BUDGET] in ("", mine)]
+        """The rivals of a setting: tuned times count if they had its budget."""
+        return [p for p in self.rivals if self.beside(p, place[BUDGET])]
 
     def rival(self, place: Place) -> Place | None:
         """The best rival with exactly as many evaluations, None where there is none."""

@@ -19,14 +19,11 @@ def named(prior: Any, params: Any) -> str:
 def where(row: Row) -> str:
     """``ot at t_trunc = 200, 5 steps of dpm++``.
 
-    Adds the NFE where it is not the number of steps, the budget of the fit, and ``this fit (one
-    seed)`` for one seed.
+    Adds the NFE where it is not the number of steps, and ``this fit (one seed)`` for one seed.
     """
     steps, nfe = int(row["steps"]), int(row["nfe"])
     cost = f" (NFE {nfe})" if nfe != steps else ""
-    budget = row.get("fit_budget")
-    fit = f", fitted in {budget}" if isinstance(budget, str) and budget else ""
-    fit += ", this fit (one seed)" if row.get("seeds") == 1 else ""
+    fit = ", this fit (one seed)" if row.get("seeds") == 1 else ""
     return (
         f"{named(*(row[c] for c in LABEL))} at t_trunc = {int(row['t_trunc'])}, "
         f"{steps} {'step' if steps == 1 else 'steps'} of {row['solver']}{cost}{fit}"

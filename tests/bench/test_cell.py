@@ -256,3 +256,25 @@ def test_a_budget_of_steps_is_the_same_for_every_learned_prior(tmp_path):
         "gan": 7,
         "gaussian": 0,
     }
+
+
+def test_budgets_are_an_axis_and_another_one_computes_its_own_cells_alone(tmp_path):
+    """Controls run once, but for tuned times, which are fitted."""
+    settings = SMALL | {"rival_timesteps": ["uniform", "tuned"]}
+    options = {"priors": "vae[width=16]", "settings": settings, "seeds": 2}
+    found = small_run(tmp_path, fit_budget="2 steps,5 steps", **options)
+    assert (found.status == "ok").all()
+    cells = found.drop_duplicates("cell").groupby(["prior", "params", "fit_budget"]).size()
+    assert cells.to_dict() == {
+        ("noise", "", ""): 6, ("oracle", "", ""): 2,
+        ("noise", "timesteps=tuned", "2 steps"): 2, ("noise", "timesteps=tuned", "5 steps"): 2,
+        ("vae", "width=16", "2 steps"): 2, ("vae", "width=16", "5 steps"): 2,
+    }  # fmt: skip
+    learned = found[found.fit_budget != ""]
+    assert (learned.fit_steps.astype(str) + " steps" == learned.fit_budget).all()
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/*")}
+    assert len(kept) == found.cell.nunique()
+    again = small_run(tmp_path, fit_budget="2 steps,5 steps,7 steps", **options)
+    new = set(again.cell) - set(found.cell)
+    assert set(again[again.cell.isin(new)].fit_budget) == {"7 steps"}
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept

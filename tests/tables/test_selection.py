@@ -94,6 +94,23 @@ def test_in_equal_time_the_priors_own_time_counts():
     assert only(found, params="deep=True", split="test").relative_time == pytest.approx(9 / 1)
 
 
+def test_of_no_more_operations_a_dear_prior_meets_a_rival_with_more_steps():
+    """A prior as large as two evaluations meets the rival of 5 steps; a small one that of 3; one
+    that is dearer than twice every rival meets the dearest. Seconds have no part in it.
+    """
+    rivals = [noise(40, 40, flops_prior=0, flops_chain=300)]
+    rivals += [noise(8, 8, steps=5, ms=99, flops_prior=0, flops_chain=500)]
+    rivals += [noise(2, 2, steps=10, flops_prior=0, flops_chain=1000)]
+    sizes = {"small": 1, "large": 200, "huge": 9000}
+    found = folded(
+        *rivals, *(both(p, 10, 10, flops_prior=n, flops_chain=300) for p, n in sizes.items())
+    )
+    ratios = {p: only(found, prior=p, split="test").relative_flops for p in sizes}
+    assert ratios == {"small": 10 / 40, "large": 10 / 8, "huge": 10 / 2}
+    unknown = folded(*rivals, both("ot", 10, 10, flops_prior=math.nan, flops_chain=300))
+    assert math.isnan(only(unknown, prior="ot", split="test").relative_flops)
+
+
 def test_every_seed_is_compared_with_the_rival_of_its_own():
     found = folded(
         *(noise(f, 9, seed=s) for s, f in enumerate((10, 20))),
