@@ -292,16 +292,15 @@ def _time_alone(plan: Plan, store: Store, log: RunLog) -> None:
             continue
         spec = replace(spec, solvers=tuple(one.solvers[0] for one in crowded))
         rows = store.rows(crowded)
-        what = f"{spec.label} t_trunc {spec.t_trunc}"
         try:
             rows = retimed(spec, rows, store.fits, log.note)
         except CannotWrite:
             raise
         except Exception as error:  # the prior's own code
-            log.note(f"{what}: {type(error).__name__}: {error}")
+            log.note(f"{spec.title}: {type(error).__name__}: {error}")
         store.rewrite(spec, rows)
         if _is_crowded(rows):
-            log.note(f"{what}: it could not be timed again, so its timings stay as they are")
+            log.note(f"{spec.title}: it could not be timed again, so its timings stay as they are")
 
 
 def _is_crowded(rows: list[Row]) -> bool:

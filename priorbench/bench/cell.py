@@ -269,8 +269,7 @@ class _Cell:
                 x_t, nfe = samples.test.x_t, ceil(samples.test.nfe)
                 shown = preview(prior, x_t, self.task, self.spec, samples.times, nfe)
         except Exception as error:
-            what = f"{self.spec.label} t_trunc {self.spec.t_trunc}"
-            self.guard.notes.append(f"{what} has no picture of its way: {error}")
+            self.guard.notes.append(f"{self.spec.title} has no picture of its way: {error}")
             return {}
         return {str(key): images.numpy() for key, images in shown.items()}
 

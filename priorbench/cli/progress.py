@@ -49,7 +49,7 @@ class Bars(Observer):
         self.fits: dict[str, TaskID] = {}
 
     def cell(self, spec: CellSpec) -> None:
-        what = escape(f"  {spec.label} t_trunc {spec.t_trunc}")
+        what = escape(f"  {spec.title}")
         self.fits[spec.cell] = self.bars.add_task(what, total=None)
 
     def progress(self, spec: CellSpec, step: int, total: int, loss: float) -> None:
@@ -64,8 +64,7 @@ class Bars(Observer):
         self.done += 1
         self.bars.update(self.cells, advance=1)
         if not self.terminal:
-            what = f"{spec.label} t_trunc {spec.t_trunc}"
-            click.echo(f"{self.done} of {self.total} cells: {what}", err=True)
+            click.echo(f"{self.done} of {self.total} cells: {spec.title}", err=True)
         if spec.cell in self.fits:
             self.bars.remove_task(self.fits.pop(spec.cell))
 

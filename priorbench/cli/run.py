@@ -159,7 +159,7 @@ def _dry_run(plan: Plan, store: Store, fresh: bool) -> None:
     for spec in plan.cells:
         solvers = ", ".join(f"{s} {'all' if k is None else k}" for s, k in spec.solvers)
         note = "" if spec in left else " (done)"
-        line = f"{spec.label} t_trunc {spec.t_trunc} seed {spec.seed}: {solvers}{note}"
+        line = f"{spec.title}: {solvers}{note}"
         console.print(escape(line), highlight=False)
     done = len(plan.cells) - len(left)
     console.print(

@@ -90,8 +90,8 @@ class CellSpec:
 
     @property
     def title(self) -> str:
-        """``ot[projections=64] t_trunc 200 seed 0 in 60s``: how logs and notes name the cell."""
-        budget = f" in {self.fit_budget}" if self.fit_budget else ""
+        """``ot t_trunc 200 seed 0, fit of 60s``: how logs and notes name the cell."""
+        budget = f", fit of {self.fit_budget}" if self.fit_budget else ""
         return f"{self.label} t_trunc {self.t_trunc} seed {self.seed}{budget}"
 
 

@@ -7,17 +7,19 @@ from typing import Any
 import pandas as pd
 
 from ..files import write_atomically
-from ..tables.columns import contenders, reported
+from ..plan.budget import size
+from ..tables.columns import budgets_of, contenders, reported
 from ..tables.flags import unfair
 from ..tables.words import earned, named, plus_minus
 from .gather import Report
 
-LEFT_ALIGNED = ["prior", "solver"]
+LEFT_ALIGNED = ["budget", "prior", "solver"]
 MEASURED = {  # column -> heading
     "fid": "FID",
     "excess": "excess",
     "relative_nfe": "$\\times$ noise, NFE",
     "relative_time": "$\\times$ noise, time",
+    "relative_flops": "$\\times$ noise, operations",
     "fit_seconds": "fit (s)",
     "ms": "ms/image",
     "speedup": "speed-up",
@@ -31,8 +33,11 @@ def write_latex(report: Report, path: Path) -> Path:
     """
     chosen = len(contenders(report.best)) > 0
     frame = reported(report.best if chosen else report.means)
-    frame = frame.sort_values(["nfe", "control", "fid"]) if len(frame) else frame
-    found = pd.DataFrame([_row(row) for row in frame.to_dict("records")])
+    if len(frame):
+        frame = frame.assign(size=frame.fit_budget.fillna("").map(size))
+        frame = frame.sort_values(["size", "nfe", "control", "fid"])
+    several = len(budgets_of(frame)) > 1 if len(frame) else False
+    found = pd.DataFrame([_row(row, several) for row in frame.to_dict("records")])
     found = found.loc[:, [not (found[c] == "").all() for c in found]]
     left = [c for c in LEFT_ALIGNED if c in found]
     styled = found.style.hide(axis="index").format(escape="latex", subset=left)
@@ -61,11 +66,13 @@ def flagged(row: dict[str, Any]) -> bool:
     return not row["control"] and unfair(row.get("flag"))
 
 
-def _row(row: dict[str, Any]) -> dict[str, str]:
-    """Heading -> text of one row of the table."""
+def _row(row: dict[str, Any], budgets: bool) -> dict[str, str]:
+    """Heading -> text of one row of the table, the budget of the fit first if ``budgets``."""
     seconds = row.get("prior_seconds", math.nan) + row.get("denoise_seconds", math.nan)
     values = row | {"ms": 1000 * seconds}
+    budget = row["fit_budget"] if isinstance(row["fit_budget"], str) else ""
     found = {
+        **({"budget": budget} if budgets else {}),
         "prior": named(row["prior"], row["params"]) + (" (flagged)" if flagged(row) else ""),
         "$t_{\\mathrm{trunc}}$": f"{row['t_trunc']:.0f}",
         "solver": str(row["solver"]),
