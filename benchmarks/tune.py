@@ -1,6 +1,6 @@
 """Which settings of the rivals `vae` and `gan` are best, on the validation split alone?
 
-    python benchmarks/tune.py [--prior vae,gan] [--dataset digits,mnist] [--seeds 1]
+    python benchmarks/tune.py [--prior vae,gan] [--dataset digits,mnist] [--seeds 3]
         [--t-trunc 200] [--budget digits=10s,mnist=30s] [--output build/tune]
 
 Runs the settings of `TRIED` through priorbench, prints a table, and writes it as `tune.csv`. If it
@@ -30,6 +30,7 @@ TRIED = {
         "vae[latent=8]",
         "vae[latent=32]",
         "vae[width=256]",
+        "vae[width=256,latent=8]",
         "vae[depth=3]",
         "vae[batch_size=64]",
         "vae[learning_rate=0.001]",
@@ -43,6 +44,7 @@ TRIED = {
         "gan[penalty_every=1]",
         "gan[latent=64]",
         "gan[width=128]",
+        "gan[width=128,batch_size=32]",
         "gan[width=512]",
         "gan[depth=3]",
         "gan[batch_size=32]",
@@ -57,6 +59,7 @@ BUDGETS = {"digits": "10s", "mnist": "30s"}
 COMMON: dict[str, Any] = {
     "controls": [],
     "rivals": [],
+    "rival_timesteps": ["uniform"],
     "full_chain": {"solver": "ddim", "steps": 1},
     "solver": ["dpm++sde"],
     "steps": [1, 3],
@@ -83,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prior", default=",".join(TRIED))
     parser.add_argument("--dataset", default=",".join(BUDGETS))
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--t-trunc", type=int, nargs="+", default=[200])
     parser.add_argument("--budget", default="", help="such as mnist=60s, in place of BUDGETS")
     parser.add_argument("--output", type=Path, default=Path("build/tune"))
