@@ -98,7 +98,9 @@ class Book:
         self.best = _labelled(best)
         self.budgets = self.best if budgets is None else _labelled(budgets)
         self.floor = floor(reported(succeeded(table)))
-        labels = self.means[["label", "control"]].drop_duplicates()
+        # A prior may have been fitted with other budgets only.
+        rows = [part[["label", "control"]] for part in (self.means, self.budgets) if len(part)]
+        labels = pd.concat(rows).drop_duplicates() if rows else self.means
         self.styles = styles([(row.label, bool(row.control)) for row in labels.itertuples()])
         curves = curves if curves is not None else pd.DataFrame(columns=[*LABEL, *CURVE])
         curves = _labelled(curves)
