@@ -18,6 +18,7 @@ from .columns import PLACE, Row
 from .flags import unfair
 from .intervals import LEVEL, Law, Mean, holm
 from .selection import FITTED, Chosen, Place
+from .stability import Stability
 
 Pair = tuple[Place, Place]
 
@@ -36,7 +37,10 @@ class Contest:
         # The differences of k fits have the seeds of k - 1 of them.
         most = sum(fits.values()) - max(fits.values(), default=0)
         law = Law.of(seeds.values(), most)
-        self.differences: dict[Pair, Mean] = {pair: s.mean(law) for pair, s in seeds.items()}
+        stability = Stability.of({place: known.seeds(place) for place in known.fresh})
+        self.differences: dict[Pair, Mean] = {
+            pair: s.mean(stability.law_for(*pair, law=law)) for pair, s in seeds.items()
+        }
 
     def shown(self, pairs: list[Pair]) -> list[tuple[str, float]]:
         """For each pair of a family (answer, p).

@@ -9,7 +9,6 @@ from .columns import (
     AVERAGED,
     CLOCK,
     COLUMNS,
-    FIT,
     PLACE,
     SECONDS,
     SETTING,
@@ -23,6 +22,7 @@ from .intervals import NORMAL, Law, Seeds
 from .learning import still_learning
 from .seconds import shared
 from .selection import judged
+from .stability import Stability
 
 
 def comparison(rows: list[Row], full_solver: str, full_steps: int | None) -> pd.DataFrame:
@@ -65,22 +65,21 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     columns = [*AVERAGED, *(c for c in table.columns if c not in COLUMNS)]
     good = succeeded(table)
     good = good.assign(nfe=good.groupby(PLACE, dropna=False).nfe.transform("max"))
-    law = _law(good)
+    stability = _stability(good)
     groups = good.groupby(SETTING, dropna=False, sort=False)
     found = [
-        dict(zip(SETTING, keys, strict=True)) | _mean(group, columns, law) for keys, group in groups
+        dict(zip(SETTING, keys, strict=True)) | _mean(group, columns, stability)
+        for keys, group in groups
     ]
     empty = [*SETTING, "seeds", "backbone", "warning", *CLOCK]
     return pd.DataFrame(found, columns=None if found else empty)
 
 
-def _law(good: pd.DataFrame) -> Law:
+def _stability(good: pd.DataFrame) -> Stability:
     """How FIDs vary over seeds, over all settings whose samples are drawn afresh for each seed."""
     fresh = reported(good[~good.control.astype(bool) | (good.prior == "noise")])
-    settings = fresh.groupby(PLACE, dropna=False)
-    # All solvers and steps of a fit vary together, and seeds may have a part in common.
-    fits = fresh.groupby(FIT, dropna=False).seed.nunique() - 1
-    return Law.of((_seeds(group) for _, group in settings), float(fits.sum()))
+    settings = fresh.fillna({"params": "", "fit_budget": ""}).groupby(PLACE)
+    return Stability.of({place: _seeds(group) for place, group in settings})
 
 
 def _seeds(group: pd.DataFrame) -> Seeds:
@@ -88,14 +87,15 @@ def _seeds(group: pd.DataFrame) -> Seeds:
     return Seeds(group.fid.astype(float).tolist(), float(within.mean()))
 
 
-def _mean(group: pd.DataFrame, columns: list[str], law: Law) -> Row:
+def _mean(group: pd.DataFrame, columns: list[str], stability: Stability) -> Row:
     """The row of summary.csv for the rows of one setting, without the setting itself."""
     row: Row = {"seeds": len(group)}
     for name in ("backbone", "warning", *CLOCK):
         row[name] = group[name].iloc[0] if group[name].nunique(dropna=False) == 1 else SEVERAL
     one_clock = all(row[name] != SEVERAL for name in CLOCK)
     # Whoever stores images draws none afresh, so its seeds vary less than others by nature.
-    mine = None if bool(group.control.iloc[0]) and group.prior.iloc[0] != "noise" else law
+    fresh = not bool(group.control.iloc[0]) or group.prior.iloc[0] == "noise"
+    mine = stability.law_for(tuple(group[PLACE].iloc[0].fillna(""))) if fresh else None
     for name in columns:
         known = one_clock or name not in SECONDS
         ends = interval(group, name, mine) if known else (math.nan,) * 3

@@ -16,8 +16,9 @@ with r_0 and d_0 by the moments of its logarithm, and the variance used is
 with d_0 + S - 1 degrees of freedom. Where settings are alike, much is borrowed; where they differ,
 d_0 is small and little is. A setting in the upper fifth of that law keeps its own variance, and
 Student's t with S - 1 degrees of freedom: an unstable prior must not borrow the stability of the
-others (as in Phipson et al., 2016, https://doi.org/10.1214/16-AOAS920). So does every setting of
-two seeds. ``benchmarks/coverage.py`` counts how often the intervals are right.
+others (as in Phipson et al., 2016, https://doi.org/10.1214/16-AOAS920). So do all settings of a
+prior whose fits are in that upper fifth together (:mod:`.stability`), and every setting of two
+seeds. ``benchmarks/coverage.py`` counts how often the intervals are right.
 
 Where several means are tested at once, Holm's procedure (1979) corrects for their number.
 """
@@ -120,11 +121,15 @@ class Law:
         centre = centred.mean() + special.digamma(d_0 / 2) - np.log(d_0 / 2)
         return cls(float(np.exp(centre)), d_0, most)
 
+    def stands_out(self, ratio: float, freedom: float) -> bool:
+        """Whether a ratio is in the upper share of the law, in which variances are kept."""
+        if not self.freedom or freedom < LEAST:
+            return False
+        return float(stats.f.sf(ratio / self.ratio, freedom, min(self.freedom, 1e9))) < OWN
+
     def moderated(self, ratio: float, freedom: int) -> tuple[float, float]:
         """The ratio to use for a setting with its own ``ratio``, and its degrees of freedom."""
-        if not self.freedom or freedom < LEAST:
-            return ratio, freedom
-        if stats.f.sf(ratio / self.ratio, freedom, min(self.freedom, 1e9)) < OWN:
+        if not self.freedom or freedom < LEAST or self.stands_out(ratio, freedom):
             return ratio, freedom
         if self.freedom == inf:
             return self.ratio, max(self.most, freedom)

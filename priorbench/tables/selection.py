@@ -50,6 +50,7 @@ class Chosen:
         reported: FID on the test split.
         rivals: the settings that start from pure noise.
         oracles: the settings of the oracle.
+        fresh: the settings whose samples are drawn afresh for each seed, not stored.
         budgets: those that contenders were fitted with, the smallest first; "" is each prior's own.
     """
 
@@ -83,6 +84,7 @@ class Chosen:
         self.rivals = list(noise[noise.index.get_level_values("t_trunc") == noise["T"]].index)
         self.oracles = [p for p in self.places if p[0] == "oracle"]
         self._ranked = set(contenders(test).groupby(PLACE).groups)
+        self.fresh = [p for p in self.places if p in self._ranked or p[0] == "noise"]
         self.budgets = budgets_of(test)
 
     def nfe(self, place: Place) -> int:
