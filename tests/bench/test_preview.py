@@ -106,7 +106,7 @@ def test_latents_that_are_wrong_cost_a_picture_alone(shown):
     folder, found = shown
     assert (found.status == "ok").all()
     (log,) = folder.glob("logs/*.log")
-    assert "wrong t_trunc 200 has no picture of its way: from_latents" in log.read_text()
+    assert "wrong t_trunc 200 seed 0 has no picture of its way: from_latents" in log.read_text()
 
 
 def test_a_run_writes_its_page_unless_told_not_to(shown):
