@@ -63,7 +63,7 @@ def run(
     t_trunc: int | Sequence[int] | None = None,
     solver: str | Sequence[str] | None = None,
     steps: int | Sequence[int | None] | None = None,
-    fit_budget: str | float | Sequence[str | float] | None = None,
+    fit_budget: str | float | Sequence[str | float | None] | None = None,
     seeds: int | None = None,
     seed: int | None = None,
     n_samples: int | None = None,

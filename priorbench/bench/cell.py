@@ -165,7 +165,9 @@ class _Cell:
             cls = load_plugins().find("prior", spec.prior).load()
             prior = make_prior(cls, spec.label, spec.params).to(device)
             run = fit_run(spec, self.progress, lambda line: log.append(str(line)))
-            learning, started = watched(run, prior), clock(device)
+            # What a control draws, its fit has no part in.
+            learning = Learning(prior) if spec.control else watched(run, prior)
+            started = clock(device)
             prior.fit(marginal, run)
             seconds = clock(device) - started - run.paused
             if learning.points:

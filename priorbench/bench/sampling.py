@@ -132,6 +132,7 @@ def denoised(
     def denoise(n: int, generator: torch.Generator) -> Tensor:
         nonlocal calls
         x = chunks[calls % len(chunks)]
+        x = x if len(x) == n else chunks[0]  # a further batch, for its time alone, is a full one
         calls += 1
         return diffusion.denoise(x, spec.t_trunc, solver, steps, generator, times)
 

@@ -54,7 +54,7 @@ def report(runs: tuple[str, ...], output: str | None, figures: str | None, latex
 
         written.append(write_latex(found, target.parent / "table.tex"))
     console = Console()
-    console.print(found.verdict.sentence, style="bold", highlight=False, markup=False)
+    console.print(found.verdict.words, style="bold", highlight=False, markup=False)
     for path in written:
         console.print(str(path), highlight=False, markup=False, soft_wrap=True)
     return 0

@@ -216,6 +216,7 @@ def _written(table: pd.DataFrame, store: Store, report: bool) -> str:
     from rich.markup import escape
 
     files = ["comparison.csv", "summary.csv", "best.csv", "grids/", "priors/"]
+    files += ["fits/"] if (store.folder / "fits").is_dir() else []
     files += ["report.html"] if report else []
     said = f"{escape(str(store.folder))}: {', '.join(files)}"
     failed = int((table.status != "ok").sum())

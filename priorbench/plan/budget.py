@@ -18,7 +18,7 @@ def read_budget(text: str | None) -> tuple[float | None, int | None]:
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(s|min|h|steps)\s*", text)
     number = float(match[1]) if match else 0.0
     if match is None or number <= 0 or (match[2] == "steps" and number % 1):
-        raise ValueError("must be seconds (60s, 2min, 1h) or steps (500steps), more than 0")
+        raise ValueError("must be seconds (60s, 2min, 1h) or steps (500 steps), more than 0")
     return (None, int(number)) if match[2] == "steps" else (number * SECONDS[match[2]], None)
 
 

@@ -71,7 +71,13 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
     @field_validator("fit_budget", mode="before")
     @classmethod
     def _budgets(cls, value: Any) -> Any:
-        return [as_budget(one) for one in _values(value)]
+        budgets, found = _values(value), []
+        for one in budgets:
+            try:
+                found.append(as_budget(one))
+            except ValueError as error:
+                raise ValueError(f"{one!r} {error}" if len(budgets) > 1 else str(error)) from None
+        return found
 
     @field_validator("timeout", mode="before")
     @classmethod
@@ -142,4 +148,7 @@ def _values(value: Any) -> list[Any]:
 
 
 def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    if "" in parts:
+        raise ValueError("has an empty value between commas")
+    return parts

@@ -18,8 +18,9 @@ from ..tables.compare import differences, fold, read_run
 from ..tables.fold import summary
 from ..tables.headline import Headline, headline
 from ..tables.selection import judged
-from ..tables.words import in_words, named
+from ..tables.words import budgeted, in_words, named
 from .model import CURVE, Book, Figure
+from .plot_fits import ACROSS_BUDGETS
 from .plots import figures
 from .samples import Grid, grids
 
@@ -133,6 +134,9 @@ def gather(paths: list[str]) -> Report:
     curves = curves[curves.fit_budget.fillna("") == budget]
     rows, averages, firsts = (with_budget(part, budget) for part in (table, means, chosen))
     shown = figures(Book(rows, averages, firsts, curves, chosen), verdict)
+    for figure in shown if len(budgets_of(table)) > 1 else []:
+        if figure.id != ACROSS_BUDGETS:
+            figure.caption += f" {budgeted(budget)}."
     return Report(
         runs, table, means, chosen, verdict, shown, grids(table, folders), in_words(chosen)
     )

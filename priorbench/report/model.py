@@ -138,6 +138,7 @@ class Book:
 
 def _labelled(frame: pd.DataFrame) -> pd.DataFrame:
     frame = frame.assign(flag=frame.flag.fillna("")) if "flag" in frame else frame.assign(flag="")
+    frame = frame.assign(fit_budget=frame.fit_budget.fillna("") if "fit_budget" in frame else "")
     return frame.assign(label=[named(*pair) for pair in frame[LABEL].itertuples(index=False)])
 
 
@@ -165,6 +166,7 @@ def hover(rows: pd.DataFrame, *columns: tuple[str, str]) -> list[str]:
             f"t_trunc {row.t_trunc:.0f}, {setting(row.solver, row.nfe)}",
             f"FID {fid_and_ends(row)}",
         ]
+        lines += [f"fitted in {row.fit_budget}"] if row.fit_budget else []
         lines += [f"{name} {getattr(row, column):.4g}" for name, column in columns]
         found.append("\n".join([*lines, *([f"flagged: {row.flag}"] if row.flag else [])]))
     return found

@@ -25,9 +25,9 @@ from .model import Figure
 
 # The columns that every reader needs; "all columns" shows the others.
 FIRST = [
-    "run", "prior", "params", "t_trunc", "solver", "nfe", "seed", "split", "fid", "relative_nfe",
-    "relative_time", "excess", "precision", "recall", "sw2_xt", "sw2_x0", "fit_seconds",
-    "ms_per_image", "speedup", "status", "flag", "error",
+    "run", "prior", "params", "fit_budget", "t_trunc", "solver", "nfe", "seed", "split", "fid",
+    "relative_nfe", "relative_time", "excess", "precision", "recall", "sw2_xt", "sw2_x0",
+    "fit_seconds", "ms_per_image", "speedup", "status", "flag", "error",
 ]  # fmt: skip
 LONG = ("flag", "failed_checks", "error", "warning")
 

@@ -20,11 +20,12 @@ class Cost:
     name: str
     unit: str
     axis: str
+    digits: int = 3
 
 
 COSTS = (
     Cost("ms", "time", "ms", "Measured time per image, the prior's included (ms)"),
-    Cost("gflops", "operations", "GFLOP", "Operations per image, the prior's included (GFLOP)"),
+    Cost("gflops", "operations", "GFLOP", "Operations per image, the prior's included (GFLOP)", 4),
 )
 
 
@@ -89,7 +90,7 @@ def _against(
 def _front_in_words(front: pd.DataFrame, bound: pd.DataFrame, cost: Cost) -> str:
     said = [
         f"{'pure noise' if row.prior == 'noise' else row.label} {row.fid:.3g} in "
-        f"{getattr(row, cost.column):.3g} {cost.unit}"
+        f"{getattr(row, cost.column):.{cost.digits}g} {cost.unit}"
         for row in front.itertuples()
     ]
     said = said if len(said) <= 6 else [*said[:3], "...", *said[-3:]]

@@ -7,6 +7,8 @@ from ..tables.learning import STILL
 from .model import FID, Axis, Book, Figure, Series, hover, level, points, shown, wide
 from .style import FLOOR, ORACLE, PURE_NOISE
 
+ACROSS_BUDGETS = "fid-fit"  # the one figure that shows several budgets
+
 
 def over_fit_time(book: Book) -> Figure:
     """The best FID of each prior with each budget of the fit, one view for each NFE."""
@@ -25,7 +27,7 @@ def over_fit_time(book: Book) -> Figure:
     ]
     firsts = f" First with the fewest evaluations, by budget: {'; '.join(said)}." if said else ""
     return Figure(
-        "fid-fit",
+        ACROSS_BUDGETS,
         "Quality over the time to fit",
         "Each prior at the setting that did best on the choosing split, for each budget of the "
         f"fit, with its 95 % interval on the test split.{firsts}",
@@ -87,7 +89,9 @@ def learning(book: Book) -> Figure:
 def _fits_over_time(book: Book, curves: pd.DataFrame) -> list[Series]:
     series = []
     for label, rows in curves.groupby("label", sort=False):
-        at = rows.groupby("share")[["seconds", "distance", "step", "loss"]].mean().reset_index()
+        # Fits are looked at at eighths of them, as nearly as their steps allow.
+        looks = rows.groupby((8 * rows.share).round())
+        at = looks[["seconds", "distance", "step", "loss"]].mean()
         text = [
             f"{label}\n{r.seconds:.3g} s, {r.step:.0f} steps\ndistance {r.distance:.4g}"
             for r in at.itertuples()

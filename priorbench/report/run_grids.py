@@ -52,16 +52,16 @@ def grid(x_t: np.ndarray, x_0: np.ndarray, above: str, below: str) -> bytes:
 
 
 def write_grids(plan: Plan, store: Store) -> list[Path]:
-    """Write one PNG per prior and t_trunc, of the first seed, last budget and last solver setting.
+    """Write one PNG per prior and t_trunc, of the first seed and the last solver setting.
+
+    Of several budgets it is the largest that the prior has.
 
     The grid of pure noise shows the full chain instead.
     """
     written = []
-    budgets = (None, max(plan.config.fit_budget, key=lambda budget: size(budget or "")))
-    for spec in plan.cells:
-        first = spec.seed == plan.config.seed and spec.fit_budget in budgets
-        if not first or not store.images_path(spec).is_file():
-            continue
+    first = [s for s in plan.cells if s.seed == plan.config.seed and store.images_path(s).is_file()]
+    by_budget = sorted(first, key=lambda spec: size(spec.fit_budget or ""))
+    for spec in {(spec.label, spec.t_trunc): spec for spec in by_budget}.values():
         images = by_key(store.images(spec))
         made = [key for key in images if key.kind == "x_0"]
         key = made[0 if spec.t_trunc == plan.T else -1]  # at T the full chain comes first

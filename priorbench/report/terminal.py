@@ -111,11 +111,12 @@ def _measured(good: pd.DataFrame) -> str:
 
 def _flagged(good: pd.DataFrame, console: Console) -> None:
     """Print the flags of contenders; a control has its own for being what it is."""
-    good = contenders(good).fillna({"params": "", "flag": ""})
+    good = contenders(good).fillna({"params": "", "fit_budget": "", "flag": ""})
     flagged = good[good.flag != ""]
-    for (prior, params, flag), rows in flagged.groupby([*LABEL, "flag"], sort=False):
+    by = [*LABEL, "fit_budget", "flag"]
+    for (prior, params, budget, flag), rows in flagged.groupby(by, sort=False):
         who = f"{escape(named(prior, params))} at t_trunc {_values(rows.t_trunc)}"
-        console.print(f"[bold yellow]flagged[/] {who}: {escape(flag)}")
+        console.print(f"[bold yellow]flagged[/] {who}{_fitted(budget)}: {escape(flag)}")
 
 
 def _learning(means: pd.DataFrame, console: Console) -> None:
@@ -123,9 +124,14 @@ def _learning(means: pd.DataFrame, console: Console) -> None:
     means = contenders(means).fillna({"learning": "", "fit_budget": ""})
     still = means[means.learning != ""]
     for (prior, params, budget), rows in still.groupby([*LABEL, "fit_budget"], sort=False):
-        fitted = f", fitted in {escape(budget)}" if budget else ""
-        who = f"{escape(named(prior, params))} at t_trunc {_values(rows.t_trunc)}{fitted}"
-        console.print(f"[bold yellow]{STILL}[/] {who}: more fitting may change the order")
+        who = f"{escape(named(prior, params))} at t_trunc {_values(rows.t_trunc)}"
+        console.print(
+            f"[bold yellow]{STILL}[/] {who}{_fitted(budget)}: more fitting may change the order"
+        )
+
+
+def _fitted(budget: str) -> str:
+    return f", fitted in {escape(budget)}" if budget else ""
 
 
 def _failed(table: pd.DataFrame, console: Console) -> None:
@@ -198,7 +204,7 @@ def _settings(means: pd.DataFrame, table: pd.DataFrame, console: Console) -> Non
             figures.append(Text(f"{text}*", "bold green") if marked else Text(f"{text} "))
         setting = [str(row.t_trunc), str(row.solver), str(int(row.nfe))]
         prior = Text(named(row.prior, row.params))
-        fitted = [str(row.fit_budget) for _ in budgets]
+        fitted = [str(row.fit_budget or ("" if row.control else "none")) for _ in budgets]
         drawn.add_row(*setting, prior, *fitted, *figures, style="dim" if row.control else "")
     console.print(drawn)
     if len(ranked):
@@ -222,7 +228,7 @@ def _best(best: pd.DataFrame, console: Console) -> None:
     for row in _sections(drawn, best, "section"):
         interval = f"{row.fid_low:.2f}..{row.fid_high:.2f}" if row.fid_low == row.fid_low else ""
         drawn.add_row(
-            *(row.fit_budget for _ in budgets),
+            *(row.fit_budget or "none" for _ in budgets),
             str(row.nfe),
             *(_figure(row.rank, ".0f") for _ in rank),
             Text(named(row.prior, row.params)),

@@ -16,7 +16,7 @@ from typing import Any
 
 from .columns import PLACE, Row
 from .flags import unfair
-from .intervals import LEVEL, Law, Mean, holm
+from .intervals import LEVEL, Law, Mean, distinct, holm
 from .selection import FITTED, Chosen, Place
 from .stability import Stability
 
@@ -32,11 +32,12 @@ class Contest:
     """
 
     def __init__(self, known: Chosen, pairs: Iterable[Pair]) -> None:
-        seeds = {pair: known.paired(*pair) for pair in dict.fromkeys(pairs)}
-        fits = {p[FITTED]: len(known.seeds(p).values) - 1 for pair in seeds for p in pair}
+        self.seeds = seeds = {pair: known.paired(*pair) for pair in dict.fromkeys(pairs)}
+        once = distinct(seeds)
+        fits = {p[FITTED]: len(known.seeds(p).values) - 1 for pair in once for p in pair}
         # The differences of k fits have the seeds of k - 1 of them.
         most = sum(fits.values()) - max(fits.values(), default=0)
-        law = Law.of(seeds.values(), most)
+        law = Law.of(once.values(), most)
         stability = Stability.of({place: known.seeds(place) for place in known.fresh})
         self.differences: dict[Pair, Mean] = {
             pair: s.mean(stability.law_for(*pair, law=law)) for pair, s in seeds.items()
@@ -46,13 +47,19 @@ class Contest:
         """For each pair of a family (answer, p).
 
         The answer is ``less`` or ``more`` where the first has a FID that is shown to differ, else
-        ``undecided``; p is corrected for the size of the family.
+        ``undecided``; p is corrected for the size of the family. What is the same to the last digit
+        counts once: a closed form scores the same with every budget.
         """
-        means = [self.differences[pair] for pair in pairs]
-        return [
-            (("less" if mean.value < 0 else "more") if p <= 1 - LEVEL else "undecided", p)
-            for mean, p in zip(means, holm([mean.p for mean in means]), strict=True)
-        ]
+        keys = [tuple(self.seeds[pair].values) for pair in pairs]
+        means = dict(zip(keys, (self.differences[pair] for pair in pairs), strict=True))
+        ps = dict(zip(means, holm([mean.p for mean in means.values()]), strict=True))
+        return [(_answer(means[key].value, ps[key]), ps[key]) for key in keys]
+
+
+def _answer(difference: float, p: float) -> str:
+    if not p <= 1 - LEVEL:  # it may be unknown
+        return "undecided"
+    return "less" if difference < 0 else "more"
 
 
 def decide(rows: list[Row], known: Chosen) -> None:

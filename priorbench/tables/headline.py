@@ -33,6 +33,7 @@ class Headline:
         row: the row of best.csv that the sentence is about.
         facts: (name, figure) pairs to show beside it.
         remark: what limits the verdict.
+        learning: whose fits ended too early to tell.
         others: the verdicts of the other budgets, if there are several.
         doubt: why the figures speak of the backbone more than of the priors; usually empty.
     """
@@ -42,6 +43,7 @@ class Headline:
     row: Row | None = None
     facts: list[tuple[str, str]] = field(default_factory=list)
     remark: str = ""
+    learning: str = ""
     others: list[str] = field(default_factory=list)
     doubt: str = ""
 
@@ -53,8 +55,9 @@ class Headline:
 
     @property
     def words(self) -> str:
-        """The doubt, if there is one, then the sentence, the remark and the other budgets."""
-        return " ".join(filter(None, [self.doubted, self.sentence, self.remark, *self.others]))
+        """The doubt, if there is one, the sentence, what limits it, and the other budgets."""
+        limits = [self.remark, self.learning]
+        return " ".join(filter(None, [self.doubted, self.sentence, *limits, *self.others]))
 
 
 def headline(table: pd.DataFrame, best: pd.DataFrame) -> Headline:
@@ -62,11 +65,10 @@ def headline(table: pd.DataFrame, best: pd.DataFrame) -> Headline:
     found = _verdict(table, best)
     rows = best.fillna({"fit_budget": ""}).groupby("fit_budget", sort=False)
     if found.row and len(rows) > 1:
-        each = {budget: _verdict(table, part).sentence for budget, part in rows}
         mine = found.row["fit_budget"]
-        each |= {mine: found.sentence}
-        said = {budget: f"{budgeted(budget)}: {sentence}" for budget, sentence in each.items()}
-        found = replace(found, sentence=said.pop(mine), others=list(said.values()))
+        each = {budget: _verdict(table, part) for budget, part in rows if budget != mine}
+        others = [f"{budgeted(b)}: {v.sentence} {v.learning}".strip() for b, v in each.items()]
+        found = replace(found, sentence=f"{budgeted(mine)}: {found.sentence}", others=others)
     return replace(found, doubt=doubt(table))
 
 
@@ -104,8 +106,10 @@ def _of_fair(fair: list[Row], best: pd.DataFrame, table: pd.DataFrame) -> Headli
     else:
         row = _nearest(compared, known)
         sentence = _pays_not(row, _noise(best, row), fair, table)
-    remark = " ".join(filter(None, [_one_seed(row), _more_fitting(row, fair)]))
-    return Headline(sentence, bool(paying), row, _facts(row, _noise(best, row)), remark)
+    facts = _facts(row, _noise(best, row))
+    return Headline(
+        sentence, bool(paying), row, facts, _one_seed(row), learning=_more_fitting(row, fair)
+    )
 
 
 def _holds_in_time(row: Row) -> bool:
@@ -254,6 +258,7 @@ def _facts(row: Row, noise: Row | None) -> list[tuple[str, str]]:
     for column, name in (
         ("relative_nfe", "FID ÷ pure noise, equal NFE"),
         ("relative_time", "FID ÷ pure noise, equal time"),
+        ("relative_flops", "FID ÷ pure noise, equal operations"),
         ("excess", "above the oracle"),
     ):
         if row[column] == row[column]:

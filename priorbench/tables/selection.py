@@ -84,6 +84,10 @@ class Chosen:
         self.rivals = list(noise[noise.index.get_level_values("t_trunc") == noise["T"]].index)
         self.oracles = [p for p in self.places if p[0] == "oracle"]
         self._ranked = set(contenders(test).groupby(PLACE).groups)
+        given = {p[LABELLED] for p in self.places if p[BUDGET]}
+        self._shared = {p for p in self.places if p not in self._ranked} - {
+            p for p in self.places if p[LABELLED] in given
+        }
         self.fresh = [p for p in self.places if p in self._ranked or p[0] == "noise"]
         self.budgets = budgets_of(test)
 
@@ -116,9 +120,11 @@ class Chosen:
         return self.best(p for p in self.oracles if self.nfe(p) == self.nfe(place))
 
     def beside(self, place: Place, budget: str) -> bool:
-        """Whether a setting stands beside the contenders that were fitted with ``budget``."""
-        shared = not place[BUDGET] and place not in self._ranked
-        return place[BUDGET] == budget or shared
+        """Whether a setting stands beside the contenders that were fitted with ``budget``.
+
+        So do those of controls that are given no budgets (:func:`.columns.with_budget`).
+        """
+        return place[BUDGET] == budget or place in self._shared
 
     def met(self, place: Place) -> list[Place]:
         """The rivals of a setting: tuned times count if they had its budget."""

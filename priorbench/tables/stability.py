@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .columns import FIT, LABEL, PLACE
-from .intervals import Law, Seeds
+from .intervals import Law, Seeds, distinct
 
 Place = tuple[Any, ...]  # a setting: the values of PLACE
 Fitted = tuple[Any, ...]  # the values of FITTED, of which all settings may be unstable together
@@ -38,6 +38,7 @@ class Stability:
     @classmethod
     def of(cls, settings: Mapping[Place, Seeds]) -> "Stability":
         """That of the settings of a run whose samples are drawn afresh for each seed."""
+        settings = distinct(settings)
         # All solvers and steps of a fit vary together, so they count once.
         fits = {_values(place, FIT): (fitted(place), s.freedom) for place, s in settings.items()}
         law = Law.of(settings.values(), sum(freedom for _, freedom in fits.values()))

@@ -7,6 +7,7 @@ import pandas as pd
 
 from ..plan.choice import label_of
 from .columns import LABEL, Row, contenders
+from .flags import unfair
 
 NEVER = 1e12  # a break-even beyond this many images is never reached
 
@@ -93,7 +94,7 @@ def in_words(best: pd.DataFrame) -> list[str]:
 def _against_noise(ranked: pd.DataFrame) -> Iterator[str]:
     for (prior, params), rows in ranked.groupby(LABEL, sort=False):
         name = named(prior, params) + (" (this fit)" if (rows.seeds == 1).any() else "")
-        name += " (flagged)" if (rows.flag.fillna("") != "").any() else ""
+        name += " (flagged)" if rows.flag.map(unfair).any() else ""
         parts = [
             f"{cost} {', '.join(answers)}"
             for column, cost in (

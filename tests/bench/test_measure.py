@@ -3,6 +3,7 @@ cell relies on.
 """
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from priorbench import FrozenDiffusion, TruncPrior, randn
 from priorbench.bench import sampling, timing
 from priorbench.bench.executors import serial
 from priorbench.bench.work import Work
+from priorbench.diffusion.solvers import Chain, chain_times
 from priorbench.isolation import isolated
 from priorbench.plan import layout as plan
 from priorbench.plan.layout import read_plan
@@ -88,6 +90,26 @@ def test_calls_a_prior_only_once_its_clock_runs(monkeypatch):
     found = sampling.drawn(prior, task, spec, 30)
     assert (before, calls) == ([], [12, 12, 6])
     assert found.nfe == 0
+
+
+def test_a_chain_is_timed_by_full_batches_alone(monkeypatch):
+    """Of 20 images in batches of 12, the further batch for the time is of 12 too, not of 8."""
+    spec = next(
+        s for s in read_plan(None, {"priors": "gaussian"}, SMALL).cells if s.prior == "gaussian"
+    )
+    spec = replace(spec, n_samples=20)
+    task, sizes = load_task(spec.dataset, spec.backbone, spec.extractor, spec.device), []
+    run = Chain.run
+    monkeypatch.setattr(sampling, "TIMINGS", 3)
+    monkeypatch.setattr(
+        Chain, "run", lambda chain, predict, x, g: sizes.append(len(x)) or run(chain, predict, x, g)
+    )
+    x_t = torch.randn(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    times = chain_times(spec.t_trunc, 2, None)
+    found = sampling.denoised(x_t, task, spec, "ddim", 2, times)
+    assert sizes[1:] == [12, 8, 12, 12]  # after the warm-up
+    assert len(found.batches) == 3
+    assert (found.nfe, len(found.x_0)) == (2, 20)
 
 
 # --- what every cell relies on --------------------------------------------------------------------

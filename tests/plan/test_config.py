@@ -1,6 +1,7 @@
 """Configs: read, overridden, validated whole."""
 
 import math
+import re
 
 import pytest
 from hypothesis import example, given, settings
@@ -377,3 +378,23 @@ def test_long_budgets_are_written_as_they_are_read():
     config = make_config(None, {"fit_budget": "300h"}, ["timeout=400h"])
     assert config.fit_budget == ["1080000s"]
     assert config.timeout == "1440000s"
+
+
+@pytest.mark.parametrize(("given", "wanted"), [
+    ("10s,60s, 5min", ["10s", "60s", "300s"]), (["500 steps", 2, None], ["500 steps", "2s", None]),
+    ("none,1min,60s", [None, "60s"]), (60, ["60s"]), (None, [None]),
+])  # fmt: skip
+def test_budgets_are_a_list_or_text_with_commas_each_once(given, wanted):
+    assert make_config(None, {}, []).fit_budget == [None]
+    assert make_config({"fit_budget": given}).fit_budget == wanted
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ("2s,fast", "fit_budget: 'fast' must be seconds (60s, 2min, 1h) or steps (500 steps)"),
+    ("2s,,6s", "fit_budget: has an empty value between commas, got '2s,,6s'"),
+    ("", "fit_budget: must have at least one value"),
+    ("5", "fit_budget: must be seconds (60s, 2min, 1h) or steps (500 steps), more than 0, got '5'"),
+])  # fmt: skip
+def test_a_budget_that_is_none_is_named(given, said):
+    with pytest.raises(UserError, match=re.escape(said)):
+        make_config({"fit_budget": given})

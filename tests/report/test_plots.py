@@ -65,3 +65,27 @@ def test_operations_are_those_of_prior_and_chain_for_an_image(tmp_path):
 
 def test_without_operations_there_is_no_figure_of_them(tmp_path):
     assert "quality-operations" not in figures(tmp_path, noise(9, 9), both("ot", 1, 1))
+
+
+def test_the_figures_say_which_budget_they_show(tmp_path):
+    fits = [both("ot", 3, 3, fit_budget=budget) for budget in ("9s", "5min")]
+    found = figures(tmp_path, noise(9, 9), *fits)
+    for name, figure in found.items():
+        assert ("Fitted in 5min." in figure.caption) == (name != "fid-fit"), name
+    (view,) = found["fid-fit"].views.values()
+    assert ["fitted in 9s" in text for text in view[0].text] == [True, False]
+
+
+def test_the_curves_are_means_over_seeds_whatever_their_shares(tmp_path):
+    """Fits by seconds are looked at just after an eighth of them."""
+    (tmp_path / "fits").mkdir()
+    for seed, late, distance in ((0, 0.001, 2.0), (1, 0.004, 4.0)):
+        rows = [
+            f"ot,,100,{seed},,{share},{i},{seconds},,{distance},0.1"
+            for i, (share, seconds) in enumerate(((0, 0), (0.25 + late, 2.5), (1, 10)))
+        ]
+        text = "prior,params,t_trunc,seed,fit_budget,share,step,seconds,loss,distance,floor"
+        (tmp_path / "fits" / f"ot-{seed}.csv").write_text("\n".join([text, *rows]) + "\n")
+    found = figures(tmp_path, noise(9, 9), three_seeds("ot", (1, 2, 3), 1))["learning"]
+    (view,) = found.views.values()
+    assert points(view[0]) == [(0, 3), (2.5, 3), (10, 3)]

@@ -91,6 +91,48 @@ def test_tuned_times_are_the_rival_of_the_priors_that_were_fitted_as_long():
     assert rivals.to_dict() == {"": 40, "10s": 20, "60s": 5}
 
 
+def test_tuned_times_that_took_their_own_steps_meet_their_own_kind_alone():
+    """`none` is one of several budgets, and no licence to meet everybody."""
+    tuned = {"t_trunc": 1000, "params": "timesteps=tuned"}
+    table = folded(
+        noise(40, 40), both("noise", 1, 1, fit_budget="", **tuned),
+        both("noise", 20, 20, fit_budget="10s", **tuned),
+        both("ot", 10, 10, fit_budget="10s"), both("ot", 10, 10, fit_budget=""),
+    )  # fmt: skip
+    mine = only(table, prior="ot", split="test", fit_budget="10s")
+    assert mine.relative_nfe == 10 / 20
+    assert only(table, prior="ot", split="test", fit_budget="").relative_nfe == 10 / 1
+    found = best(table, summary(table))
+    rivals = found[found.prior == "noise"].set_index("fit_budget").fid
+    assert rivals.to_dict() == {"": 1, "10s": 20}
+    assert with_budget(table, "10s").fit_budget.tolist().count("") == 2  # uniform times
+
+
+def test_a_closed_form_counts_once_among_what_is_corrected_for():
+    """It scores the same with every budget, and what is the same is no further question."""
+    rival = three_seeds("noise", (9.0, 10.0, 11.0), 10, t_trunc=1000)
+    mine = fitted("ot", (7.8, 9.2, 9.8), "10s")
+    once = fitted("gaussian", (30.0, 33.0, 31.0), "10s")
+    again = [fitted("gaussian", (30.0, 33.0, 31.0), f"{s}s") for s in range(20, 30)]
+    ps = {
+        len(groups): only(chosen(*groups), prior="ot").beats_noise_p
+        for groups in ([rival, mine, once], [rival, mine, once, *again])
+    }
+    assert ps[3] == pytest.approx(ps[13])
+
+
+def test_every_budget_says_who_was_still_learning():
+    late = {"late_gain": 0.1, "fit_steps": 100, "gain": 0.5}
+    table = folded(
+        NOISE, fitted("vae", (8, 8.1, 8.2), "10s", **late), fitted("vae", (1, 1.1, 1.2), "60s")
+    )
+    found = headline(table, best(table, summary(table)))
+    assert found.learning == ""
+    assert found.others[0].endswith(
+        "vae was still learning when the fit ended: more fitting may change the order."
+    )
+
+
 def test_budgets_are_sorted_by_size_and_filtered_with_their_controls():
     table = folded(
         *(both("ot", 1, 1, fit_budget=b) for b in ("5min", "60s", "10s", "", "500 steps")),
