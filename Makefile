@@ -40,7 +40,7 @@ reference-nfe: $(VENV)/installed
 	  $(BIN)/priorbench report results/reference/$$name --figures svg,pdf --latex || exit 1; \
 	done
 
-# How often the intervals contain the true FID: half an hour, or more.
+# How often the intervals contain the true FID, and what whole runs say by chance: an hour.
 coverage: $(VENV)/installed
 	$(BIN)/python benchmarks/coverage.py
 
