@@ -310,7 +310,11 @@ def _is_crowded(rows: list[Row]) -> bool:
 def _write_tables(plan: Plan, store: Store, failed: Failed) -> pd.DataFrame:
     """comparison.csv, summary.csv, best.csv and the grids."""
     results = [one for spec in plan.cells for one in spec.results]
-    rows = [row for one in results for row in failed.get(one.cell) or store.rows([one])]
+    rows = [
+        row | {"fit": store.fits.path(one).name}
+        for one in results
+        for row in failed.get(one.cell) or store.rows([one])
+    ]
     if not rows:
         raise UserError(
             f"{store.folder} holds no result of this plan yet; "

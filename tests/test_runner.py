@@ -62,6 +62,9 @@ def test_the_table_has_the_contracts_columns_and_a_row_a_cell_and_setting(done):
     on_disk = pd.read_csv(folder / "comparison.csv", keep_default_na=False)
     assert on_disk.shape == found.shape
     assert len(pd.read_csv(folder / "summary.csv")) == len(found)
+    assert all((folder / "priors" / fit).is_dir() for fit in found.fit)
+    (curve,) = (folder / "fits").iterdir()
+    assert curve.stem == found[found.prior == "vae"].fit.item()
     full = found.iloc[0]
     assert full.speedup == pytest.approx(1)
     others = (full.prior_seconds + full.denoise_seconds) / (

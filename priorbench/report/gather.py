@@ -130,10 +130,8 @@ def gather(paths: list[str]) -> Report:
     verdict = headline(table, chosen)
     folders = {run.name: run.folder for run in runs}
     budget = budgets_of(table)[-1]
-    curves = _curves(folders.values())
-    curves = curves[curves.fit_budget.fillna("") == budget]
     rows, averages, firsts = (with_budget(part, budget) for part in (table, means, chosen))
-    shown = figures(Book(rows, averages, firsts, curves, chosen), verdict)
+    shown = figures(Book(rows, averages, firsts, _curves(rows, folders), chosen), verdict)
     for figure in shown if len(budgets_of(table)) > 1 else []:
         if figure.id != ACROSS_BUDGETS:
             figure.caption += f" {budgeted(budget)}."
@@ -142,11 +140,15 @@ def gather(paths: list[str]) -> Report:
     )
 
 
-def _curves(folders: Iterable[Path]) -> pd.DataFrame:
-    """How the fits of all runs got on; what cannot be read is left out."""
+def _curves(table: pd.DataFrame, folders: dict[str, Path]) -> pd.DataFrame:
+    """How the fits behind some rows got on; what cannot be read is left out.
+
+    A folder may hold others too, which an earlier run left there.
+    """
     found = []
-    for path in (file for folder in folders for file in sorted((folder / "fits").glob("*.csv"))):
+    for run, fit in table[["run", "fit"]].dropna().drop_duplicates().itertuples(index=False):
         with suppress(OSError, ValueError):
+            path = folders[run] / "fits" / f"{Path(fit).name}.csv"
             curve = pd.read_csv(path, dtype=dict.fromkeys([*LABEL, "fit_budget"], str))
             found += [curve] if {*LABEL, *CURVE} <= set(curve) else []
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*LABEL, *CURVE])

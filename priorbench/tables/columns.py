@@ -167,6 +167,8 @@ SCHEMA = (
     Column("priorbench_version", "The version of priorbench that computed the row."),
     Column("torch_version", "The version of torch."),
     Column("cell", "The hash that names the row's file in `cells/`.", "digest"),
+    Column("fit", "The name of the fitted prior in `priors/`, and of its curve in `fits/`.",
+           "text younger"),
 )  # fmt: skip
 
 

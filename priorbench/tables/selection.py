@@ -85,8 +85,8 @@ class Chosen:
         self.oracles = [p for p in self.places if p[0] == "oracle"]
         self._ranked = set(contenders(test).groupby(PLACE).groups)
         given = {p[LABELLED] for p in self.places if p[BUDGET]}
-        self._shared = {p for p in self.places if p not in self._ranked} - {
-            p for p in self.places if p[LABELLED] in given
+        self._shared = {
+            p for p in self.places if p not in self._ranked and p[LABELLED] not in given
         }
         self.fresh = [p for p in self.places if p in self._ranked or p[0] == "noise"]
         self.budgets = budgets_of(test)

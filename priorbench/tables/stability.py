@@ -7,6 +7,7 @@ a prior whose fits are, by their mean, in the upper share of the law keeps its o
 its settings.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -14,13 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from .columns import FIT, LABEL, PLACE
 from .intervals import Law, Seeds, distinct
+from .selection import BUDGET, FITTED, LABELLED, Place
 
-Place = tuple[Any, ...]  # a setting: the values of PLACE
-Fitted = tuple[Any, ...]  # the values of FITTED, of which all settings may be unstable together
-
-FITTED = (*LABEL, "fit_budget")
+Owner = tuple[Any, ...]  # a prior with its budget, all of whose settings may be unstable together
 
 
 @dataclass(frozen=True)
@@ -33,41 +31,38 @@ class Stability:
     """
 
     law: Law
-    unstable: frozenset[Fitted]
+    unstable: frozenset[Owner]
 
     @classmethod
     def of(cls, settings: Mapping[Place, Seeds]) -> "Stability":
         """That of the settings of a run whose samples are drawn afresh for each seed."""
         settings = distinct(settings)
         # All solvers and steps of a fit vary together, so they count once.
-        fits = {_values(place, FIT): (fitted(place), s.freedom) for place, s in settings.items()}
+        fits = {place[FITTED]: (owner(place), s.freedom) for place, s in settings.items()}
         law = Law.of(settings.values(), sum(freedom for _, freedom in fits.values()))
-        ratios: dict[Fitted, list[float]] = {}
+        ratios: dict[Owner, list[float]] = {}
         for place, seeds in settings.items():
             if isfinite(seeds.ratio):
-                ratios.setdefault(fitted(place), []).append(seeds.ratio)
-        unstable = {
-            prior
-            for prior, found in ratios.items()
-            if law.stands_out(
-                float(np.mean(found)), sum(free for owner, free in fits.values() if owner == prior)
-            )
-        }
-        return cls(law, frozenset(unstable))
+                ratios.setdefault(owner(place), []).append(seeds.ratio)
+        freedom = Counter[Owner]()
+        for mine, free in fits.values():
+            freedom[mine] += free
+        return cls(
+            law,
+            frozenset(
+                o for o, r in ratios.items() if law.stands_out(float(np.mean(r)), freedom[o])
+            ),
+        )
 
     def law_for(self, *places: Place, law: Law | None = None) -> Law | None:
         """What some settings may borrow from: ``law``, by default that of all settings, or nothing.
 
         It is nothing if any of them is of an unstable prior.
         """
-        borrows = not any(fitted(place) in self.unstable for place in places)
+        borrows = not any(owner(place) in self.unstable for place in places)
         return (law or self.law) if borrows else None
 
 
-def fitted(place: Place) -> Fitted:
+def owner(place: Place) -> Owner:
     """The prior of a setting with its budget."""
-    return _values(place, FITTED)
-
-
-def _values(place: Place, columns: tuple[str, ...] | list[str]) -> tuple[Any, ...]:
-    return tuple(place[PLACE.index(column)] for column in columns)
+    return (*place[LABELLED], place[BUDGET])

@@ -17,6 +17,10 @@ def fitted(prior, values, budget, **changes):
     return three_seeds(prior, values, values[0], fit_budget=budget, **changes)
 
 
+def tuned(fid, budget):
+    return noise(fid, fid, params="timesteps=tuned", fit_budget=budget)
+
+
 # ot is as good after 10 s as it will ever be; vae overtakes it.
 RUN = [
     NOISE, ORACLE,
@@ -72,10 +76,8 @@ def test_a_prior_that_does_not_pay_with_one_budget_may_with_another():
 
 def test_tuned_times_are_the_rival_of_the_priors_that_were_fitted_as_long():
     """Tuning for 60 s finds times that 10 s did not, and a prior of 10 s does not meet those."""
-    tuned = {"t_trunc": 1000, "params": "timesteps=tuned"}
     table = folded(
-        noise(40, 40), both("noise", 20, 20, fit_budget="10s", **tuned),
-        both("noise", 5, 5, fit_budget="60s", **tuned),
+        noise(40, 40), tuned(20, "10s"), tuned(5, "60s"),
         both("ot", 10, 10, fit_budget="10s"), both("ot", 10, 10, fit_budget="60s"),
         both("gaussian", 10, 10),
     )  # fmt: skip
@@ -93,10 +95,8 @@ def test_tuned_times_are_the_rival_of_the_priors_that_were_fitted_as_long():
 
 def test_tuned_times_that_took_their_own_steps_meet_their_own_kind_alone():
     """`none` is one of several budgets, and no licence to meet everybody."""
-    tuned = {"t_trunc": 1000, "params": "timesteps=tuned"}
     table = folded(
-        noise(40, 40), both("noise", 1, 1, fit_budget="", **tuned),
-        both("noise", 20, 20, fit_budget="10s", **tuned),
+        noise(40, 40), tuned(1, ""), tuned(20, "10s"),
         both("ot", 10, 10, fit_budget="10s"), both("ot", 10, 10, fit_budget=""),
     )  # fmt: skip
     mine = only(table, prior="ot", split="test", fit_budget="10s")

@@ -8,7 +8,7 @@ from scipy import stats
 from priorbench.tables.columns import PLACE
 from priorbench.tables.fold import summary
 from priorbench.tables.intervals import Law, Seeds
-from priorbench.tables.stability import Stability, fitted
+from priorbench.tables.stability import Stability, owner
 
 
 def place(prior, t_trunc=100, budget="", steps=3):
@@ -74,7 +74,7 @@ def test_equal_priors_two_seeds_and_unknown_variances_have_nobody_unstable():
     assert Stability.of({}).unstable == set()
     unknown = {where: Seeds(s.values) for where, s in settings(RATIOS).items()}
     assert Stability.of(unknown).unstable == set()
-    assert fitted(place("ot", budget="60s")) == ("ot", "", "60s")
+    assert owner(place("ot", budget="60s")) == ("ot", "", "60s")
 
 
 def test_the_summary_gives_an_unstable_prior_students_t():
