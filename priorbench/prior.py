@@ -124,6 +124,9 @@ class TruncPrior(nn.Module, ABC):
     #: The split that settings of this prior are chosen on: ``train`` for a control that stores the
     #: validation images.
     chosen_on: ClassVar[Literal["validation", "train"]] = "validation"
+    #: Whether ``fit`` takes what a budget gives it. A closed form does not: it is fitted once, and
+    #: its rows stand beside every budget of a run.
+    takes_budget: ClassVar[bool] = True
     #: The checks of :mod:`priorbench.testing` that this prior cannot be expected to pass -> why.
     expected_failures: ClassVar[dict[str, str]] = {}
     #: Whether ``fit`` has run; a buffer, so that it is saved with the weights.

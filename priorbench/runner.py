@@ -311,8 +311,9 @@ def _write_tables(plan: Plan, store: Store, failed: Failed) -> pd.DataFrame:
     """comparison.csv, summary.csv, best.csv and the grids."""
     results = [one for spec in plan.cells for one in spec.results]
     rows = [
-        row | {"fit": store.fits.path(one).name}
+        row | {"fit": store.fits.path(one).name, "fit_budget": budget or ""}
         for one in results
+        for budget in plan.budgets(one)
         for row in failed.get(one.cell) or store.rows([one])
     ]
     if not rows:

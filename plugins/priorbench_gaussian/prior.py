@@ -29,6 +29,7 @@ class GaussianPrior(TruncPrior):
     """
 
     emits = "x_t"
+    takes_budget = False
     mean: Tensor
     factor: Tensor
     deviation: Tensor

@@ -30,6 +30,8 @@ class MixturePrior(TruncPrior):
         latent: the number of leading principal coordinates that the mixture lives in.
     """
 
+    takes_budget = False
+
     def __init__(
         self,
         *,

@@ -170,6 +170,11 @@ class _Cell:
             started = clock(device)
             prior.fit(marginal, run)
             seconds = clock(device) - started - run.paused
+            if run.taken and not (prior.takes_budget or spec.control):
+                raise BadSample(
+                    f"fit took {run.taken} steps, and takes_budget is False: no budget would "
+                    "limit it, and it would have more than other priors"
+                )
             if learning.points:
                 learning.look(run, 1.0, seconds)
             return Fit(prior, seconds, run.taken, learning=learning)

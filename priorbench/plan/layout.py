@@ -49,7 +49,12 @@ class Plan:
     @property
     def rows(self) -> int:
         """The number of rows that comparison.csv will have."""
-        return sum(len(c.solvers) * len(c.splits) for c in self.cells)
+        return sum(len(c.solvers) * len(c.splits) * len(self.budgets(c)) for c in self.cells)
+
+    def budgets(self, spec: CellSpec) -> list[str | None]:
+        """The budgets that the rows of a cell are of: its own, or all if its prior takes none."""
+        takes = spec.control or load_plugins().find("prior", spec.prior).load().takes_budget
+        return [spec.fit_budget] if takes else self.config.fit_budget
 
     def matched(self, evaluations: Iterable[int]) -> "Plan":
         """The plan with rivals and oracles added at every NFE in ``evaluations``.
@@ -255,7 +260,7 @@ class _CellMaker:
     def __call__(
         self, given: Choice, t_trunc: int, seed: int, solvers: tuple[Setting, ...]
     ) -> list[CellSpec]:
-        """A cell for each budget."""
+        """A cell for each budget that the prior can take."""
         registered = load_plugins().find("prior", given.name)
         prior = registered.load()
         # Every cell scores equally many: FID falls with their number, so whatever had more of them
@@ -263,7 +268,8 @@ class _CellMaker:
         splits = (("test", self.n_samples), (prior.chosen_on, self.choosing))
         params = parameter_defaults(prior) | given.params
         # Of the controls, none but tuned times are learned: the others stand beside every budget.
-        learned = not registered.control or params.get("timesteps") == "tuned"
+        tuned = params.get("timesteps") == "tuned"
+        learned = tuned if registered.control else prior.takes_budget
         spec = CellSpec(
             **self.shared,
             prior=given.name,

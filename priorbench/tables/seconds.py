@@ -32,10 +32,11 @@ def shared(rows: list[Row]) -> list[Row]:
     rows get ``images_per_second`` and the ends ``seconds_low`` and ``seconds_high`` of an interval
     for the seconds of one image. Rows with unsteady seconds get a warning.
     """
+    timed = [row for row in rows if _is_timed(row) and row["split"] == "test"]
     chains: Chains = defaultdict(list)
-    for row in rows:
-        if _is_timed(row) and row["split"] == "test":
-            chains[_chain(row)] += row.get("denoise_batches") or [row["denoise_seconds"]]
+    # Each cell counts once, though a closed form has rows of every budget.
+    for row in {(row["cell"], _chain(row)): row for row in timed}.values():
+        chains[_chain(row)] += row.get("denoise_batches") or [row["denoise_seconds"]]
     found = [
         {key: value for key, value in row.items() if key not in BATCHES} | _seconds(row, chains)
         for row in rows

@@ -129,6 +129,15 @@ class Timeless(Planted):
         return 1 / 0
 
 
+class Limitless(Planted):
+    """Learns, and would have more of a budget than the others."""
+
+    takes_budget = False
+
+    def fit(self, marginal, run):
+        assert list(run.steps(3)) == [0, 1, 2]
+
+
 FAULTS = {
     "raises": (Raises, "ZeroDivisionError: a planted fault"),
     "notfinite": (NotFinite, "not finite"),
@@ -139,6 +148,7 @@ FAULTS = {
     "timeless": (Timeless, "ZeroDivisionError"),
     "exits": (Exits, "SystemExit: 3"),
     "memory": (Memory, "MemoryError: out of memory"),
+    "limitless": (Limitless, "fit took 3 steps, and takes_budget is False"),
     "terminal": (Terminal, r"ValueError: \\x1b\[2Jgone"),
 }
 
@@ -259,9 +269,9 @@ def test_a_budget_of_steps_is_the_same_for_every_learned_prior(tmp_path):
 
 
 def test_budgets_are_an_axis_and_another_one_computes_its_own_cells_alone(tmp_path):
-    """Controls run once, but for tuned times, which are fitted."""
-    settings = SMALL | {"rival_timesteps": ["uniform", "tuned"]}
-    options = {"priors": "vae[width=16]", "settings": settings, "seeds": 2}
+    """Closed forms and controls run once, but for tuned times, which are fitted."""
+    settings = SMALL | {"rival_timesteps": ["uniform", "tuned"], "n_validation": 40}
+    options = {"priors": "vae[width=16],gaussian", "settings": settings, "seeds": 2}
     found = small_run(tmp_path, fit_budget="2 steps,5 steps", **options)
     assert (found.status == "ok").all()
     cells = found.drop_duplicates("cell").groupby(["prior", "params", "fit_budget"]).size()
@@ -269,8 +279,16 @@ def test_budgets_are_an_axis_and_another_one_computes_its_own_cells_alone(tmp_pa
         ("noise", "", ""): 6, ("oracle", "", ""): 2,
         ("noise", "timesteps=tuned", "2 steps"): 2, ("noise", "timesteps=tuned", "5 steps"): 2,
         ("vae", "width=16", "2 steps"): 2, ("vae", "width=16", "5 steps"): 2,
+        ("gaussian", "", "2 steps"): 2,  # its first rows, by name
     }  # fmt: skip
-    learned = found[found.fit_budget != ""]
+    closed = found[found.prior == "gaussian"]
+    assert sorted(closed.fit_budget) == ["2 steps"] * 4 + ["5 steps"] * 4
+    assert closed.groupby(["cell", "split"]).fid.nunique().eq(1).all()
+    ranked = pd.read_csv(tmp_path / "best.csv").query("prior == 'gaussian'")
+    assert ranked.fit_budget.tolist() == ["2 steps", "5 steps"]
+    assert ranked.fid.nunique() == 1
+    assert ranked.difference.notna().all()
+    learned = found[(found.fit_budget != "") & (found.prior != "gaussian")]
     assert (learned.fit_steps.astype(str) + " steps" == learned.fit_budget).all()
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/*")}
     assert len(kept) == found.cell.nunique()

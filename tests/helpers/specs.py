@@ -50,7 +50,7 @@ def row(prior="ot", seed=0, seconds=1.0, **changes):
         "split": "test",
         "n_samples": 40, "extractor": "lenet", "device": "cpu", "threads": 1, "concurrency": 1,
         "prior_seconds": 0.2 * seconds, "denoise_seconds": 0.8 * seconds, "status": "ok",
-        "error": "",
+        "error": "", "cell": f"{prior} {seed} {seconds} {changes}",
     } | changes  # fmt: skip
 
 

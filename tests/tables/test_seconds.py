@@ -31,6 +31,14 @@ def test_a_chain_costs_the_same_whatever_came_before_it():
     assert list(found.columns) == columns.COLUMNS  # the batches are in no table
 
 
+def test_a_cell_that_has_rows_of_several_budgets_counts_once():
+    rows = [timed("ot", (2,), (1,), fit_budget="10s", cell="ot")]
+    rows += [timed("gaussian", (4, 4), (1,), fit_budget=b, cell="g") for b in ("10s", "60s")]
+    rows += [timed("vae", (2, 2), (1,), fit_budget="60s", cell="vae")]
+    found = table.comparison(rows, "ddim", 50)
+    assert found.denoise_seconds.tolist() == pytest.approx([2 * MS] * 4)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
