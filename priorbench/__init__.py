@@ -12,6 +12,7 @@ from .hookspecs import Register, hookimpl
 from .version import __version__
 
 _LAZY = {
+    "CleanGuess": "priorbench.diffusion.process",
     "Dataset": "priorbench.data.dataset",
     "add_plugin": "priorbench.plugin_manager",
     "EMA": "priorbench.networks",
@@ -21,9 +22,11 @@ _LAZY = {
     "Pushforward": "priorbench.networks",
     "TruncPrior": "priorbench.prior",
     "TruncatedMarginal": "priorbench.marginal",
+    "TruncatedSampler": "priorbench.sampler",
     "cosine": "priorbench.networks",
     "decoder": "priorbench.networks",
     "encoder": "priorbench.networks",
+    "load_best": "priorbench.winner",
     "load_prior": "priorbench.prior",
     "quadratic_times": "priorbench.diffusion.timesteps",
     "randn": "priorbench.diffusion.process",
@@ -34,6 +37,7 @@ _LAZY = {
 
 __all__ = [
     "EMA",
+    "CleanGuess",
     "Dataset",
     "FitRun",
     "FrozenDiffusion",
@@ -42,6 +46,7 @@ __all__ = [
     "Register",
     "TruncPrior",
     "TruncatedMarginal",
+    "TruncatedSampler",
     "UserError",
     "__version__",
     "add_plugin",
@@ -49,6 +54,7 @@ __all__ = [
     "decoder",
     "encoder",
     "hookimpl",
+    "load_best",
     "load_prior",
     "quadratic_times",
     "randn",
@@ -60,7 +66,7 @@ __all__ = [
 if TYPE_CHECKING:
     from .data.dataset import Dataset
     from .diffusion.frozen import FrozenDiffusion
-    from .diffusion.process import randn
+    from .diffusion.process import CleanGuess, randn
     from .diffusion.timesteps import quadratic_times, step_costs, tuned_times
     from .marginal import TruncatedMarginal
     from .metrics.measured import Measured
@@ -68,6 +74,8 @@ if TYPE_CHECKING:
     from .plugin_manager import add_plugin
     from .prior import FitRun, TruncPrior, load_prior
     from .runner import run
+    from .sampler import TruncatedSampler
+    from .winner import load_best
 
 
 def __getattr__(name: str) -> Any:

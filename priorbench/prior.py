@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .diffusion.process import seeded
+from .diffusion.process import CleanGuess, seeded
 from .errors import UserError, one_line
 from .marginal import TruncatedMarginal
 from .prior_files import WEIGHTS, read_about, write_about, write_weights
@@ -112,7 +112,7 @@ class TruncPrior(nn.Module, ABC):
     - ``fit`` begins with ``build``, so a second fit starts afresh. Initialisation and dropout are
       seeded from ``run.generator``.
     - ``sample`` runs in eval mode, without gradients; before ``fit`` it raises
-      :class:`RuntimeError`.
+      :class:`RuntimeError`. Where it emits x_0, users get a :class:`CleanGuess`.
 
     Draw every other random number from the generator that you are given, for instance with
     ``priorbench.randn``.
@@ -135,6 +135,9 @@ class TruncPrior(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+        #: Of a prior of :func:`load_prior`: what its ``prior.json`` says, such as ``t_trunc``,
+        #: ``backbone``, ``seed``, ``fit_budget`` and ``fit_seconds``. Otherwise empty.
+        self.about: dict[str, Any] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -157,7 +160,10 @@ class TruncPrior(nn.Module, ABC):
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """``n`` draws of x_{t_trunc} or x_0, as ``emits`` says: (n, C, H, W) float32."""
+        """``n`` draws of x_{t_trunc} or x_0, as ``emits`` says: (n, C, H, W) float32.
+
+        What users get of x_0 is a :class:`CleanGuess`, which no chain takes for x_{t_trunc}.
+        """
 
     def times(self, t_trunc: int, steps: int) -> Sequence[int] | None:
         """The times t_1 < ... < t_K = ``t_trunc`` of a chain of K = ``steps`` steps from here.
@@ -233,14 +239,18 @@ def _fits_afresh(fit: Callable[..., None]) -> Callable[..., None]:
 
 
 def _samples_once_fitted(sample: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """``sample``, refused before ``fit``, seeded, and without gradients."""
+    """``sample``, refused before ``fit``, seeded, without gradients, and its clean guesses named
+    as such.
+    """
 
     @wraps(sample)
     def wrapped(self: TruncPrior, n: int, generator: torch.Generator) -> Tensor:
         if not bool(self.fitted):
             raise RuntimeError(f"{type(self).__name__}.sample was called before fit")
         with torch.no_grad(), seeded(_seed(generator), self.device):
-            return sample(self, n, generator)
+            found = sample(self, n, generator)
+        guessed = self.emits == "x_0" and isinstance(found, Tensor)
+        return found.as_subclass(CleanGuess) if guessed else found
 
     return wrapped
 
@@ -302,6 +312,7 @@ def load_prior(folder: str | Path, device: str | torch.device = "auto") -> Trunc
         registration = load_plugins().find("prior", about["prior"])
         prior = make_prior(registration.load(), about["prior"], about["params"])
         prior = rebuild_prior(prior, folder, tuple(about["shape"]))
+        prior.about = about
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"{folder} holds no fitted prior that can be read: {one_line(error)}"

@@ -14,7 +14,6 @@ from .data.dataset import Dataset, to_float
 from .data.loading import load_dataset
 from .data.splits import SPLITS
 from .diffusion.frozen import FrozenDiffusion
-from .diffusion.loading import load_backbone
 from .diffusion.process import generator_for
 from .errors import UserError
 from .isolation import AsMade, weights_digest
@@ -212,7 +211,7 @@ def load_task(
     from .metrics.loading import load_extractor  # takes a second
 
     data = load_data(dataset)
-    diffusion = load_backbone(backbone, device=device, precision=precision, compile=compile)
+    diffusion = FrozenDiffusion.from_pretrained(backbone, device, precision, compile)
     check_fit(data, diffusion, backbone)
     reader = load_extractor(extractor.name, dict(extractor.options))
     if diffusion.device.type == "cuda":  # torch-fidelity runs on CUDA or the CPU

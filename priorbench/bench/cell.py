@@ -28,6 +28,7 @@ from ..plan.budget import read_budget
 from ..plan.spec import CellResult, CellSpec, ImageKey, Setting
 from ..plugin_manager import load_plugins
 from ..prior import FitRun, TruncPrior, make_prior, reloaded
+from ..sampler import BadSample, TruncatedSampler
 from ..store.fits import Fits
 from ..tables.columns import Row
 from ..task import Task, forget, load_task
@@ -36,14 +37,14 @@ from .learning import Curve, Learning, gains, watched
 from .measure import AtT, choosing_fid, facts, make_row, test_columns
 from .operations import of_evaluation, of_prior
 from .preview import preview
-from .sampling import BadSample, Chain, Drawn, denoised, drawn, times_of
+from .sampling import Chain, Drawn, denoised, drawn
 from .timing import PeakMemory, clock
 
 PREVIEW = 40  # images kept of x_{t_trunc}, and of x_0 unless samples are saved
 
 Progress = Callable[[int, int, float], None]
 Images = dict[str, np.ndarray]
-Times = dict[int | None, list[int]]
+Samplers = dict[Setting, TruncatedSampler]
 
 
 @dataclass
@@ -65,12 +66,12 @@ class Fit:
 class Samples:
     """What a cell measures: its samples, and on each choosing split others, as x_{t_trunc}.
 
-    ``times`` are those of the chain that they go through, by its number of steps.
+    ``samplers`` have the chains that they go through.
     """
 
     test: Drawn
     choosing: list[tuple[str, Tensor]]
-    times: Times
+    samplers: Samplers
 
 
 def run_cell(
@@ -135,14 +136,13 @@ class _Cell:
         at_t = AtT(samples.test, self.task, self.spec, fit.prior.emits)
         rows, images = list[Row](), {str(ImageKey("x_t")): _bytes(samples.test.x_t[:PREVIEW])}
         for setting in self.spec.solvers:
-            times = samples.times[setting[1]]
-            chain = denoised(samples.test.x_t, self.task, self.spec, *setting, times)
+            chain = denoised(samples.test.x_t, samples.samplers[setting], self.spec)
             known["nfe"] = chain.nfe + ceil(samples.test.nfe)
             known["flops_chain"] = chain.nfe * evaluation
             rows += self.measure(setting, chain, samples, at_t, known)
             x_0 = chain.x_0 if self.spec.save_samples else chain.x_0[:PREVIEW]
             images[str(ImageKey("x_0", setting[0], known["nfe"]))] = _bytes(x_0)
-        return rows, images | self.pictures(fit.prior, samples), fit.curve
+        return rows, images | self.pictures(samples), fit.curve
 
     def failed_checks(self) -> str:
         """The quick conformance checks that a contender fails, made before its first fit here."""
@@ -189,7 +189,7 @@ class _Cell:
         (_, n_samples), *others = self.spec.splits
         with self.guard():
             test = drawn(fit.prior, self.task, self.spec, n_samples)
-            times = times_of(fit.prior, self.spec)
+            samplers = samplers_of(fit.prior, self.task, self.spec)
         if fit.learning:
             fit.curve = self.curve(fit.learning)
             if self.fits:
@@ -197,9 +197,9 @@ class _Cell:
         choosing: list[tuple[str, Tensor]] = []
         for split, n in others:
             with self.guard():
-                samples = drawn(fit.prior, self.task, self.spec, n, f" {split}")
+                samples = drawn(fit.prior, self.task, self.spec, n, split)
             choosing.append((split, samples.x_t))
-        return Samples(test, choosing, times)
+        return Samples(test, choosing, samplers)
 
     def curve(self, learning: Learning) -> Curve:
         """How the fit got on, from copies of the prior that were made on the way."""
@@ -264,17 +264,19 @@ class _Cell:
         counted = {"n_samples": len(samples.test.x_t), "denoise_seconds": chain.seconds}
         rows = [row(split="test", **counted, **columns)]
         for split, x_t in samples.choosing:
-            times = samples.times[setting[1]]
-            fid = choosing_fid(x_t, self.task, self.spec, *setting, times, split)
+            fid = choosing_fid(x_t, self.task, self.spec, samples.samplers[setting], split)
             rows.append(row(split=split, **counted | {"n_samples": len(x_t)}, fid=fid))
         return rows
 
-    def pictures(self, prior: TruncPrior, samples: Samples) -> Images:
+    def pictures(self, samples: Samples) -> Images:
         """Samples on their way from z to x_0. Without them all figures stand."""
         try:
+            # The last setting, or at t_trunc = T the first: for pure noise, the full chain.
+            at_T = self.spec.t_trunc == self.task.diffusion.T
+            sampler = samples.samplers[self.spec.solvers[0 if at_T else -1]]
             with self.guard():
                 x_t, nfe = samples.test.x_t, ceil(samples.test.nfe)
-                shown = preview(prior, x_t, self.task, self.spec, samples.times, nfe)
+                shown = preview(sampler, x_t, self.task, self.spec, nfe)
         except Exception as error:
             self.guard.notes.append(f"{self.spec.title} has no picture of its way: {error}")
             return {}
@@ -288,6 +290,18 @@ def _checked(cls: type[TruncPrior], params: str) -> str:
 
 def _bytes(x: Tensor) -> np.ndarray:
     return to_bytes(x).numpy()
+
+
+def samplers_of(prior: TruncPrior, task: Task, spec: CellSpec) -> Samplers:
+    """A sampler for each solver setting.
+
+    Raises:
+        BadSample: if the prior's times are those of no such chain.
+    """
+    return {
+        setting: TruncatedSampler(prior, task.diffusion, spec.t_trunc, *setting, spec.batch_size)
+        for setting in spec.solvers
+    }
 
 
 def fit_run(spec: CellSpec, progress: Progress, log: Callable[[str], None]) -> FitRun:
@@ -351,11 +365,9 @@ def retimed(spec: CellSpec, rows: list[Row], fits: Fits, note: Callable[[str], N
             return rows
         with guard():
             samples = drawn(kept.prior, task, spec, spec.n_samples)
-            times = times_of(kept.prior, spec)
-        settings = {one.cell: one.solvers[0] for one in spec.results}
+            samplers = samplers_of(kept.prior, task, spec)
         chains = {
-            cell: denoised(samples.x_t, task, spec, *setting, times[setting[1]])
-            for cell, setting in settings.items()
+            one.cell: denoised(samples.x_t, samplers[one.solvers[0]], spec) for one in spec.results
         }
     return [
         row | _timing(row, samples, chains[row["cell"]]) for row in rows if row["cell"] in chains

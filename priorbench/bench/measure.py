@@ -19,6 +19,7 @@ from ..metrics.wasserstein import distances
 from ..plan.spec import CellSpec
 from ..plugin_manager import load_plugins
 from ..prior import TruncPrior
+from ..sampler import Streams, TruncatedSampler
 from ..tables.columns import COLUMNS, Row
 from ..task import JUDGED, Task
 from ..version import __version__
@@ -122,18 +123,11 @@ def _plugged_metrics(spec: CellSpec, measured: Measured, guard: Guarded) -> Row:
 
 
 def choosing_fid(
-    x_t: Tensor,
-    task: Task,
-    spec: CellSpec,
-    solver: str,
-    steps: int | None,
-    times: list[int],
-    split: str,
+    x_t: Tensor, task: Task, spec: CellSpec, sampler: TruncatedSampler, split: str
 ) -> float:
-    """FID of one solver setting, over ``times``, on the split that settings are chosen on."""
-    generator, denoise = generator_for(spec.seed, f"denoise {split}"), task.diffusion.denoise
-    chunks = x_t.split(spec.batch_size)
-    x_0 = torch.cat([denoise(x, spec.t_trunc, solver, steps, generator, times) for x in chunks])
+    """FID of the chain of ``sampler`` on the split that settings are chosen on."""
+    generator = Streams.of(spec.seed, split).denoise
+    x_0 = torch.cat([sampler.denoise(x, generator) for x in x_t.split(spec.batch_size)])
     return fid(features_of(to_bytes(x_0), task.extractor), task.features(split))
 
 

@@ -12,31 +12,22 @@ from ..diffusion.process import generator_for
 from ..metrics.fidelity import features_of
 from ..metrics.neighbours import nearest
 from ..plan.spec import CellSpec, ImageKey
-from ..prior import HasLatents, TruncPrior
+from ..prior import HasLatents
+from ..sampler import TruncatedSampler
 from ..task import Task
 
 SHOWN = 10  # samples on their way
 
 
 def preview(
-    prior: TruncPrior,
-    x_t: Tensor,
-    task: Task,
-    spec: CellSpec,
-    times: dict[int | None, list[int]],
-    nfe_prior: int = 0,
+    sampler: TruncatedSampler, x_t: Tensor, task: Task, spec: CellSpec, nfe_prior: int = 0
 ) -> dict[ImageKey, Tensor]:
     """Images (SHOWN, C, H, W), as bytes, of samples on their way with one solver setting.
 
-    The setting is the last, or at t_trunc = T the first: for pure noise, the full chain. Where the
-    prior shows its latents, the chain starts from ``f(z)``. The draws are the preview's own: no
-    figure of the table depends on them.
-
-    Arguments:
-        times: those of the chain, by its number of steps.
+    Where the prior shows its latents, the chain starts from ``f(z)``. The draws are the preview's
+    own: no figure of the table depends on them.
     """
-    diffusion = task.diffusion
-    solver, steps = spec.solvers[0 if spec.t_trunc == diffusion.T else -1]
+    diffusion, prior = task.diffusion, sampler.prior
     generator = generator_for(spec.seed, "preview")
     kept: dict[ImageKey, Tensor] = {}
     x = x_t[:SHOWN]
@@ -47,9 +38,10 @@ def preview(
         if prior.emits == "x_0":
             x = diffusion.diffuse(x, spec.t_trunc, generator)
     before = diffusion.evaluations
-    states = diffusion.trajectory(x, spec.t_trunc, solver, steps, generator, times=times[steps])
+    chain = (spec.t_trunc, sampler.solver, sampler.steps)
+    states = diffusion.trajectory(x, *chain, generator, times=sampler.times)
     nfe = diffusion.evaluations - before + nfe_prior  # counted as in the rows
-    kept |= {ImageKey("chain", solver, nfe, t): to_bytes(x) for t, x in states.items()}
+    kept |= {ImageKey("chain", sampler.solver, nfe, t): to_bytes(x) for t, x in states.items()}
     features = features_of(to_bytes(states[0]), task.extractor)
     kept[ImageKey("nearest")] = task.dataset.train[nearest(features, task.features("train"))]
     return kept

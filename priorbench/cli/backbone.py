@@ -125,7 +125,7 @@ def train(
     if start_from:
         _nothing_contradicts(context)
 
-    from ..diffusion.loading import load_backbone
+    from ..diffusion.frozen import FrozenDiffusion
     from ..diffusion.training import TrainingSettings
     from ..diffusion.training import train as train_backbone
     from ..task import check_fit
@@ -133,7 +133,9 @@ def train(
     from .progress import Bar
 
     data = named_dataset(dataset)
-    start = None if start_from is None else load_backbone(start_from, device="cpu")
+    start = (
+        None if start_from is None else FrozenDiffusion.from_pretrained(start_from, device="cpu")
+    )
     if start is not None:
         check_fit(data, start, str(start_from))
     with Bar("validation loss") as bar:
@@ -218,12 +220,12 @@ def check(
     from rich.text import Text
 
     from ..bench.backbone import misfit, score
-    from ..diffusion.loading import load_backbone
+    from ..diffusion.frozen import FrozenDiffusion
     from .options import named_dataset, named_extractor
     from .progress import Bar
 
     data = None if dataset is None else named_dataset(dataset)
-    diffusion = load_backbone(path, device=device)
+    diffusion = FrozenDiffusion.from_pretrained(path, device=device)
     facts = diffusion.describe()
     wrong = "" if data is None else misfit(data, diffusion, path)
     if data is not None:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ..errors import UserError, first_line
 from ..isolation import AsMade, weights_digest
-from .process import ForwardProcess, scheduler_index
+from .loading import source_of
+from .process import CleanGuess, ForwardProcess, scheduler_index
 from .solvers import SMALLEST_ALPHA_BAR, Chain, chain_times
 
 
@@ -60,6 +61,14 @@ def _unfit(pipeline: Any) -> str:
     if kind not in ("epsilon", "sample", "v_prediction"):
         return f"predicts {kind!r}, not epsilon, sample or v_prediction"
     return ""
+
+
+def _check_noisy(x_t: Tensor) -> None:
+    if isinstance(x_t, CleanGuess):
+        raise UserError(
+            "this is a clean guess x_0 of a prior, and the chain starts from x_{t_trunc}: "
+            "diffuse(x_0, t_trunc, generator) makes one, and a TruncatedSampler does both"
+        )
 
 
 class _Reached(Exception):
@@ -142,20 +151,23 @@ class FrozenDiffusion:
         """The model of an unconditional ``diffusers`` pipeline, with weights in safetensors.
 
         Arguments:
-            name: the folder of the pipeline, or its name on the hub.
+            name: a registered name such as ``digits``, the folder of the pipeline, or its name on
+                the hub, with its owner.
 
         Raises:
-            UserError: if the pipeline cannot be loaded, or its model cannot be truncated.
+            UserError: if there is no such pipeline, if it cannot be loaded, or if its model cannot
+                be truncated.
         """
         from diffusers import DiffusionPipeline
         from diffusers.utils import logging
 
+        source = source_of(name)
         verbosity = logging.get_verbosity()
         logging.disable_progress_bar()
         logging.set_verbosity_error()  # errors are raised, and the user does not need the rest
         try:
             with torch.random.fork_rng(devices=[]):  # layers initialise by the global generator
-                pipeline = DiffusionPipeline.from_pretrained(str(name), use_safetensors=True)
+                pipeline = DiffusionPipeline.from_pretrained(str(source), use_safetensors=True)
         except Exception as error:  # a dozen kinds; each means that diffusers cannot read it
             raise UserError(
                 f"backbone {str(name)!r} is not a diffusers pipeline that can be loaded: "
@@ -306,8 +318,10 @@ class FrozenDiffusion:
                 number or None; by default they are spaced uniformly.
 
         Raises:
-            UserError: if ``t_trunc``, ``solver``, ``steps`` or ``times`` cannot be used.
+            UserError: if ``t_trunc``, ``solver``, ``steps`` or ``times`` cannot be used, or if
+                ``x_t`` is a :class:`~priorbench.CleanGuess`.
         """
+        _check_noisy(x_t)
         chosen = chain_times(self.process.check(t_trunc, "t_trunc"), steps, times)
         generator = generator or torch.Generator().manual_seed(0)
         return Chain(solver, self.process, chosen, self.config).run(
@@ -330,6 +344,7 @@ class FrozenDiffusion:
         They are those at t_trunc, at up to ``between`` times below it, and at 0. Each is x_t as the
         network sees it, whatever units the solver keeps it in.
         """
+        _check_noisy(x_t)
         chosen = chain_times(self.process.check(t_trunc, "t_trunc"), steps, times)
         wanted = {chosen[round(i * len(chosen) / (between + 1)) - 1] for i in range(1, between + 1)}
         seen = {t_trunc: x_t.to(self.device)}

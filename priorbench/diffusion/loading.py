@@ -1,6 +1,5 @@
-"""The frozen model that a name stands for.
-
-A name is that of a registered model, the path of a ``diffusers`` folder, or a name on the hub.
+"""What a frozen model is called: a registered name, the path of a ``diffusers`` folder, or a name
+on the hub.
 """
 
 import re
@@ -9,37 +8,29 @@ from pathlib import Path
 from ..assets import folder
 from ..errors import UserError, unknown
 from ..plugin_manager import load_plugins
-from .frozen import FrozenDiffusion
 
 
-def load_backbone(
-    name: str, device: str = "auto", precision: str = "fp32", compile: bool = False
-) -> FrozenDiffusion:
-    """The frozen model ``name``. A registered name comes before a folder of the same name.
+def source_of(name: str | Path) -> str | Path:
+    """The folder, or the name on the hub, that ``name`` stands for.
 
-    Arguments:
-        device: where to run; ``auto`` takes the accelerator if there is one.
-        precision: ``fp32``, or ``bf16``/``fp16`` for mixed precision in the network alone.
-        compile: run the network through ``torch.compile``.
+    A registered name comes before a folder of the same name, and a word is never looked up on the
+    hub, whose names have an owner.
 
     Raises:
-        UserError: if there is no such model, or it is none that can be truncated.
+        UserError: if there is no such model.
     """
     registered = load_plugins().of_kind("backbone")
     path = Path(name).expanduser()
-    if name in registered:
-        source: str | Path = registered[name].load()()
-    elif path.is_dir():
-        source = path
-    elif re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name):
-        source = name
-    elif "/" in name:
-        raise UserError(f"backbone {name!r}: there is no such folder")
-    else:
-        raise unknown("backbone", name, [*registered, "FOLDER", "OWNER/NAME on the hub"])
-    return FrozenDiffusion.from_pretrained(
-        source, device=device, precision=precision, compile=compile
-    )
+    if isinstance(name, str) and name in registered:
+        found: str | Path = registered[name].load()()
+        return found
+    if path.is_dir():
+        return path
+    if isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name):
+        return name
+    if isinstance(name, Path) or "/" in name:
+        raise UserError(f"backbone {str(name)!r}: there is no such folder")
+    raise unknown("backbone", name, [*registered, "FOLDER", "OWNER/NAME on the hub"])
 
 
 def digits() -> Path:

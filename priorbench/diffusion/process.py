@@ -31,6 +31,15 @@ def scheduler_index(t: Time) -> Time:
     return t - 1
 
 
+class CleanGuess(Tensor):
+    """x_0 as a prior guessed it, (N, C, H, W): a tensor from which no chain can start yet.
+
+    :meth:`FrozenDiffusion.diffuse` makes x_{t_trunc} of it, and ``denoise`` refuses it: the images
+    that it would make look plausible and are wrong. What is computed from it, a part or a sum, is
+    a clean guess too; ``x.as_subclass(torch.Tensor)`` is the plain tensor.
+    """
+
+
 def randn(
     shape: Sequence[int], generator: torch.Generator, device: torch.device | str | None = None
 ) -> Tensor:
@@ -120,6 +129,7 @@ class ForwardProcess:
     def diffuse(self, x_0: Tensor, t: int, generator: torch.Generator) -> Tensor:
         """A draw of q(x_t | x_0) in closed form: (N, C, H, W), differentiable in ``x_0``."""
         signal, noise = self.coefficients(t)
+        x_0 = x_0.as_subclass(Tensor)
         return signal * x_0 + noise * randn(x_0.shape, generator, x_0.device)
 
     def step(self, x: Tensor, t: int, generator: torch.Generator) -> Tensor:

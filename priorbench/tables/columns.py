@@ -208,7 +208,7 @@ BEST = [
       for end in ("", "_low", "_high")),
     "beats_noise_p", "beats_noise_in_time_p", "difference", "difference_low", "difference_high",
     "kid", "speedup", "break_even", "fit_seconds", "flops_prior", "flops_chain", "gain",
-    "n_samples", "split", "chosen_on", "extractor", "learning", "flag", "doubt",
+    "n_samples", "split", "chosen_on", "extractor", "learning", "flag", "doubt", "fit",
 ]  # fmt: skip
 
 

@@ -102,7 +102,8 @@ def _mean(group: pd.DataFrame, columns: list[str], stability: Stability) -> Row:
         row |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
     flags = [flag for flags in group.flag.dropna() for flag in flags.split("; ") if flag]
     learning = still_learning(row["late_gain"], row["fit_steps"])
-    return row | {"flag": "; ".join(dict.fromkeys(flags)), "learning": learning}
+    row |= {"flag": "; ".join(dict.fromkeys(flags)), "learning": learning}
+    return row | {"fit": group.sort_values("seed").fit.iloc[0]}  # of several, the first seed's
 
 
 def interval(group: pd.DataFrame, name: str, law: Law | None = None) -> tuple[float, float, float]:

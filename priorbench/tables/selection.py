@@ -50,6 +50,7 @@ class Chosen:
         reported: FID on the test split.
         rivals: the settings that start from pure noise.
         oracles: the settings of the oracle.
+        ranked: the settings of contenders.
         fresh: the settings whose samples are drawn afresh for each seed, not stored.
         budgets: those that contenders were fitted with, the smallest first; "" is each prior's own.
     """
@@ -83,12 +84,10 @@ class Chosen:
         noise = settings[settings.index.get_level_values("prior") == "noise"]
         self.rivals = list(noise[noise.index.get_level_values("t_trunc") == noise["T"]].index)
         self.oracles = [p for p in self.places if p[0] == "oracle"]
-        self._ranked = set(contenders(test).groupby(PLACE).groups)
+        self.ranked = set(contenders(test).groupby(PLACE).groups)
         given = {p[LABELLED] for p in self.places if p[BUDGET]}
-        self._shared = {
-            p for p in self.places if p not in self._ranked and p[LABELLED] not in given
-        }
-        self.fresh = [p for p in self.places if p in self._ranked or p[0] == "noise"]
+        self._shared = {p for p in self.places if p not in self.ranked and p[LABELLED] not in given}
+        self.fresh = [p for p in self.places if p in self.ranked or p[0] == "noise"]
         self.budgets = budgets_of(test)
 
     def nfe(self, place: Place) -> int:

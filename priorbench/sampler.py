@@ -1,0 +1,236 @@
+r"""Images in a few evaluations: a prior supplies x_{t_trunc}, and a solver takes it to x_0.
+
+.. math:: x_{t_\text{trunc}} \sim \text{prior}, \qquad
+          x_0 = \text{solver}(x_{t_\text{trunc}}; t_K = t_\text{trunc} > \dots > t_1)
+
+A run measures its samples through this very object. Its random streams are those of a run too: one
+for the prior, one for the noise that diffuses a clean guess, one for the noise of the solver. So
+with the seed and the batch size of a run it draws what the run measured.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .data.dataset import batch_sizes, to_bytes
+from .diffusion.frozen import FrozenDiffusion
+from .diffusion.process import generator_for
+from .diffusion.solvers import chain_times, solver_class
+from .errors import UserError, unknown
+from .prior import TruncPrior
+
+OUTPUTS = ("tensor", "uint8", "pil")
+
+
+class BadSample(UserError):
+    """A prior returned something other than n finite images, or than the times of a chain."""
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The random streams of one draw of samples.
+
+    Attributes:
+        sample: of the prior.
+        diffuse: of the noise that takes clean guesses to t_trunc.
+        denoise: of the noise of a stochastic solver.
+    """
+
+    sample: torch.Generator
+    diffuse: torch.Generator
+    denoise: torch.Generator
+
+    @classmethod
+    def of(cls, seed: int, split: str = "") -> "Streams":
+        """Those of ``seed``; samples that settings are chosen by have others, named by a split."""
+        purposes = (f"{purpose} {split}".rstrip() for purpose in ("sample", "diffuse", "denoise"))
+        return cls(*(generator_for(seed, purpose) for purpose in purposes))
+
+
+class TruncatedSampler:
+    """A fitted prior, a frozen model and a solver, from t_trunc down to images.
+
+    Arguments:
+        prior: fitted for ``diffusion`` at ``t_trunc``. It is moved to the model's device.
+        diffusion: the frozen model.
+        t_trunc: where the chain starts; by default where a prior that was loaded was fitted.
+        solver: a key of :data:`priorbench.diffusion.solvers.SOLVERS`, or the name of a class of
+            schedulers of ``diffusers``.
+        steps: of the chain, over the prior's own times if it has some. None takes every timestep.
+        batch_size: the number of images that are made at once.
+
+    Raises:
+        UserError: if t_trunc, the solver or the steps cannot be used.
+        BadSample: if the prior's times are those of no such chain.
+    """
+
+    def __init__(
+        self,
+        prior: TruncPrior,
+        diffusion: FrozenDiffusion,
+        t_trunc: int | None = None,
+        solver: str = "dpm++sde",
+        steps: int | None = None,
+        batch_size: int = 250,
+    ) -> None:
+        if batch_size < 1:
+            raise UserError(f"batch_size must be at least 1, got {batch_size}")
+        solver_class(solver)
+        self.prior = prior.to(diffusion.device)
+        self.diffusion = diffusion
+        self.t_trunc = diffusion.process.check(_t_trunc(prior, t_trunc), "t_trunc")
+        self.solver = solver
+        self.steps = steps
+        self.batch_size = batch_size
+        #: The times t_1 < ... < t_K = t_trunc of the chain.
+        self.times = times_of(prior, self.t_trunc, steps)
+
+    def __repr__(self) -> str:
+        steps = "every timestep" if self.steps is None else f"{self.steps} steps"
+        return (
+            f"{type(self).__name__}({type(self.prior).__name__} at t_trunc {self.t_trunc}, "
+            f"{steps} of {self.solver})"
+        )
+
+    def __call__(
+        self,
+        n: int,
+        seed: int = 0,
+        output: str = "tensor",
+        progress: Callable[[int, int], None] = lambda done, n: None,
+    ) -> Any:
+        """``n`` images.
+
+        Arguments:
+            output: ``tensor`` for (n, C, H, W) float32 in [-1, 1], on the model's device; ``uint8``
+                for the same as bytes on the CPU, as a run measures them; ``pil`` for a list of
+                :class:`PIL.Image.Image`.
+            progress: called with (done, n) after each batch.
+
+        Raises:
+            UserError: if ``n`` or ``output`` cannot be used.
+            BadSample: if the prior returns anything but finite images.
+        """
+        if output not in OUTPUTS:
+            raise unknown("output", output, OUTPUTS)
+        images, done = list[Tensor](), 0
+        for x_0 in self.batches(n, seed):
+            images.append(x_0 if output == "tensor" else to_bytes(x_0))
+            done += len(x_0)
+            progress(done, n)
+        found = torch.cat(images)
+        return as_pil(found) if output == "pil" else found
+
+    def batches(self, n: int, seed: int = 0) -> Iterator[Tensor]:
+        """``n`` images in batches (N, C, H, W), float32 in [-1, 1], each made when it is asked for.
+
+        Raises:
+            UserError: if ``n`` is less than 1.
+        """
+        if n < 1:
+            raise UserError(f"n must be at least 1, got {n}")
+        streams = Streams.of(seed)
+        for size in batch_sizes(n, self.batch_size):
+            x_t = self.x_t(size, streams.sample, streams.diffuse)
+            yield self.denoise(x_t, streams.denoise).clamp(-1, 1)
+
+    def x_t(
+        self, n: int, generator: torch.Generator, noise: torch.Generator | None = None
+    ) -> Tensor:
+        """``n`` draws of x_{t_trunc}, (n, C, H, W), whatever the prior emits.
+
+        Arguments:
+            generator: of the prior.
+            noise: of the noise that diffuses clean guesses; by default ``generator`` too.
+        """
+        return draw(self.prior, self.diffusion, self.t_trunc, n, generator, noise or generator)[1]
+
+    def denoise(self, x_t: Tensor, generator: torch.Generator) -> Tensor:
+        """x_{t_trunc} -> x_0, both (N, C, H, W)."""
+        return self.diffusion.denoise(
+            x_t, self.t_trunc, self.solver, self.steps, generator, self.times
+        )
+
+
+def _t_trunc(prior: TruncPrior, given: int | None) -> int:
+    known = prior.about.get("t_trunc") if given is None else given
+    if known is None:
+        raise UserError("t_trunc must be given: only a prior of load_prior knows its own")
+    return int(known)
+
+
+def draw(
+    prior: TruncPrior,
+    diffusion: FrozenDiffusion,
+    t_trunc: int,
+    n: int,
+    generator: torch.Generator,
+    noise: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """What ``sample(n)`` of a prior returns, and the same at t_trunc; both (n, C, H, W).
+
+    Arguments:
+        generator: of the prior.
+        noise: of the noise that diffuses clean guesses.
+
+    Raises:
+        BadSample: if the prior returns anything but finite images.
+    """
+    emitted = _sound(prior.sample(n, generator), n, diffusion)
+    x_t = emitted if prior.emits == "x_t" else diffusion.diffuse(emitted, t_trunc, noise)
+    return emitted, x_t
+
+
+def times_of(prior: TruncPrior, t_trunc: int, steps: int | None) -> list[int]:
+    """The times of a chain of ``steps`` steps: the prior's own, or uniform.
+
+    With every timestep there is nothing to choose, and the prior is not asked.
+
+    Raises:
+        BadSample: if the prior's own are no times of such a chain.
+        UserError: if there is no such chain.
+    """
+    uniform = chain_times(t_trunc, steps, None)
+    own = None if steps is None else prior.times(t_trunc, steps)
+    if own is None:
+        return uniform
+    try:
+        return chain_times(t_trunc, steps, own)
+    except UserError as error:
+        raise BadSample(f"times({t_trunc}, {steps}): {error}") from None
+
+
+def _sound(x: Any, n: int, diffusion: FrozenDiffusion) -> Tensor:
+    """A copy of what ``sample(n)`` returned, once it is known to be n finite images.
+
+    It is a copy because a prior may fill the same tensor at every call.
+
+    Raises:
+        BadSample: if it is anything else.
+    """
+    wanted = (n, *diffusion.shape)
+    if not isinstance(x, Tensor) or tuple(x.shape) != wanted:
+        got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise BadSample(f"sample({n}) must return a tensor of shape {wanted}, got {got}")
+    if not bool(x.isfinite().all()):
+        raise BadSample(f"sample({n}) returned values that are not finite")
+    return x.as_subclass(Tensor).to(diffusion.device, torch.float32, copy=True)
+
+
+def as_pil(images: Tensor) -> list[Any]:
+    """Bytes (N, C, H, W), of 1 or 3 channels, as a list of :class:`PIL.Image.Image`.
+
+    Raises:
+        UserError: if they have other channels.
+    """
+    from PIL import Image
+
+    if images.shape[1] not in (1, 3):
+        raise UserError(f"images of {images.shape[1]} channels are neither grey nor RGB pictures")
+
+    return [
+        Image.fromarray(x[0].numpy() if len(x) == 1 else x.permute(1, 2, 0).numpy()) for x in images
+    ]
