@@ -110,7 +110,7 @@ def test_what_a_run_does_not_have_is_named(run, options, said):
 
 def test_a_run_that_chose_nothing_names_the_settings(tmp_path):
     small_run(tmp_path, steps="2,3")
-    with pytest.raises(UserError, match="n_validation is 0.*3 steps of dpm"):
+    with pytest.raises(UserError, match=r"n_validation is 0.*3 steps of dpm"):
         priorbench.load_best(tmp_path)
     assert len(priorbench.load_best(tmp_path, nfe=3, device="cpu").times) == 3
 
@@ -282,7 +282,7 @@ def test_registered_names_are_never_looked_up_on_the_hub(diffusion, monkeypatch,
         lambda name, **_: asked.append(name) or 1 / 0,
     )
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="ZeroDivisionError|division by zero"):
+    with pytest.raises(UserError, match="division by zero"):
         FrozenDiffusion.from_pretrained("digits")
     (folder,) = asked
     assert json.loads((Path(folder) / "model_index.json").read_text())["unet"]
