@@ -31,6 +31,7 @@ _LAZY = {
     "quadratic_times": "priorbench.diffusion.timesteps",
     "randn": "priorbench.diffusion.process",
     "run": "priorbench.runner",
+    "save_pipeline": "priorbench.export.folder",
     "step_costs": "priorbench.diffusion.timesteps",
     "tuned_times": "priorbench.diffusion.timesteps",
 }
@@ -59,6 +60,7 @@ __all__ = [
     "quadratic_times",
     "randn",
     "run",
+    "save_pipeline",
     "step_costs",
     "tuned_times",
 ]
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from .diffusion.frozen import FrozenDiffusion
     from .diffusion.process import CleanGuess, randn
     from .diffusion.timesteps import quadratic_times, step_costs, tuned_times
+    from .export.folder import save_pipeline
     from .marginal import TruncatedMarginal
     from .metrics.measured import Measured
     from .networks import EMA, Pushforward, cosine, decoder, encoder

@@ -8,19 +8,26 @@ for the prior, one for the noise that diffuses a clean guess, one for the noise 
 with the seed and the batch size of a run it draws what the run measured.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from .data.dataset import batch_sizes, to_bytes
-from .diffusion.frozen import FrozenDiffusion
+from .diffusion.frozen import FrozenDiffusion, resolve_device
+from .diffusion.loading import on_hub
 from .diffusion.process import generator_for
 from .diffusion.solvers import chain_times, solver_class
-from .errors import UserError, unknown
-from .prior import TruncPrior
+from .errors import UserError, first_line, one_line, unknown
+from .pictures import as_pil
+from .plugin_manager import load_plugins
+from .prior import TruncPrior, make_prior, reloaded
 
 OUTPUTS = ("tensor", "uint8", "pil")
 
@@ -87,6 +94,46 @@ class TruncatedSampler:
         self.batch_size = batch_size
         #: The times t_1 < ... < t_K = t_trunc of the chain.
         self.times = times_of(prior, self.t_trunc, steps)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        device: str | torch.device = "auto",
+        precision: str | None = None,
+        compile: bool = False,
+    ) -> "TruncatedSampler":
+        """The sampler in a folder that :func:`priorbench.save_pipeline` wrote.
+
+        None of the code in the folder is run: the prior is that of the installed plugin.
+
+        Arguments:
+            folder: the folder, or the name of one on the hub, with its owner.
+            precision: of the frozen model; by default as it was saved.
+
+        Raises:
+            UserError: if it is no such folder, or its prior's plugin is not installed.
+        """
+        import diffusers
+
+        folder = _local(folder)
+        try:
+            about = json.loads((folder / "priorbench.json").read_text())
+            index = json.loads((folder / "model_index.json").read_text())
+            prior = _exported_prior(folder / "prior", about).to(resolve_device(device))
+            network, scheduler = (
+                getattr(diffusers, index[part][1]).from_pretrained(folder / part, **options)
+                for part, options in (("unet", {"use_safetensors": True}), ("scheduler", {}))
+            )
+            diffusion = FrozenDiffusion(
+                network, scheduler, device, precision or about["precision"], compile, folder
+            )
+            chain = (about["t_trunc"], about["solver"], about["steps"], about["batch_size"])
+            return cls(prior, diffusion, *chain)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
+            raise UserError(
+                f"{folder} holds no exported sampler that can be read: {one_line(error)}"
+            ) from error
 
     def __repr__(self) -> str:
         steps = "every timestep" if self.steps is None else f"{self.steps} steps"
@@ -184,6 +231,29 @@ def draw(
     return emitted, x_t
 
 
+def _local(name: str | Path) -> Path:
+    """The folder ``name``, or a copy of the one that has this name on the hub."""
+    folder = Path(name).expanduser()
+    if folder.is_dir() or not on_hub(name):
+        return folder
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(str(name)))
+    except Exception as error:  # a dozen kinds, none of which needs its traceback
+        raise UserError(f"{name} cannot be read from the hub: {first_line(error)}") from error
+
+
+def _exported_prior(folder: Path, about: dict[str, Any]) -> TruncPrior:
+    registration = load_plugins().find("prior", about["prior"])
+    prior = make_prior(registration.load(), about["prior"], about["params"])
+    tensors = load_file(folder / "diffusion_pytorch_model.safetensors")
+    inner = {name.removeprefix("inner."): tensor for name, tensor in tensors.items()}
+    prior = reloaded(prior, tuple(about["shape"]), inner)
+    prior.about = about
+    return prior
+
+
 def times_of(prior: TruncPrior, t_trunc: int, steps: int | None) -> list[int]:
     """The times of a chain of ``steps`` steps: the prior's own, or uniform.
 
@@ -218,19 +288,3 @@ def _sound(x: Any, n: int, diffusion: FrozenDiffusion) -> Tensor:
     if not bool(x.isfinite().all()):
         raise BadSample(f"sample({n}) returned values that are not finite")
     return x.as_subclass(Tensor).to(diffusion.device, torch.float32, copy=True)
-
-
-def as_pil(images: Tensor) -> list[Any]:
-    """Bytes (N, C, H, W), of 1 or 3 channels, as a list of :class:`PIL.Image.Image`.
-
-    Raises:
-        UserError: if they have other channels.
-    """
-    from PIL import Image
-
-    if images.shape[1] not in (1, 3):
-        raise UserError(f"images of {images.shape[1]} channels are neither grey nor RGB pictures")
-
-    return [
-        Image.fromarray(x[0].numpy() if len(x) == 1 else x.permute(1, 2, 0).numpy()) for x in images
-    ]

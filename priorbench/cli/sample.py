@@ -88,8 +88,7 @@ def _write_png(images: "Tensor", folder: Path) -> Path:
     from PIL import Image
 
     from ..files import write_atomically
-    from ..report.run_grids import mosaic
-    from ..sampler import as_pil
+    from ..pictures import as_pil, mosaic
 
     width = len(str(len(images) - 1))
     named = {f"{i:0{width}}": image for i, image in enumerate(as_pil(images))}

@@ -15,7 +15,7 @@ from ..errors import UserError, first_line
 from ..isolation import AsMade, weights_digest
 from .loading import source_of
 from .process import CleanGuess, ForwardProcess, scheduler_index
-from .solvers import SMALLEST_ALPHA_BAR, Chain, chain_times
+from .solvers import Chain, chain_times, evaluate, process_of
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
@@ -104,6 +104,7 @@ class FrozenDiffusion:
         device: where to run; ``auto`` takes the accelerator if there is one.
         precision: ``fp32``, or ``bf16``/``fp16`` for mixed precision in the network alone.
         compile: run the network through ``torch.compile``.
+        source: the folder that they were loaded from, or a name on the hub; for a model card.
 
     Raises:
         UserError: if the diffusion is not variance-preserving, or the device cannot be used.
@@ -116,6 +117,7 @@ class FrozenDiffusion:
         device: str | torch.device = "auto",
         precision: str = "fp32",
         compile: bool = False,
+        source: str | Path = "",
     ) -> None:
         if not hasattr(scheduler, "alphas_cumprod"):
             raise UserError(
@@ -127,11 +129,9 @@ class FrozenDiffusion:
         network = network.to(self.device).to(memory_format=torch.channels_last)
         self.network = network.eval().requires_grad_(False)
         self.config: dict[str, Any] = dict(scheduler.config)
-        alpha_bar = scheduler.alphas_cumprod.clone()
-        # Some schedulers lift this 0 for their own use, even above the value before it.
-        if self.config.get("rescale_betas_zero_snr") and alpha_bar[-1] == SMALLEST_ALPHA_BAR:
-            alpha_bar[-1] = 0
-        self.process = ForwardProcess(alpha_bar)
+        self.scheduler = scheduler
+        self.source = source
+        self.process = process_of(scheduler)
         self.precision = precision
         self.compiled = compile
         self._counted = Evaluations()
@@ -179,9 +179,7 @@ class FrozenDiffusion:
         reason = _unfit(pipeline)
         if reason:
             raise UserError(f"backbone {str(name)!r} is a {type(pipeline).__name__} that {reason}")
-        return cls(
-            pipeline.unet, pipeline.scheduler, device=device, precision=precision, compile=compile
-        )
+        return cls(pipeline.unet, pipeline.scheduler, device, precision, compile, source)
 
     @property
     def evaluations(self) -> int:
@@ -290,11 +288,7 @@ class FrozenDiffusion:
         """
         if self.compiled:
             self._counted.add(x)
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
-        with torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32"):
-            timestep = torch.full((len(x),), index, device=x.device, dtype=torch.float32)
-            output: Tensor = self._call(x, timestep).sample.to(x.dtype)
-        return output
+        return evaluate(self._call, x, index, self.precision)
 
     @torch.no_grad()
     def denoise(

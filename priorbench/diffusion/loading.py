@@ -26,11 +26,16 @@ def source_of(name: str | Path) -> str | Path:
         return found
     if path.is_dir():
         return path
-    if isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name):
+    if on_hub(name):
         return name
     if isinstance(name, Path) or "/" in name:
         raise UserError(f"backbone {str(name)!r}: there is no such folder")
     raise unknown("backbone", name, [*registered, "FOLDER", "OWNER/NAME on the hub"])
+
+
+def on_hub(name: str | Path) -> bool:
+    """Whether ``name`` is the form of names on the hub, OWNER/NAME."""
+    return isinstance(name, str) and bool(re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name))
 
 
 def digits() -> Path:

@@ -248,6 +248,33 @@ def _set_timesteps(scheduler: Any, steps: int) -> None:
         scheduler.sigmas[-1] = SMALLEST_SIGMA
 
 
+def process_of(scheduler: Any) -> ForwardProcess:
+    """The forward process of a scheduler that a model was trained with.
+
+    Raises:
+        UserError: if alpha_bar does not fall at every step.
+    """
+    alpha_bar = scheduler.alphas_cumprod.clone()
+    # Some schedulers lift this 0 for their own use, even above the value before it.
+    if scheduler.config.get("rescale_betas_zero_snr") and alpha_bar[-1] == SMALLEST_ALPHA_BAR:
+        alpha_bar[-1] = 0
+    return ForwardProcess(alpha_bar)
+
+
+def evaluate(network: Callable[..., Any], x: Tensor, index: float, precision: str) -> Tensor:
+    """The raw output of a ``diffusers`` network for ``x`` (N, C, H, W), in the dtype of ``x``.
+
+    Arguments:
+        index: the index of the scheduler, t - 1; between times at half steps of a solver.
+        precision: ``fp32``, or ``bf16``/``fp16`` for mixed precision.
+    """
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
+    with torch.autocast(x.device.type, dtype, enabled=precision != "fp32"):
+        timestep = torch.full((len(x),), index, device=x.device, dtype=torch.float32)
+        output: Tensor = network(x, timestep).sample.to(x.dtype)
+    return output
+
+
 def _scales(alpha_bar: float) -> tuple[float, float]:
     """(sqrt(alpha_bar), sqrt(1 - alpha_bar))."""
     return alpha_bar**0.5, (1 - alpha_bar) ** 0.5

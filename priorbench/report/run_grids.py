@@ -8,28 +8,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..files import write_atomically
+from ..pictures import mosaic
 from ..plan.budget import size
 from ..plan.layout import Plan
 from ..plan.spec import ImageKey
 from ..store.results import Store
-from .samples import ACROSS, by_key, picture_name
-
-DOWN = 4  # rows of images in a mosaic, at most
-
-
-def mosaic(images: np.ndarray) -> np.ndarray:
-    """Images (N, C, H, W) of bytes as one picture, (h, w) or (h, w, 3).
-
-    ``ACROSS`` images stand in a row; white lines separate them.
-    """
-    images = images[: ACROSS * DOWN]
-    n, channels, height, width = images.shape
-    rows = -(-n // ACROSS)
-    canvas = np.full((channels, rows * (height + 1) + 1, ACROSS * (width + 1) + 1), 255, np.uint8)
-    for i, image in enumerate(images):
-        y, x = (i // ACROSS) * (height + 1) + 1, (i % ACROSS) * (width + 1) + 1
-        canvas[:, y : y + height, x : x + width] = image
-    return canvas[0] if channels == 1 else canvas.transpose(1, 2, 0)
+from .samples import by_key, picture_name
 
 
 def grid(x_t: np.ndarray, x_0: np.ndarray, above: str, below: str) -> bytes:

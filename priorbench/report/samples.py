@@ -16,6 +16,7 @@ import pandas as pd
 from PIL import Image
 
 from ..files import UNREADABLE
+from ..pictures import ACROSS
 from ..plan.spec import ImageKey
 from ..tables.columns import LABEL, budgets_of, succeeded, with_budget
 from ..tables.words import named
@@ -23,7 +24,6 @@ from .model import setting
 
 Images = dict[ImageKey, np.ndarray]  # each (N, C, H, W) bytes
 
-ACROSS = 10  # samples side by side, at most
 FEW = 5  # samples side by side, at least
 BUDGET = 4_000_000  # bytes of pixels on a page: beyond it samples are left out, then made smaller
 LARGEST = 96  # pixels across a sample

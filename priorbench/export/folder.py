@@ -1,0 +1,112 @@
+"""An exported folder: a pipeline of ``diffusers`` with a prior in it, and all of its code.
+
+    model_index.json    what diffusers loads; pipeline_<hash>.py has the class of the pipeline
+    prior/              <class>_<hash>.py, config.json and weights in safetensors
+    unet/, scheduler/   the frozen model
+    priorbench.json     what :meth:`priorbench.TruncatedSampler.from_pretrained` reads
+    README.md           the model card, with samples.png
+
+It loads where there is nothing but torch and diffusers, which take code from a folder only with
+``trust_remote_code=True``, and where priorbench is, without that.
+"""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import diffusers
+from PIL import Image
+
+from ..errors import UserError
+from ..files import make_folder, write_atomically
+from ..pictures import mosaic
+from ..prior_files import write_about
+from ..sampler import TruncatedSampler
+from ..version import __version__
+from .bundle import CannotBundle, bundle
+from .card import card
+from .pipeline import TruncatedPipeline
+from .prior import exported, prior_code
+
+SHOWN = 40  # samples in the grid of the card
+
+
+def save_pipeline(sampler: TruncatedSampler, folder: str | Path, prior: str = "") -> Path:
+    """Write a folder that ``diffusers`` alone can load and sample from.
+
+        DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)(batch_size=16).images
+
+    With the same seed on the same device it draws what ``sampler`` draws.
+
+    Arguments:
+        folder: a new one, or an empty one.
+        prior: the registered name of the prior; by default that of a prior of
+            :func:`~priorbench.load_prior` or :func:`~priorbench.load_best`.
+
+    Raises:
+        UserError: if the folder is not empty, or the prior needs more than its own code, torch and
+            numpy to sample.
+    """
+    folder = Path(folder)
+    name = prior or str(sampler.prior.about.get("prior", ""))
+    if not name:
+        raise UserError("the registered name of the prior must be given, as prior=")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"{folder} exists already; choose another")
+    diffusion = sampler.diffusion
+    try:
+        code, model = prior_code(sampler.prior, name)
+        made = exported(sampler.prior, diffusion.shape, code, model)
+    except CannotBundle as error:
+        raise UserError(f"prior {name!r} cannot be exported: {error}") from error
+    pipeline = bundle([TruncatedPipeline], ["__call__"], {"priorbench"})
+    module = f"pipeline_{hashlib.sha256(pipeline.encode()).hexdigest()[:8]}"
+
+    make_folder(folder)
+    made.save_pretrained(folder / "prior")
+    _network(diffusion.network).save_pretrained(folder / "unet")
+    diffusion.scheduler.save_pretrained(folder / "scheduler")
+    write_atomically(folder / "prior" / f"{model}.py", code.encode())
+    write_atomically(folder / f"{module}.py", pipeline.encode())
+    index = {
+        "_class_name": [module, TruncatedPipeline.__name__],
+        "_diffusers_version": diffusers.__version__,
+        "prior": [model, model],
+        "unet": ["diffusers", type(diffusion.network).__name__],
+        "scheduler": ["diffusers", type(diffusion.scheduler).__name__],
+        # diffusers takes every list for a part of the pipeline
+        "times": ",".join(map(str, sampler.times)),
+        "t_trunc": sampler.t_trunc,
+        "solver": sampler.solver,
+        "chunk": sampler.batch_size,
+        "precision": diffusion.precision,
+    }
+    about = {
+        "prior": name, "params": sampler.prior.params(), "emits": sampler.prior.emits,
+        "shape": list(diffusion.shape), "t_trunc": sampler.t_trunc, "solver": sampler.solver,
+        "steps": sampler.steps, "times": sampler.times, "batch_size": sampler.batch_size,
+        "precision": diffusion.precision, "priorbench": __version__,
+    }  # fmt: skip
+    _write_json(folder / "priorbench.json", about)
+    images = sampler(SHOWN, output="uint8")
+    buffer = io.BytesIO()
+    Image.fromarray(mosaic(images.numpy())).save(buffer, format="png")
+    write_atomically(folder / "samples.png", buffer.getvalue())
+    write_atomically(folder / "README.md", str(card(sampler, name)).encode())
+    _write_json(folder / "model_index.json", index)  # last: where it is, everything is
+    return folder
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    write_atomically(path, json.dumps(content, indent=2).encode() + b"\n")
+
+
+def _network(network: Any) -> Any:
+    """A copy of a network on the CPU, in the layout that safetensors takes."""
+    copy = type(network).from_config(network.config)
+    copy.load_state_dict(
+        {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    )
+    return copy

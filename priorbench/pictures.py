@@ -1,0 +1,43 @@
+"""Bytes as pictures."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ACROSS = 10  # samples side by side, at most
+DOWN = 4  # rows of images in a mosaic, at most
+
+
+def as_pil(images: "Tensor") -> list[Any]:
+    """Bytes (N, C, H, W), of 1 or 3 channels, as a list of :class:`PIL.Image.Image`.
+
+    Raises:
+        UserError: if they have other channels.
+    """
+    from PIL import Image
+
+    if images.shape[1] not in (1, 3):
+        raise UserError(f"images of {images.shape[1]} channels are neither grey nor RGB pictures")
+    return [
+        Image.fromarray(x[0].numpy() if len(x) == 1 else x.permute(1, 2, 0).numpy()) for x in images
+    ]
+
+
+def mosaic(images: np.ndarray) -> np.ndarray:
+    """Images (N, C, H, W) of bytes as one picture, (h, w) or (h, w, 3).
+
+    ``ACROSS`` images stand in a row; white lines separate them.
+    """
+    images = images[: ACROSS * DOWN]
+    n, channels, height, width = images.shape
+    rows = -(-n // ACROSS)
+    canvas = np.full((channels, rows * (height + 1) + 1, ACROSS * (width + 1) + 1), 255, np.uint8)
+    for i, image in enumerate(images):
+        y, x = (i // ACROSS) * (height + 1) + 1, (i % ACROSS) * (width + 1) + 1
+        canvas[:, y : y + height, x : x + width] = image
+    return canvas[0] if channels == 1 else canvas.transpose(1, 2, 0)
