@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import UserError, first_line
 from ..isolation import AsMade, weights_digest
 from .loading import source_of
-from .process import CleanGuess, ForwardProcess, scheduler_index
+from .process import CleanGuess, scheduler_index
 from .solvers import Chain, chain_times, evaluate, process_of
 
 

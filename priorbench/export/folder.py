@@ -19,10 +19,10 @@ from typing import Any
 import diffusers
 from PIL import Image
 
+from ..diffusion.process import seeded
 from ..errors import UserError
 from ..files import make_folder, write_atomically
 from ..pictures import mosaic
-from ..prior_files import write_about
 from ..sampler import TruncatedSampler
 from ..version import __version__
 from .bundle import CannotBundle, bundle
@@ -105,8 +105,8 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 def _network(network: Any) -> Any:
     """A copy of a network on the CPU, in the layout that safetensors takes."""
-    copy = type(network).from_config(network.config)
-    copy.load_state_dict(
-        {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-    )
+    with seeded(0):  # layers initialise by the global generator
+        copy = type(network).from_config(network.config)
+    weights = network.state_dict().items()
+    copy.load_state_dict({name: x.detach().cpu().contiguous() for name, x in weights})
     return copy

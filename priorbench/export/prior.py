@@ -115,7 +115,8 @@ def _model(code: str, model: str) -> Any:
         path = Path(folder) / f"{model}.py"
         path.write_text(code)
         spec = importlib.util.spec_from_file_location(model, path)
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     return getattr(module, model)
