@@ -22,7 +22,7 @@ from torch import Tensor
 from .data.dataset import batch_sizes, to_bytes
 from .diffusion.frozen import FrozenDiffusion, resolve_device
 from .diffusion.loading import on_hub
-from .diffusion.process import generator_for
+from .diffusion.process import generator_for, seeded
 from .diffusion.solvers import chain_times, solver_class
 from .errors import UserError, first_line, one_line, unknown
 from .pictures import as_pil
@@ -121,10 +121,11 @@ class TruncatedSampler:
             about = json.loads((folder / "priorbench.json").read_text())
             index = json.loads((folder / "model_index.json").read_text())
             prior = _exported_prior(folder / "prior", about).to(resolve_device(device))
-            network, scheduler = (
-                getattr(diffusers, index[part][1]).from_pretrained(folder / part, **options)
-                for part, options in (("unet", {"use_safetensors": True}), ("scheduler", {}))
-            )
+            with seeded(0):  # layers initialise by the global generator
+                network, scheduler = (
+                    getattr(diffusers, index[part][1]).from_pretrained(folder / part, **options)
+                    for part, options in (("unet", {"use_safetensors": True}), ("scheduler", {}))
+                )
             diffusion = FrozenDiffusion(
                 network, scheduler, device, precision or about["precision"], compile, folder
             )

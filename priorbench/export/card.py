@@ -112,14 +112,14 @@ def _measured(sampler: TruncatedSampler, row: dict[str, Any]) -> str:
 def _origin(sampler: TruncatedSampler, prior: TruncPrior, row: dict[str, Any]) -> str:
     about, params = prior.about, ", ".join(f"{k}={v}" for k, v in prior.params().items())
     versions = about.get("versions", {}) | {"priorbench": __version__}
+    known = "fit_seconds" in about
+    fit = f"{about['fit_seconds']:.3g} s, seed {about['seed']}" if known else ""
     said = {
         "backbone": f"{about.get('backbone', sampler.diffusion.source)}, sha256 "
         f"{sampler.diffusion.digest()[:16]}, licence "
         f"{licence(sampler.diffusion.source) or 'not known: ask its authors'}",
         "prior": f"{params or 'no hyperparameters'}",
-        "fit": f"{about['fit_seconds']:.3g} s, seed {about['seed']}"
-        if "fit_seconds" in about
-        else "",
+        "fit": fit,
         "versions": ", ".join(f"{name} {version}" for name, version in sorted(versions.items())),
     }
     lines = [f"| {name} | {value} |" for name, value in said.items() if value]
