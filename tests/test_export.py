@@ -1,0 +1,171 @@
+"""Exported folders, loaded where there is nothing but torch and diffusers."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler
+from helpers.models import QUICK, tiny_unet
+
+import priorbench
+from priorbench import FitRun, FrozenDiffusion, TruncatedMarginal, TruncatedSampler, UserError
+from priorbench.export.bundle import CannotBundle, bundle
+from priorbench.plugin_manager import load_plugins
+
+ELSEWHERE = """
+import json, sys
+from importlib.abc import MetaPathFinder
+
+class Absent(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.split(".")[0].startswith(("priorbench", "sklearn", "ot", "pandas", "pluggy")):
+            raise ModuleNotFoundError(f"there is no {name} here", name=name)
+
+sys.meta_path.insert(0, Absent())
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+
+before = torch.get_rng_state()
+pipelines = []
+for folder in sys.argv[1:]:
+    pipeline = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
+    pipeline.set_progress_bar_config(disable=True)
+    pipelines.append(pipeline)
+for folder, pipeline in zip(sys.argv[1:], pipelines):
+    np.save(folder + ".npy", pipeline(batch_size=7, seed=3, output_type="pt").images.numpy())
+    pictures = pipeline(batch_size=2).images
+    print(json.dumps([type(pipeline.prior).__name__, len(pictures), list(pictures[0].size)]))
+"""
+
+
+def elsewhere(tmp_path, *folders):
+    """What a process without priorbench says of each folder; it writes its images beside it."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(ELSEWHERE), *map(str, folders)],
+        capture_output=True, text=True, check=False, timeout=300, cwd=tmp_path,
+        env=os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+
+
+def fitted(name, marginal, **params):
+    prior = load_plugins().find("prior", name).load()(**QUICK.get(name, {}) | params)
+    prior.fit(marginal, FitRun(torch.Generator().manual_seed(0), budget=3))
+    return prior
+
+
+def check_everywhere(sampler, folder, images):
+    """The sampler, the exported folder here and the images from elsewhere agree."""
+    wanted = sampler(7, 3)
+    again = TruncatedSampler.from_pretrained(folder, device="cpu")
+    assert torch.equal(again(7, 3), wanted)
+    assert (again.t_trunc, again.times) == (sampler.t_trunc, sampler.times)
+    assert np.abs(images - wanted.numpy()).max() <= 1e-5
+
+
+@pytest.mark.slow
+def test_every_built_in_prior_samples_where_there_is_only_diffusers(marginal, tmp_path):
+    """All of them in one process, each its own class."""
+    settings = [(name, {}) for name in QUICK]
+    settings += [(name, {"emits": "x_t"}) for name in ("mixture", "ot", "vae", "gan")]
+    settings += [("noise", {"timesteps": "tuned"}), ("gaussian", {"covariance": "low_rank"})]
+    samplers = {}
+    for i, (name, params) in enumerate(settings):
+        prior = fitted(name, marginal, **params)
+        sampler = TruncatedSampler(prior, marginal.diffusion, 20, "dpm++sde", 3, batch_size=4)
+        folder = priorbench.save_pipeline(sampler, tmp_path / f"{name}-{i}", name)
+        samplers[folder] = sampler
+    said = elsewhere(tmp_path, *samplers)
+    assert [pictures for _, *pictures in said] == [[2, [8, 8]]] * len(settings)
+    assert len({model for model, *_ in said}) == len(QUICK)
+    for folder, sampler in samplers.items():
+        check_everywhere(sampler, folder, np.load(f"{folder}.npy"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("shape", "settings", "solver"), [
+    ((3, 32, 32), {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}, "dpm++"),
+    ((1, 8, 8), {"num_train_timesteps": 500, "thresholding": True, "clip_sample": False}, "ddpm"),
+    ((1, 8, 8), {"prediction_type": "sample"}, "unipc"),
+    ((1, 8, 8), {}, "HeunDiscreteScheduler"),
+])  # fmt: skip
+def test_backbones_of_other_kinds_leave_too(shape, settings, solver, tmp_path):
+    diffusion = FrozenDiffusion(tiny_unet(shape), DDIMScheduler(**settings), device="cpu")
+    images = torch.rand(60, *shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    marginal = TruncatedMarginal(images, diffusion, 200)
+    prior = fitted("gaussian", marginal, covariance="diagonal")
+    sampler = TruncatedSampler(prior, diffusion, 200, solver, 4, batch_size=5)
+    folder = priorbench.save_pipeline(sampler, tmp_path / "saved", "gaussian")
+    elsewhere(tmp_path, folder)
+    check_everywhere(sampler, folder, np.load(f"{folder}.npy"))
+
+
+def test_a_folder_that_is_there_is_kept(marginal, tmp_path):
+    sampler = TruncatedSampler(fitted("gaussian", marginal), marginal.diffusion, 20, steps=2)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="exists already; choose another"):
+        priorbench.save_pipeline(sampler, tmp_path, "gaussian")
+    with pytest.raises(UserError, match="the registered name of the prior must be given"):
+        priorbench.save_pipeline(sampler, tmp_path / "new")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("damage", ["nothing", "json", "weights", "prior"])
+def test_what_is_no_exported_folder_is_a_line(marginal, tmp_path, damage):
+    sampler = TruncatedSampler(fitted("gaussian", marginal), marginal.diffusion, 20, steps=2)
+    folder = priorbench.save_pipeline(sampler, tmp_path / "saved", "gaussian")
+    about = folder / "priorbench.json"
+    if damage == "nothing":
+        folder = tmp_path / "none"
+    elif damage == "json":
+        about.write_text("[]")
+    elif damage == "weights":
+        (folder / "prior" / "diffusion_pytorch_model.safetensors").write_bytes(b"no")
+    else:
+        about.write_text(about.read_text().replace('"gaussian"', '"gausian"'))
+    with pytest.raises(UserError) as caught:
+        TruncatedSampler.from_pretrained(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_card_says_what_it_is(marginal, tmp_path):
+    from huggingface_hub import ModelCard
+
+    sampler = TruncatedSampler(fitted("mixture", marginal), marginal.diffusion, 20, "ddim", 2)
+    folder = priorbench.save_pipeline(sampler, tmp_path / "saved", "mixture")
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.library_name == "diffusers"
+    assert "priorbench" in card.data.tags
+    assert "entered at t_trunc = 20" in card.text
+    assert "licence not known" in card.text
+    assert (folder / "samples.png").is_file()
+
+
+# --- the code that leaves -------------------------------------------------------------------------
+
+
+def test_only_what_is_needed_leaves():
+    cls = load_plugins().find("prior", "vae").load()
+    own = {"priorbench", "priorbench_vae", "priorbench_mixture"}
+    code = bundle([cls], ["build", "sample"], own)
+    for name in ("def sample", "def build", "class Density", "def randn", "def decoder"):
+        assert name in code
+    for name in ("sklearn", "def fit(", "negative_elbo", "GaussianMixture", "class EMA"):
+        assert name not in code
+    space = {}
+    exec(compile(code, "bundle", "exec"), space)
+    assert issubclass(space["VAEPrior"], torch.nn.Module)
+
+
+def test_what_cannot_leave_is_named():
+    cls = load_plugins().find("prior", "vae").load()
+    own = {"priorbench", "priorbench_vae", "priorbench_mixture"}
+    with pytest.raises(CannotBundle, match="needs sklearn"):
+        bundle([cls], ["build", "sample", "fit"], own)
