@@ -14,7 +14,7 @@ from ..pictures import as_pil
 from ..sampler import Streams
 
 
-class TruncatedPipeline(DiffusionPipeline):
+class TruncatedPipeline(DiffusionPipeline):  # type: ignore[misc]
     """Images in a few evaluations: a prior supplies x_{t_trunc}, and a solver takes it to x_0.
 
     Arguments:

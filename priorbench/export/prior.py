@@ -18,7 +18,7 @@ from ..prior import TruncPrior
 from .bundle import CannotBundle, bundle
 
 
-class ExportedPrior(ModelMixin, ConfigMixin):
+class ExportedPrior(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """A prior in a model of diffusers: (n, generator) -> n images, (n, C, H, W).
 
     Arguments:
@@ -30,7 +30,7 @@ class ExportedPrior(ModelMixin, ConfigMixin):
 
     make: Any = None  # the class of the prior, set below
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         shape: list[int],
