@@ -68,10 +68,11 @@ overhead: $(VENV)/installed
 workers: $(VENV)/installed
 	$(BIN)/python benchmarks/workers.py
 
-# What works on a GPU, how fast and how right: below ten minutes. DEVICE=cpu runs the same code in small, in two minutes.
-# WHEELS=path installs what a machine without a network lacks; PYTHON is then the Python that has torch.
 DEVICE ?= auto
 GPU_PYTHON := $(if $(WHEELS),$(PYTHON),$(BIN)/python)
+
+# What works on a GPU, how fast and how right: below ten minutes. DEVICE=cpu runs the same code in small, in two minutes.
+# WHEELS=path installs what a machine without a network lacks; PYTHON is then the Python that has torch.
 gpu: $(if $(WHEELS),build/site,$(VENV)/installed)
 	PYTHONPATH=$(CURDIR):$(CURDIR)/plugins:$(CURDIR)/build/site:$$PYTHONPATH \
 	  $(GPU_PYTHON) benchmarks/gpu.py --device $(DEVICE)

@@ -17,8 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from gpu_sections import BUDGETS
-from rich.console import Console
+from gpu_sections import BUDGETS, say
 
 GRACE = 20.0  # seconds beyond its budget after which a section is ended
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,11 +35,11 @@ def main() -> None:
     if given.alone:
         sys.exit(_section(given.sections[0], given))
     given.output.mkdir(parents=True, exist_ok=True)
-    console, started = Console(highlight=False, soft_wrap=True), time.monotonic()
-    failed = [name for name in given.sections if not _in_process(name, given, console)]
-    console.print(f"{time.monotonic() - started:.0f} s in all; written to {given.output}")
+    started = time.monotonic()
+    failed = [name for name in given.sections if not _in_process(name, given)]
+    say(f"{time.monotonic() - started:.0f} s in all; written to {given.output}")
     if failed:
-        console.print(f"with failures: {', '.join(failed)}")
+        say(f"with failures: {', '.join(failed)}")
     sys.exit(1 if failed else 0)
 
 
@@ -62,7 +61,7 @@ def _names(text: str) -> list[str]:
     return names
 
 
-def _in_process(name: str, given: argparse.Namespace, console: Console) -> bool:
+def _in_process(name: str, given: argparse.Namespace) -> bool:
     """Run a section in a process of its own; returns whether nothing in it failed."""
     file = given.output / f"{name}.json"
     file.unlink(missing_ok=True)  # a section that ends early must not show an earlier run's rows
@@ -81,10 +80,10 @@ def _in_process(name: str, given: argparse.Namespace, console: Console) -> bool:
     except subprocess.TimeoutExpired:
         code, said = 1, f"ended after {limit:.0f} s"
     if said:
-        console.print(f"{name:6}failed: the section {said}")
+        say(f"{name:6}failed: the section {said}")
     if said or not file.exists():
         _note_end(file, name, said or "wrote nothing")
-    console.print(f"{name:6}{time.monotonic() - started:.0f} s\n")
+    say(f"{name:6}took {time.monotonic() - started:.0f} s\n")
     return code == 0
 
 
@@ -100,9 +99,8 @@ def _note_end(file: Path, name: str, said: str) -> None:
 def _section(name: str, given: argparse.Namespace) -> int:
     """Run a section in this process; returns the exit code."""
     started = time.monotonic()
-    console = Console(highlight=False, soft_wrap=True)
     if missing := _missing():
-        console.print(f"{name:6}failed: missing {', '.join(missing)}")
+        say(f"{name:6}failed: missing {', '.join(missing)}")
         _note_end(given.output / f"{name}.json", name, f"misses {', '.join(missing)}")
         return 1
     from gpu_sections.section import Section, about
@@ -114,7 +112,7 @@ def _section(name: str, given: argparse.Namespace) -> int:
     size = SIZES[given.size or ("small" if device.type == "cpu" else "full")]
     known = about(given.device) | {"size": size.name}
     versions = ", ".join(f"{package} {v}" for package, v in known["versions"].items())
-    console.print(f"{name:6}on {known['card']} ({device}), {versions}, commit {known['commit']}")
+    say(f"{name:6}on {known['card']} ({device}), {versions}, commit {known['commit']}")
     section = Section(
         name, device, size, BUDGETS[name], given.output / f"{name}.json", known, started
     )

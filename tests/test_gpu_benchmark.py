@@ -68,7 +68,7 @@ def test_a_check_that_raises_is_a_row_and_the_next_one_is_made(tmp_path, monkeyp
     section.check("is right", dict, {"found": 1.0})
     rows = rows_of(tmp_path, "made")
     assert [row["outcome"] for row in rows] == [
-        "failed: ZeroDivisionError: of", "failed: SystemExit: 3", "failed: too much",
+        "failed: ZeroDivisionError: of many lines", "failed: SystemExit: 3", "failed: too much",
         "not run: no compiler", "not run: out of time", "ok",
     ]  # fmt: skip
     assert "raising" in rows[0]["error"]

@@ -106,7 +106,7 @@ def small(spec: CellSpec) -> CellSpec:
 
 def twice(section: Section) -> Figures:
     """A cell with a trained prior, twice by one seed; and global state is as it was."""
-    steps = 3 if section.size.quick else 100
+    steps = 1 if section.size.quick else 100
     (spec,) = specs(["vae"], section.device, 40, fit_budget=f"{steps} steps").values()
     first = run_cell(small(spec))  # imports and first calls may set what they find unset
     before = _state(section)

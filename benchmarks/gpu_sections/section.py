@@ -1,4 +1,4 @@
-"""A section is a list of checks. Each becomes a row, printed and written at once, whatever it raises."""
+"""A section is a list of checks. Whatever a check raises, it becomes a row, printed and written."""
 
 import json
 import time
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from priorbench.diffusion.frozen import resolve_device
 from priorbench.errors import one_line
 from priorbench.files import write_atomically
 
+from . import say
 from .sizes import Size
 
 Figures = dict[str, Any]
@@ -138,9 +138,7 @@ def show(section: str, row: Row) -> None:
     """Print ``row`` now, on one line however long."""
     figures = "  ".join(f"{name} {_short(value)}" for name, value in row.figures.items())
     line = f"{section:6}{row.check:42}{row.seconds:7.1f} s  {row.outcome:4}  {figures}"
-    console = Console(soft_wrap=True, highlight=False, markup=False)
-    console.print(line.rstrip())
-    console.file.flush()
+    say(line.rstrip())
 
 
 def _short(value: Any) -> str:
