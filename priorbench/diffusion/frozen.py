@@ -94,7 +94,8 @@ class FrozenDiffusion:
             prediction type and the clipping.
         device: where to run; ``auto`` takes the accelerator if there is one.
         precision: ``fp32``, or ``bf16``/``fp16`` for mixed precision in the network alone.
-        compile: run the network through ``torch.compile``.
+        compile: run the network through ``torch.compile``; or the mode of it, ``reduce-overhead``
+            for CUDA graphs.
 
     Raises:
         UserError: if the diffusion is not variance-preserving, or the device cannot be used.
@@ -106,7 +107,7 @@ class FrozenDiffusion:
         scheduler: Any,
         device: str | torch.device = "auto",
         precision: str = "fp32",
-        compile: bool = False,
+        compile: bool | str = False,
     ) -> None:
         if not hasattr(scheduler, "alphas_cumprod"):
             raise UserError(
@@ -124,10 +125,12 @@ class FrozenDiffusion:
             alpha_bar[-1] = 0
         self.process = ForwardProcess(alpha_bar)
         self.precision = precision
-        self.compiled = compile
+        self.compiled = bool(compile)
+        self._overwrites = compile in ("reduce-overhead", "max-autotune")
         self._counted = Evaluations()
         self.network.register_forward_pre_hook(self._counted, with_kwargs=True)
-        self._call = torch.compile(self.network) if compile else self.network
+        mode = compile if isinstance(compile, str) else None
+        self._call = torch.compile(self.network, mode=mode) if compile else self.network
         self._as_made = AsMade(self.network)
         self._attributes = dict(vars(self))
 
@@ -281,8 +284,9 @@ class FrozenDiffusion:
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
         with torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32"):
             timestep = torch.full((len(x),), index, device=x.device, dtype=torch.float32)
-            output: Tensor = self._call(x, timestep).sample.to(x.dtype)
-        return output
+            output: Tensor = self._call(x, timestep).sample
+        # A CUDA graph writes each output where the last one was, and solvers keep several.
+        return output.to(x.dtype, copy=self._overwrites)
 
     @torch.no_grad()
     def denoise(
