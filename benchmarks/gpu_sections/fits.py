@@ -14,7 +14,7 @@ from priorbench.plugin_manager import load_plugins
 
 from .clocks import busy, profiler
 from .conformance import SHORT
-from .section import Figures, Section
+from .section import Figures, Section, require
 from .sizes import Size
 
 T_TRUNC = 400
@@ -76,9 +76,11 @@ def fit(section: Section, name: str) -> Figures:
     run = FitRun(torch.Generator().manual_seed(0), budget=steps, watch=watch)
     prior.to(section.device).fit(marginal, run)
     rate = size.timed_steps / watch.seconds
-    return {
+    figures = {
         "steps_per_second": rate,
         # The profiler slows the launches down, so its kernels are set beside unprofiled steps.
         "device_idle": max(0.0, 1 - watch.busy / size.profiled_steps * rate),
         "fit_seconds": clock(section.device) - began,
     }
+    require(watch.busy > 0, "the profiler saw no kernel", figures)
+    return figures

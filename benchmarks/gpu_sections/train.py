@@ -59,7 +59,7 @@ def trained(section: Section, mixed_precision: str, compiled: bool) -> Figures:
         steps=1_000_000,  # never reached
         batch_size=8 if small else 256,
         channels=(8, 16) if small else (64, 128, 256),
-        evaluate_every=2 if small else 25,
+        evaluate_every=2 if small else 50,
         validation_draws=1,
         mixed_precision=mixed_precision,
         compile=compiled,
