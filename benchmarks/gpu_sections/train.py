@@ -16,10 +16,10 @@ from .section import Figures, Section, require
 
 def run(section: Section) -> None:
     """In float32, in mixed precision, and compiled."""
-    section.check("train float32", trained, section, "no", False, needs=10)
-    section.check("train bfloat16", trained, section, "bf16", False, needs=10)
+    section.check("train float32", trained, section, "no", "", needs=10)
+    section.check("train bfloat16", trained, section, "bf16", "", needs=10)
     if not section.size.quick:  # compiling takes half a minute
-        section.check("train bfloat16 compiled", trained, section, "bf16", True, needs=15)
+        section.check("train bfloat16 compiled", trained, section, "bf16", "default", needs=15)
 
 
 class Enough(Exception):
@@ -50,7 +50,7 @@ class Stop:
         return (last - first) / (ended - began)
 
 
-def trained(section: Section, mixed_precision: str, compiled: bool) -> Figures:
+def trained(section: Section, mixed_precision: str, compiled: str) -> Figures:
     """A training that is stopped by time, and goes on from its checkpoint."""
     from accelerate.state import AcceleratorState
 

@@ -124,7 +124,13 @@ def backbone() -> None:
 @click.option(
     "--mixed-precision", type=click.Choice(["no", "bf16", "fp16"]), default="no", show_default=True
 )
-@click.option("--compile", is_flag=True, help="Train through torch.compile.")
+@click.option(
+    "--compile",
+    type=click.Choice(["default", "reduce-overhead"]),
+    is_flag=False,
+    flag_value="default",
+    help="Train through torch.compile; reduce-overhead is its mode with CUDA graphs.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--start-from", help="A model to start from, with its weights, architecture and schedule."
@@ -148,6 +154,7 @@ def train(
     --module priorbench backbone train ...
     """
     widths = _widths(channels, options["heads"])
+    options["compile"] = options["compile"] or ""
     if start_from:
         _nothing_contradicts(context)
 

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from diffusers import DDPMScheduler
 
 
+HELD = 4 * 2**30  # bytes of training images that are kept on the device
+
+
 @dataclass(frozen=True)
 class TrainingSettings:
     """What determines a training.
@@ -58,6 +61,7 @@ class TrainingSettings:
             follows each.
         validation_draws: the least number of noisy images that the average is judged on.
         mixed_precision: ``no``, ``bf16`` or ``fp16``.
+        compile: the mode of ``torch.compile``; empty for none.
         start_from: the sha256 of the model whose weights were the start (see :func:`train`). Its
             architecture and schedule are kept, and the settings for these are ignored.
     """
@@ -79,7 +83,7 @@ class TrainingSettings:
     evaluate_every: int = 500
     validation_draws: int = 4096
     mixed_precision: str = "no"
-    compile: bool = False
+    compile: str = ""
     seed: int = 0
     start_from: str = ""
 
@@ -119,14 +123,13 @@ def unet(shape: tuple[int, int, int], settings: TrainingSettings) -> nn.Module:
 
 
 def target(
-    process: ForwardProcess, kind: str, x_0: Tensor, noise: Tensor, t: Tensor
+    kind: str, x_0: Tensor, noise: Tensor, signal: Tensor, sigma: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """x_t at the times ``t`` (N,), and what a network of prediction type ``kind`` should answer.
+    """x_t of variances ``signal**2`` and ``sigma**2``, (N, 1, 1, 1), and what a network of
+    prediction type ``kind`` should answer.
 
     Both have the shape of ``x_0`` and ``noise``, (N, C, H, W).
     """
-    alpha_bar = process.alpha_bar.to(t.device)[t].to(x_0.device, x_0.dtype).view(-1, 1, 1, 1)
-    signal, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
     x_t = signal * x_0 + sigma * noise
     wanted = {"epsilon": noise, "sample": x_0, "v_prediction": signal * noise - sigma * x_0}[kind]
     return x_t, wanted
@@ -164,6 +167,12 @@ class Trainer:
         )
         self.scheduler = self._noise_schedule(start)
         self.process = ForwardProcess(self.scheduler.alphas_cumprod)
+        alpha_bar = self.process.alpha_bar.view(-1, 1, 1, 1)
+        self.signal, self.sigma = (
+            level.sqrt().float().to(self.device) for level in (alpha_bar, 1 - alpha_bar)
+        )
+        held = self.device if dataset.train.nbytes <= HELD else "cpu"
+        self.images = dataset.train.to(held)
         optimizer: torch.optim.Optimizer = torch.optim.AdamW(
             network.parameters(),
             lr=settings.learning_rate,
@@ -174,7 +183,7 @@ class Trainer:
         # The same network, as the accelerator wraps it for training in several processes.
         self.model, optimizer = accelerator.prepare(network, optimizer)
         if settings.compile:
-            self.model.compile()
+            self.model.compile(mode=settings.compile)
         averaged.to(self.device)
         self.learner = Learner(network, averaged, optimizer, cosine, accelerator.scaler)
         self.state = State()
@@ -243,23 +252,25 @@ class Trainer:
             (size, *self.dataset.shape),
             generator_for(self.settings.seed, f"train {step} noise", self.device),
         )[mine]
-        images = self.dataset.train[chosen]
-        images[mirrored] = images[mirrored].flip(-1)
+        images = self._there(self.images[self._there(chosen, self.images.device)])
+        mirrored = self._there(mirrored).view(-1, 1, 1, 1)
         with seeded(dropout, self.device):
-            return self._loss(self.model, images, t, noise)
+            return self._loss(self.model, images.where(~mirrored, images.flip(-1)), t, noise)
 
     def _loss(self, predict: nn.Module, images: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """The mean squared error of ``predict`` on ``images``, bytes (N, C, H, W)."""
-        x_0 = to_float(self._there(images))
-        x_t, wanted = target(self.process, self.scheduler.config.prediction_type, x_0, noise, t)
-        output = predict(x_t, self._there(scheduler_index(t))).sample
+        t = self._there(t)
+        x_0, kind = to_float(self._there(images)), self.scheduler.config.prediction_type
+        x_t, wanted = target(kind, x_0, noise, self.signal[t], self.sigma[t])
+        output = predict(x_t, scheduler_index(t)).sample
         return nn.functional.mse_loss(output.float(), wanted)
 
-    def _there(self, tensor: Tensor) -> Tensor:
+    def _there(self, tensor: Tensor, device: torch.device | None = None) -> Tensor:
         """``tensor`` on the device, without waiting for what is queued there."""
-        if self.device.type == "cuda":
+        device = self.device if device is None else device
+        if tensor.device != device and device.type == "cuda":
             tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
+        return tensor.to(device, non_blocking=True)
 
     def _evaluate(self, step: int, started: float) -> None:
         """Record the validation loss of the averaged weights, and keep them if it is the lowest."""

@@ -83,8 +83,8 @@ def test_the_three_targets_are_of_one_x_t(kind):
     process = ForwardProcess(torch.linspace(0.99, 0.1, 50))
     x_0, noise = torch.randn(2, 7, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     t = torch.arange(1, 50, 7)
-    x_t, wanted = target(process, kind, x_0, noise, t)
     a = process.alpha_bar[t].float().view(-1, 1, 1, 1)
+    x_t, wanted = target(kind, x_0, noise, a.sqrt(), (1 - a).sqrt())
     recovered = {
         "epsilon": (x_t - (1 - a).sqrt() * wanted) / a.sqrt(),
         "sample": wanted,
