@@ -268,7 +268,7 @@ class Trainer:
     def _there(self, tensor: Tensor, device: torch.device | None = None) -> Tensor:
         """``tensor`` on the device, without waiting for what is queued there."""
         device = self.device if device is None else device
-        if tensor.device != device and device.type == "cuda":
+        if tensor.device.type == "cpu" and device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(device, non_blocking=True)
 
