@@ -17,6 +17,7 @@ from .clocks import seconds
 from .section import Figures, NotRun, Section, require
 
 STEPS, T_TRUNC = 5, 400  # of DDIM
+LAYOUTS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
 COMPILES = {"tiny": 15.0, "small": 20.0, "cifar": 30.0}  # seconds, roughly
 SHOWN = 64  # images that are compared with float32's: the least batch on a GPU
 
@@ -27,17 +28,16 @@ class Setting:
 
     Attributes:
         arithmetic: ``float32``, ``tf32`` or ``bfloat16`` (mixed precision).
-        channels_last: the layout in memory.
+        layout: ``channels first`` or ``channels last`` in memory; empty for the library's choice.
         mode: of torch.compile; empty for none. ``reduce-overhead`` is CUDA graphs.
     """
 
     arithmetic: str
-    channels_last: bool = True
+    layout: str = ""
     mode: str = ""
 
     def __str__(self) -> str:
-        layout = "" if self.channels_last else " channels first"
-        return f"{self.arithmetic}{layout}{' ' + self.mode if self.mode else ''}"
+        return " ".join(filter(None, (self.arithmetic, self.layout, self.mode)))
 
 
 Rates = dict[tuple[str, str, int], float]
@@ -72,8 +72,9 @@ class Points:
                 self.ours(network, TF32, batch)
                 self.bare(network, "tf32", batch)
                 self.ours(network, BFLOAT16, batch)
+        other = "channels last" if self.section.cuda else "channels first"
         for kind in ("tf32", "bfloat16"):
-            self.ours(self.networks[0], Setting(kind, channels_last=False), self.middle)
+            self.ours(self.networks[0], Setting(kind, other), self.middle)
         self.section.check("no slower than bare diffusers", beside, self.section, self.rates)
 
     def compiled(self) -> None:
@@ -113,8 +114,8 @@ def frozen(network: nn.Module, setting: Setting, device: torch.device) -> Frozen
     """``network`` as the library runs it under ``setting``, its arithmetic aside."""
     precision = "bf16" if setting.arithmetic == "bfloat16" else "fp32"
     found = FrozenDiffusion(network, DDPMScheduler(), device, precision, setting.mode or False)
-    if not setting.channels_last:
-        found.network.to(memory_format=torch.contiguous_format)
+    if setting.layout:
+        found.network.to(memory_format=LAYOUTS[setting.layout])
     return found
 
 

@@ -115,8 +115,9 @@ class FrozenDiffusion:
                 "only variance-preserving diffusions can be truncated"
             )
         self.device = resolve_device(device)
-        # Channels last: the same weights, in a layout that makes convolutions an eighth faster.
-        network = network.to(self.device).to(memory_format=torch.channels_last)
+        network = network.to(self.device)
+        if self.device.type == "cpu":  # there this layout makes convolutions an eighth faster,
+            network = network.to(memory_format=torch.channels_last)  # on a GPU a fifth slower
         self.network = network.eval().requires_grad_(False)
         self.config: dict[str, Any] = dict(scheduler.config)
         alpha_bar = scheduler.alphas_cumprod.clone()
