@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test quick lint reference reference-gls reference-nfe reference-digits-nfe reference-mnist-nfe coverage tune benchmark-sliced benchmark-report torture overhead workers gpu clean
+.PHONY: run test quick lint reference reference-gls reference-nfe reference-digits-nfe reference-mnist-nfe coverage tune benchmark-sliced benchmark-chain benchmark-report torture overhead workers gpu clean
 
 # The digits default: five priors at three t_trunc, in three to eight minutes.
 run: $(VENV)/installed
@@ -51,6 +51,10 @@ tune: $(VENV)/installed
 # The sliced loss against POT's: a minute.
 benchmark-sliced: $(VENV)/installed
 	$(BIN)/python benchmarks/sliced.py
+
+# The chain under each setting beside a bare loop of diffusers, on the CPU: ten minutes.
+benchmark-chain: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/chain.py
 
 # The page of 500 rows and 60 grids: its size, how long it takes to build and to open. Needs a Chromium.
 benchmark-report: $(VENV)/installed-dev

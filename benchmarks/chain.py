@@ -2,8 +2,9 @@
 
     python benchmarks/chain.py [--models digits,mnist] [--batches 50,250] [--device cpu]
 
-A chain is ten DDIM steps from pure noise. Rounds take turns among the settings, and a rate is the
-median over the rounds, so that what else the machine does falls on all alike.
+A chain is ten DDIM steps from pure noise. Rounds take turns among the settings, every other one in
+the reverse order, and a rate is the median over the rounds. So what else the machine does falls on
+all alike.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from priorbench import FrozenDiffusion, randn
 from priorbench.bench.timing import clock
 from priorbench.diffusion.loading import load_backbone
 
-STEPS, SECONDS, ROUNDS = 10, 3.0, 3  # of a chain; of each setting, about; and at least
+STEPS, SECONDS, ROUNDS = 10, 10.0, 4  # of a chain; of each setting, about; and at least
 OTHER = "channels first"
 
 
@@ -89,10 +90,11 @@ def measured(
     """Setting -> (seconds of the first call, median seconds of the calls after it)."""
     first = {label: _seconds(run, device) for label, run in chains.items()}
     taken: dict[str, list[float]] = {label: [] for label in chains}
-    began = time.monotonic()
+    began, turn = time.monotonic(), list(chains)
     while len(taken["float32"]) < ROUNDS or time.monotonic() - began < SECONDS * len(chains):
-        for label, run in chains.items():
-            taken[label].append(_seconds(run, device))
+        for label in turn:
+            taken[label].append(_seconds(chains[label], device))
+        turn.reverse()
     return {label: (first[label], median(seconds)) for label, seconds in taken.items()}
 
 
