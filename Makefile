@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test quick lint reference reference-gls reference-nfe reference-digits-nfe reference-mnist-nfe coverage tune benchmark-sliced benchmark-report torture overhead workers clean
+.PHONY: run test quick lint reference reference-gls reference-nfe reference-digits-nfe reference-mnist-nfe coverage tune benchmark-sliced benchmark-chain benchmark-report torture overhead workers gpu clean
 
 # The digits default: five priors at three t_trunc, in three to eight minutes.
 run: $(VENV)/installed
@@ -33,7 +33,7 @@ reference-gls: $(VENV)/installed
 	$(BIN)/priorbench run gls --fresh --output results/reference/gls
 	$(BIN)/priorbench report results/reference/gls --figures svg,pdf --latex
 
-# The best FID at every NFE and length of the fit, five seeds of digits and of MNIST: seven hours with `make -j2`.
+# The best FID at every NFE and length of the fit, five seeds of digits and of MNIST: with `make -j2` an estimated eight hours.
 # It resumes where it was interrupted.
 reference-nfe: reference-digits-nfe reference-mnist-nfe
 reference-digits-nfe reference-mnist-nfe: reference-%: $(VENV)/installed
@@ -52,6 +52,10 @@ tune: $(VENV)/installed
 benchmark-sliced: $(VENV)/installed
 	$(BIN)/python benchmarks/sliced.py
 
+# The chain under each setting beside a bare loop of diffusers, on the CPU: ten minutes.
+benchmark-chain: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/chain.py
+
 # The page of 500 rows and 60 grids: its size, how long it takes to build and to open. Needs a Chromium.
 benchmark-report: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/report.py
@@ -67,6 +71,18 @@ overhead: $(VENV)/installed
 # What a second worker saves: four minutes.
 workers: $(VENV)/installed
 	$(BIN)/python benchmarks/workers.py
+
+DEVICE ?= auto
+GPU_PYTHON := $(if $(WHEELS),$(PYTHON),$(BIN)/python)
+
+# What works on a GPU, how fast and how right: below ten minutes. DEVICE=cpu runs the same code in small, in two minutes.
+# WHEELS=path installs what a machine without a network lacks; PYTHON is then the Python that has torch.
+gpu: $(if $(WHEELS),build/site,$(VENV)/installed)
+	PYTHONPATH=$(CURDIR):$(CURDIR)/plugins:$(CURDIR)/build/site:$$PYTHONPATH \
+	  $(GPU_PYTHON) benchmarks/gpu.py --device $(DEVICE)
+
+build/site: $(wildcard $(WHEELS)/*.whl)
+	$(PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target build/site $^
 
 .PHONY: docs docs-links help
 

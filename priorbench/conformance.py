@@ -110,7 +110,8 @@ def check_dtype(subject: Subject) -> None:
 def check_device(subject: Subject) -> None:
     """Samples and weights are on the device of the marginal, and weights follow ``to``."""
     tensors = [*subject.fitted.state_dict().values(), draw(subject.fitted, 3)]
-    devices, wanted = {str(t.device) for t in tensors}, str(subject.marginal.device)
+    # That of the images has an index ("cuda:0"), which the one that was asked for may lack.
+    devices, wanted = {str(t.device) for t in tensors}, str(subject.marginal.images.device)
     if devices != {wanted}:
         raise subject.failed(f"everything on {wanted}", ", ".join(sorted(devices)), "sample")
     moved = subject.make()
@@ -205,7 +206,7 @@ def check_save_and_load(subject: Subject) -> None:
         loaded.build(SHAPE)
         loaded.load_weights(Path(folder) / "prior.safetensors")
     try:
-        x = draw(loaded.eval(), 5)
+        x = draw(loaded.to(subject.marginal.device).eval(), 5)
     except Exception as error:
         raise subject.failed(
             "samples after save and load", one_line(error, named=True), "build"
@@ -243,6 +244,7 @@ def check_process(subject: Subject) -> None:
             "params": dict(subject.params),
             "path": sys.path,
             "threads": torch.get_num_threads(),
+            "device": str(subject.marginal.device),
         }
         (Path(folder) / "subject.json").write_text(json.dumps(about))
         environment = os.environ | {"PYTHONHASHSEED": "12345"}
@@ -259,7 +261,7 @@ def check_process(subject: Subject) -> None:
                 "to be loaded in another process", lines[-1] if lines else "nothing", "build"
             )
         x = torch.from_numpy(np.load(Path(folder) / "samples.npy"))
-    if not _same(x, draw(subject.fitted, 5)):
+    if not _same(x, draw(subject.fitted, 5).cpu()):
         raise subject.failed("the same samples in another process", "other samples", "sample")
 
 
@@ -286,7 +288,9 @@ for part in about["name"].split("."):
 prior = found(**about["params"])
 prior.build((1, 8, 8))
 prior.load_weights(folder / "prior.safetensors")
-numpy.save(folder / "samples.npy", prior.eval().sample(5, torch.Generator().manual_seed(1)).numpy())
+prior = prior.to(about["device"]).eval()
+x = prior.sample(5, torch.Generator().manual_seed(1))
+numpy.save(folder / "samples.npy", x.cpu().numpy())
 """
 
 
@@ -331,7 +335,7 @@ def check_gaussian_target(subject: Subject) -> None:
     if clean:
         x = subject.marginal.diffuse(x, generator)
     y = subject.marginal.draw(n, generator)
-    noise = torch.randn(y.shape, generator=generator)
+    noise = torch.randn(y.shape, generator=generator)  # on the CPU, as the distance is
     ignorant = subject.marginal.diffuse(torch.zeros_like(y), generator) if clean else noise
     share = NEARER["x_0" if clean else "x_t"]
     distance, limit = gaussian_w2(x, y), share * gaussian_w2(ignorant, y)

@@ -7,6 +7,7 @@ variable (:mod:`priorbench.cli.plugin_options`).
 
 import os
 import sys
+import tomllib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from . import hookspecs
 from .errors import UserError, one_line, unknown
 from .hookspecs import Register
 from .plugin_files import FILES, digest, module_of, named_files
+from .version import __version__
 
 #: The kinds of things that a plugin registers.
 KINDS = ("prior", "dataset", "backbone", "extractor", "metric", "executor", "command")
@@ -34,6 +36,26 @@ TRACE = "PRIORBENCH_TRACE_PLUGINS"
 
 def _is_set(variable: str) -> bool:
     return os.environ.get(variable, "0") not in ("", "0")
+
+
+def entry_points() -> list[tuple[metadata.EntryPoint, str, str]]:
+    """The entry points of the group, each with the name and the version of its distribution.
+
+    A checkout that is on the path and not installed has no metadata, so the entry points of
+    priorbench itself are then those that its pyproject.toml states.
+    """
+    found = [
+        (entry, entry.dist.metadata["Name"], entry.dist.version)
+        if entry.dist
+        else (entry, "unknown", "unknown")
+        for entry in metadata.entry_points(group="priorbench")
+    ]
+    project = Path(__file__).parents[1] / "pyproject.toml"
+    if any(name == "priorbench" for _, name, _ in found) or not project.is_file():
+        return found
+    stated = tomllib.loads(project.read_text())["project"]["entry-points"]["priorbench"]
+    ours = (metadata.EntryPoint(name, value, "priorbench") for name, value in stated.items())
+    return [*found, *((entry, "priorbench", __version__) for entry in ours)]
 
 
 @dataclass(frozen=True)
@@ -91,10 +113,8 @@ class Plugins:
         self.broken: list[Broken] = []
         self.registrations: dict[tuple[str, str], Registration] = {}
         left_out, used = set(filter(None, os.environ.get(LEFT_OUT, "").split(","))), set[str]()
-        entries = metadata.entry_points(group="priorbench")
-        for entry in sorted(entries, key=lambda e: e.name):
-            dist = entry.dist.metadata["Name"] if entry.dist else "unknown"
-            version = entry.dist.version if entry.dist else "unknown"
+        entries = entry_points()
+        for entry, dist, version in sorted(entries, key=lambda found: found[0].name):
             if {entry.name, dist} & left_out:
                 used |= {entry.name, dist} & left_out
                 continue
@@ -103,7 +123,7 @@ class Plugins:
             load = partial(module_of, path)
             self._try(load, path.stem, str(path), digest(path), strict=named)
         for name in left_out - used:
-            raise unknown("plugin", name, [entry.name for entry in entries])
+            raise unknown("plugin", name, [entry.name for entry, _, _ in entries])
 
     def _try(
         self,

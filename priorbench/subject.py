@@ -27,8 +27,8 @@ class Failed(AssertionError):
         super().__init__(f"expected {expected}; got {got} ({where})")
 
 
-@lru_cache(maxsize=1)
-def example_marginal() -> TruncatedMarginal:
+@lru_cache(maxsize=2)
+def example_marginal(device: str = "cpu") -> TruncatedMarginal:
     """The world of the checks: 400 training and 200 validation images of a Gaussian law.
 
     Its dimensions are correlated. The images are divided by the greatest absolute value among them,
@@ -48,7 +48,7 @@ def example_marginal() -> TruncatedMarginal:
             up_block_types=("UpBlock2D",) * 2,
             attention_head_dim=8,
         )
-    diffusion = FrozenDiffusion(network, DDPMScheduler(num_train_timesteps=100), device="cpu")
+    diffusion = FrozenDiffusion(network, DDPMScheduler(num_train_timesteps=100), device=device)
     generator = torch.Generator().manual_seed(0)
     # The variances fall, as those of images do.
     mixing = torch.randn(64, 64, generator=generator) / (4 + 2 * torch.arange(64)[:, None])
@@ -68,19 +68,21 @@ class Subject:
     Attributes:
         cls: the class of the prior.
         params: its hyperparameters.
+        device: where it is fitted.
         error: what the shared fit raised, or None.
         moved: the global random states that the last fit changed.
     """
 
     cls: type[TruncPrior]
     params: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
     error: BaseException | None = field(default=None, init=False)
     moved: set[str] = field(default_factory=set, init=False)
 
     @property
     def marginal(self) -> TruncatedMarginal:
         """What the prior is fitted to."""
-        return example_marginal()
+        return example_marginal(self.device)
 
     def make(self) -> TruncPrior:
         """A prior that is not built yet."""
@@ -131,13 +133,17 @@ def draw(prior: TruncPrior, n: int, seed: int = 1) -> Tensor:
 
 def global_state() -> dict[str, Any]:
     """The global random states: library -> state."""
-    return {
+    states: dict[str, Any] = {
         "torch": torch.random.get_rng_state().numpy().tobytes(),
         "numpy": repr(np.random.get_state()),  # noqa: NPY002
         "Python": random.getstate(),
     }
+    if torch.cuda.is_initialized():
+        states["torch on CUDA"] = [s.numpy().tobytes() for s in torch.cuda.get_rng_state_all()]
+    return states
 
 
 def moved_states(before: dict[str, Any]) -> set[str]:
     """Which of the global random states are no longer what ``_global_state`` gave."""
-    return {name for name, now in global_state().items() if now != before[name]}
+    now = global_state()
+    return {name for name, state in before.items() if now[name] != state}

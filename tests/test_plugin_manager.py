@@ -20,7 +20,7 @@ from helpers.runs import Plugin
 
 import priorbench
 from priorbench import TruncPrior, UserError, hookimpl
-from priorbench.plugin_manager import KINDS, load_plugins
+from priorbench.plugin_manager import KINDS, Plugins, load_plugins
 
 
 def test_the_built_in_priors_are_registered_with_distribution_and_version():
@@ -30,6 +30,12 @@ def test_the_built_in_priors_are_registered_with_distribution_and_version():
     assert {(r.distribution, r.version) for r in found.values()} == {
         ("priorbench", priorbench.__version__)
     }
+
+
+def test_a_checkout_that_is_not_installed_registers_the_same(monkeypatch):
+    installed = load_plugins().registrations
+    monkeypatch.setattr(metadata, "entry_points", lambda group: ())
+    assert Plugins().registrations == installed
 
 
 def test_a_strangers_plugin_comes_in_by_the_same_door(monkeypatch):

@@ -226,3 +226,27 @@ def test_a_reference_run_says_how_it_was_made(name):
 def test_the_full_chain_of_mnist_is_within_three_times_the_floor():
     chain = RUNS["mnist-nfe"].query("t_trunc == 1000 and solver == 'ddpm' and nfe == 100")
     assert (chain.fid <= 3 * chain.fid_floor).all()
+
+
+def test_the_tables_of_the_rivals_are_the_sweeps():
+    swept = ROOT / "results/reference/tune"
+    sweep = pd.read_csv(swept / "tune.csv").set_index(["prior", "setting", "dataset", "nfe"])
+    seen = 0
+    for prior in ("vae", "gan"):
+        for name, *cells, steps in shown("docs/rivals.md", prior)[1:]:
+            rows = [
+                sweep.loc[prior, name.strip("`"), dataset, nfe]
+                for dataset in ("digits", "mnist")
+                for nfe in (1, 3)
+            ]
+            assert cells == [f"{row.fid:.2f} ± {row.sd:.2f}" for row in rows], (prior, name)
+            assert steps == " / ".join(f"{row.steps:,.0f}" for row in rows[::2])
+            assert all(row.seeds == 3 for row in rows)
+            seen += 1
+    assert 4 * seen == len(sweep)
+    again = pd.read_csv(swept / "gan-again.csv").set_index(["setting", "nfe"])
+    text = (ROOT / "docs/rivals.md").read_text()
+    for setting in ("defaults", "batch_size=64", "batch_size=16"):
+        rows = [again.loc[setting, nfe] for nfe in (1, 3)]
+        assert " / ".join(f"{row.fid:.1f} ± {row.sd:.1f}" for row in rows) in text, setting
+        assert all(row.seeds == 5 for row in rows)

@@ -10,6 +10,10 @@ import click
 from ..errors import UserError
 
 SCHEDULES = ("linear", "squaredcos_cap_v2")
+ARCHITECTURE = (
+    "channels", "layers", "attention_levels", "heads", "dropout", "T", "beta_schedule",
+    "prediction_type",
+)  # fmt: skip
 TYPES = ("epsilon", "sample", "v_prediction")
 
 
@@ -45,6 +49,13 @@ def backbone() -> None:
     "--learning-rate", type=click.FloatRange(0, min_open=True), default=2e-3, show_default=True
 )
 @click.option(
+    "--warmup",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Steps in which the learning rate rises.",
+)
+@click.option(
     "--ema-decay", type=click.FloatRange(0, 1, max_open=True), default=0.999, show_default=True
 )
 @click.option(
@@ -54,11 +65,26 @@ def backbone() -> None:
     help="Channels of each level, in multiples of 8.",
 )
 @click.option(
+    "--layers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Residual layers of each level.",
+)
+@click.option(
+    "--attention-levels",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="The last so many levels have attention, as the middle has.",
+)
+@click.option(
     "--heads", type=click.IntRange(1), default=2, show_default=True, help="Attention heads."
 )
 @click.option(
     "--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.1, show_default=True
 )
+@click.option("--flip", is_flag=True, help="Mirror images, left to right, at random.")
 @click.option(
     "--timesteps",
     "T",
@@ -98,7 +124,13 @@ def backbone() -> None:
 @click.option(
     "--mixed-precision", type=click.Choice(["no", "bf16", "fp16"]), default="no", show_default=True
 )
-@click.option("--compile", is_flag=True, help="Train through torch.compile.")
+@click.option(
+    "--compile",
+    type=click.Choice(["default", "reduce-overhead"]),
+    is_flag=False,
+    flag_value="default",
+    help="Train through torch.compile; reduce-overhead is its mode with CUDA graphs.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--start-from", help="A model to start from, with its weights, architecture and schedule."
@@ -122,6 +154,7 @@ def train(
     --module priorbench backbone train ...
     """
     widths = _widths(channels, options["heads"])
+    options["compile"] = options["compile"] or ""
     if start_from:
         _nothing_contradicts(context)
 
@@ -162,7 +195,7 @@ def _widths(channels: str, heads: int) -> tuple[int, ...]:
 def _nothing_contradicts(context: click.Context) -> None:
     """Refuse options that contradict --start-from."""
     default = click.core.ParameterSource.DEFAULT
-    for name in ("channels", "heads", "dropout", "T", "beta_schedule", "prediction_type"):
+    for name in ARCHITECTURE:
         if context.get_parameter_source(name) is not default:
             raise UserError(
                 f"--start-from keeps the model's own architecture and schedule: leave out {name}"

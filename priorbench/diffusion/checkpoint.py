@@ -32,7 +32,8 @@ class State:
         best: the averaged weights of ``best_step``.
         history: (step, training loss, validation loss) of each evaluation. The training loss is the
             mean over the steps since the evaluation before.
-        running: the losses of the steps since the last evaluation.
+        running: the losses of the steps since the last evaluation, each () on its device, so that
+            no step waits for the device.
     """
 
     step: int = 0
@@ -41,14 +42,14 @@ class State:
     best_step: int = 0
     best: list[Tensor] = field(default_factory=list)
     history: list[tuple[int, float, float]] = field(default_factory=list)
-    running: list[float] = field(default_factory=list)
+    running: list[Tensor] = field(default_factory=list)
 
     def record(
         self, step: int, validation: float, weights: Iterable[Tensor], seconds: float
     ) -> None:
         """Take in an evaluation of ``weights`` at ``step``, with its ``validation`` loss."""
         self.step, self.seconds = step, seconds
-        training = round(sum(self.running) / len(self.running), 6)
+        training = round(float(torch.stack(self.running).double().mean()), 6)
         self.history.append((step, training, round(validation, 6)))
         self.running = []
         if validation < self.best_loss or not self.best:

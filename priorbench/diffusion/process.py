@@ -54,13 +54,13 @@ def randn(
     return draws.to(device or generator.device)
 
 
-def generator_for(seed: int, purpose: str) -> torch.Generator:
+def generator_for(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
     """A stream of random numbers for each (seed, purpose), independent of all others.
 
     All priors share it, so differences between them come from the priors.
     """
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "big"))
 
 
 @contextmanager

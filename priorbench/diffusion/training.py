@@ -3,9 +3,9 @@ r"""Training a denoiser by the simple loss of Ho et al. (2020), equation 14.
 .. math:: L = \mathbb{E}_{t \sim U\{1..T\}, x_0, \epsilon} \,
               \lVert \epsilon - \epsilon_\theta(x_t, t) \rVert^2
 
-The optimiser is AdamW, with a cosine learning rate and an exponential moving average of the
-weights. On small data a denoiser ends up reciting its training images. So the average is judged on
-validation images from time to time, and the best one is kept.
+The optimiser is AdamW, with a cosine learning rate (after a linear warmup, if one is asked for) and
+an exponential moving average of the weights. On small data a denoiser ends up reciting its training
+images. So the average is judged on validation images from time to time, and the best one is kept.
 
 The draws of a step follow from the seed and the number of the step alone. So a training that was
 killed resumes from its last checkpoint and ends as if it had never stopped, and several processes
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from diffusers import DDPMScheduler
 
 
+HELD = 4 * 2**30  # bytes of training images that are kept on the device
+
+
 @dataclass(frozen=True)
 class TrainingSettings:
     """What determines a training.
@@ -46,14 +49,19 @@ class TrainingSettings:
         steps: steps of the optimiser, each on ``batch_size`` images. Several processes share the
             images of a batch.
         learning_rate: that of AdamW, at the start of a cosine decay to 0.
+        warmup: steps in which the learning rate first rises to that.
         ema_decay: decay of the average of the weights that is kept.
+        flip: mirror each image, left to right, with probability 1/2.
         channels: channels of each level; each level has half the resolution of the one before it.
-        heads: heads of the attention in the middle block.
+        layers: residual layers of each level.
+        attention_levels: the last so many levels have attention, as the middle block always has.
+        heads: heads of that attention, at the width of the last level.
         T: noising steps; ``beta_schedule`` gives their variances.
         evaluate_every: steps from one look at the validation images to the next; a checkpoint
             follows each.
         validation_draws: the least number of noisy images that the average is judged on.
         mixed_precision: ``no``, ``bf16`` or ``fp16``.
+        compile: the mode of ``torch.compile``; empty for none.
         start_from: the sha256 of the model whose weights were the start (see :func:`train`). Its
             architecture and schedule are kept, and the settings for these are ignored.
     """
@@ -61,9 +69,13 @@ class TrainingSettings:
     steps: int = 14_000
     batch_size: int = 64
     learning_rate: float = 2e-3
+    warmup: int = 0
     ema_decay: float = 0.999
     dropout: float = 0.1
+    flip: bool = False
     channels: tuple[int, ...] = (32, 64)
+    layers: int = 1
+    attention_levels: int = 0
     heads: int = 2
     T: int = 1000
     beta_schedule: str = "linear"
@@ -71,32 +83,39 @@ class TrainingSettings:
     evaluate_every: int = 500
     validation_draws: int = 4096
     mixed_precision: str = "no"
-    compile: bool = False
+    compile: str = ""
     seed: int = 0
     start_from: str = ""
 
 
 def unet(shape: tuple[int, int, int], settings: TrainingSettings) -> nn.Module:
-    """A ``UNet2DModel`` for (C, H, W): one layer a block, attention in the middle block alone.
+    """A ``UNet2DModel`` for (C, H, W), with the widths, layers and attention of ``settings``.
 
     Raises:
-        UserError: if the images are too small for so many levels.
+        UserError: if the images are too small for so many levels, or the attention does not fit.
     """
     from diffusers import UNet2DModel
 
     channels, height, width = shape
-    depth = len(settings.channels)
+    depth, attentive = len(settings.channels), settings.attention_levels
     if min(height, width) < 2 ** (depth - 1):
         raise UserError(f"{depth} levels of channels are too many for images of {height}x{width}")
+    if attentive > depth:
+        raise UserError(f"{attentive} levels of attention are too many for {depth} levels")
+    head = settings.channels[-1] // settings.heads
+    narrow = [c for c in settings.channels[depth - attentive :] if c % head]
+    if narrow:
+        raise UserError(f"a head is {head} channels wide, which does not divide {narrow[0]}")
+    plain = depth - attentive
     network: nn.Module = UNet2DModel(
         sample_size=height if height == width else (height, width),
         in_channels=channels,
         out_channels=channels,
-        layers_per_block=1,
+        layers_per_block=settings.layers,
         block_out_channels=settings.channels,
-        down_block_types=("DownBlock2D",) * depth,
-        up_block_types=("UpBlock2D",) * depth,
-        attention_head_dim=settings.channels[-1] // settings.heads,
+        down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",) * attentive,
+        up_block_types=("AttnUpBlock2D",) * attentive + ("UpBlock2D",) * plain,
+        attention_head_dim=head,
         norm_num_groups=8,
         dropout=settings.dropout,
     )
@@ -104,14 +123,13 @@ def unet(shape: tuple[int, int, int], settings: TrainingSettings) -> nn.Module:
 
 
 def target(
-    process: ForwardProcess, kind: str, x_0: Tensor, noise: Tensor, t: Tensor
+    kind: str, x_0: Tensor, noise: Tensor, signal: Tensor, sigma: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """x_t at the times ``t`` (N,), and what a network of prediction type ``kind`` should answer.
+    """x_t of variances ``signal**2`` and ``sigma**2``, (N, 1, 1, 1), and what a network of
+    prediction type ``kind`` should answer.
 
     Both have the shape of ``x_0`` and ``noise``, (N, C, H, W).
     """
-    alpha_bar = process.alpha_bar.to(t.device)[t].to(x_0.device, x_0.dtype).view(-1, 1, 1, 1)
-    signal, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
     x_t = signal * x_0 + sigma * noise
     wanted = {"epsilon": noise, "sample": x_0, "v_prediction": signal * noise - sigma * x_0}[kind]
     return x_t, wanted
@@ -134,24 +152,38 @@ class Trainer:
         start: FrozenDiffusion | None,
         accelerator: "Accelerator",
     ) -> None:
+        from diffusers.optimization import get_cosine_schedule_with_warmup
         from diffusers.training_utils import EMAModel
 
         self.dataset, self.settings, self.accelerator = dataset, settings, accelerator
         self.device: torch.device = accelerator.device
         network = self._first_network(start)
         averaged = EMAModel(
-            network.parameters(), decay=settings.ema_decay, use_ema_warmup=True, power=0.75
+            network.parameters(),
+            decay=settings.ema_decay,
+            use_ema_warmup=True,
+            power=0.75,
+            foreach=True,  # one kernel for all parameters
         )
         self.scheduler = self._noise_schedule(start)
         self.process = ForwardProcess(self.scheduler.alphas_cumprod)
-        optimizer: torch.optim.Optimizer = torch.optim.AdamW(
-            network.parameters(), lr=settings.learning_rate, weight_decay=1e-4
+        alpha_bar = self.process.alpha_bar.view(-1, 1, 1, 1)
+        self.signal, self.sigma = (
+            level.sqrt().float().to(self.device) for level in (alpha_bar, 1 - alpha_bar)
         )
-        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
+        held = self.device if dataset.train.nbytes <= HELD else "cpu"
+        self.images = dataset.train.to(held)
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(
+            network.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=1e-4,
+            fused=self.device.type == "cuda",
+        )
+        cosine = get_cosine_schedule_with_warmup(optimizer, settings.warmup, settings.steps)
         # The same network, as the accelerator wraps it for training in several processes.
         self.model, optimizer = accelerator.prepare(network, optimizer)
         if settings.compile:
-            self.model.compile()
+            self.model.compile(mode=settings.compile)
         averaged.to(self.device)
         self.learner = Learner(network, averaged, optimizer, cosine, accelerator.scaler)
         self.state = State()
@@ -205,7 +237,7 @@ class Trainer:
         learner.optimizer.step()
         learner.cosine.step()
         learner.averaged.step(learner.network.parameters())
-        self.state.running.append(self.accelerator.reduce(loss.detach(), "mean").item())
+        self.state.running.append(self.accelerator.reduce(loss.detach(), "mean"))
 
     def _step_loss(self, step: int) -> Tensor:
         """The loss on this process's share of the batch of ``step``."""
@@ -214,17 +246,31 @@ class Trainer:
         mine = slice(rank, None, world)
         chosen = torch.randint(len(self.dataset.train), (size,), generator=draws)[mine]
         t = torch.randint(1, self.process.T + 1, (size,), generator=draws)[mine]
-        noise = randn((size, *self.dataset.shape), draws)[mine].to(self.device)
         dropout = int(torch.randint(2**31, (world,), generator=draws)[rank])
+        mirrored = torch.rand(size, generator=draws)[mine] < 0.5 * self.settings.flip
+        noise = randn(
+            (size, *self.dataset.shape),
+            generator_for(self.settings.seed, f"train {step} noise", self.device),
+        )[mine]
+        images = self._there(self.images[self._there(chosen, self.images.device)])
+        mirrored = self._there(mirrored).view(-1, 1, 1, 1)
         with seeded(dropout, self.device):
-            return self._loss(self.model, self.dataset.train[chosen], t, noise)
+            return self._loss(self.model, images.where(~mirrored, images.flip(-1)), t, noise)
 
     def _loss(self, predict: nn.Module, images: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """The mean squared error of ``predict`` on ``images``, bytes (N, C, H, W)."""
-        x_0 = to_float(images).to(self.device)
-        x_t, wanted = target(self.process, self.scheduler.config.prediction_type, x_0, noise, t)
-        output = predict(x_t, scheduler_index(t).to(self.device)).sample
+        t = self._there(t)
+        x_0, kind = to_float(self._there(images)), self.scheduler.config.prediction_type
+        x_t, wanted = target(kind, x_0, noise, self.signal[t], self.sigma[t])
+        output = predict(x_t, scheduler_index(t)).sample
         return nn.functional.mse_loss(output.float(), wanted)
+
+    def _there(self, tensor: Tensor, device: torch.device | None = None) -> Tensor:
+        """``tensor`` on the device, without waiting for what is queued there."""
+        device = self.device if device is None else device
+        if tensor.device.type == "cpu" and device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(device, non_blocking=True)
 
     def _evaluate(self, step: int, started: float) -> None:
         """Record the validation loss of the averaged weights, and keep them if it is the lowest."""
@@ -246,7 +292,8 @@ class Trainer:
         for images in held_out.split(256) * rounds:
             t = torch.randint(1, self.process.T + 1, (len(images),), generator=draws)
             noise = randn((len(images), *self.dataset.shape), draws, self.device)
-            losses.append(self._loss(network, images, t, noise).item() * len(images))
+            with torch.compiler.set_stance("force_eager"):  # a few batches: no compilation pays
+                losses.append(self._loss(network, images, t, noise).item() * len(images))
             counts.append(len(images))
         network.train()
         return sum(losses) / sum(counts)

@@ -25,7 +25,7 @@ def provenance(plan: Plan) -> dict[str, Any]:
         versions |= spec.versions
     return {
         "command": command() if _started_as_command() else "priorbench.run",
-        "commit": _commit(),
+        "commit": commit(),
         "started": f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z}",
         "config": plan.config.model_dump(),
         "plugins": {
@@ -85,7 +85,7 @@ def differences(about: dict[str, Any], plan: Plan) -> list[str]:
     return found
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The git commit of this code if it runs from a checkout, with ``-dirty`` if it was changed."""
     try:
         _git("ls-files", "--error-unmatch", Path(__file__).name)  # an installed copy is in no index

@@ -4,10 +4,12 @@ Thresholds are in units of the noise where a column has a standard error. Compar
 false, so a figure that is missing flags nothing.
 """
 
+from math import inf
 from typing import Any
 
 import pandas as pd
 
+from ..plan.budget import size
 from .columns import WHERE, reported, succeeded
 
 STORED = 0.2  # the least index of stored images that is flagged, if it is 3 standard errors as well
@@ -19,11 +21,14 @@ FAR = 0.2  # how far it is off where x_t is too far from all images to tell whic
 DISTINCT = 0.99  # the share of samples that must not repeat another
 VARIES = 0.1  # samples of less than this share of the real variance are near each other anyway
 
+OVERRUN = 1.25  # times its budget, and a second, that a fit may take: a step may be long
+
 # A prior caught at one of these in one setting is flagged in all.
 CHEATS = ("memorises", "holds", "nearer", "repeats")
-# Too little noise is an advantage wherever it is found; too much is a fault that brings none. The
-# mean over the seeds that succeeded is not a mean over seeds.
-UNFAIR = (*CHEATS, "less noise", "fails checks", "failed in")
+# Too little noise is an advantage wherever it is found; too much is a fault that brings none. More
+# time to fit than others had is an advantage too. The mean over the seeds that succeeded is not a
+# mean over seeds.
+UNFAIR = (*CHEATS, "less noise", "fails checks", "failed in", "over its budget")
 
 Unseen = dict[Any, tuple[float, float]]
 
@@ -51,8 +56,16 @@ def flag_of(row: Any, unseen: Unseen) -> str:
         found.append("hardly varies" if row.variation < VARIES else "repeats samples")
     if abs(row.noise_xt - 1) > max(NOISE, 4 * row.noise_se):
         found.append(f"{'more' if row.noise_xt > 1 else 'less'} noise than x_{row.t_trunc}")
+    if row.fit_seconds > OVERRUN * _seconds(row.fit_budget) + 1:
+        found.append(f"over its budget of {row.fit_budget}")
     failed = _failed_checks(row)
     return "; ".join([*found, f"fails checks: {', '.join(failed)}"] if failed else found)
+
+
+def _seconds(budget: Any) -> float:
+    """Those of a budget of seconds; infinite for any other, and for none."""
+    seconds, _ = size(budget if isinstance(budget, str) else "")
+    return seconds or inf
 
 
 def _stored(row: Any) -> list[str]:

@@ -121,6 +121,13 @@ def test_a_closed_form_counts_once_among_what_is_corrected_for():
     assert ps[3] == pytest.approx(ps[13])
 
 
+def test_a_closed_form_is_ranked_with_the_budgets_that_it_keeps_to():
+    rows = [fitted("mixture", (1, 1.1, 1.2), b, fit_seconds=5.0) for b in ("2s", "60s")]
+    found = chosen(NOISE, *rows).query("prior == 'mixture'").set_index("fit_budget")
+    assert found.flag.to_dict() == {"2s": "over its budget of 2s", "60s": ""}
+    assert found["rank"].isna().to_dict() == {"2s": True, "60s": False}
+
+
 def test_every_budget_says_who_was_still_learning():
     late = {"late_gain": 0.1, "fit_steps": 100, "gain": 0.5}
     table = folded(

@@ -36,6 +36,12 @@ from priorbench.tables.selection import judged
             {"noise_xt": 1.2, "authenticity": 0.1},
             "memorises training images; more noise than x_100",
         ),
+        ({"fit_budget": "2s", "fit_seconds": 3.6}, "over its budget of 2s"),
+        ({"fit_budget": "2s", "fit_seconds": 3.4}, ""),
+        ({"fit_budget": "1min", "fit_seconds": 77}, "over its budget of 1min"),
+        ({"fit_budget": "2 steps", "fit_seconds": 77}, ""),
+        ({"fit_budget": "", "fit_seconds": 1e6}, ""),
+        ({"fit_budget": "2s", "fit_seconds": float("nan")}, ""),
     ],
 )
 def test_flags(changes, flag):
