@@ -67,7 +67,8 @@ class TruncatedPipeline(DiffusionPipeline):  # type: ignore[misc]
         if generator is not None:
             seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
         device = self.unet.device
-        self.unet.to(memory_format=torch.channels_last)
+        if device.type == "cpu":  # the layout in which convolutions are fastest there
+            self.unet.to(memory_format=torch.channels_last)
         process, streams = process_of(self.scheduler), Streams.of(seed)
         times = [int(t) for t in self.config.times.split(",")]
         chain = Chain(self.config.solver, process, times, dict(self.scheduler.config))
