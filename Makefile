@@ -75,10 +75,10 @@ workers: $(VENV)/installed
 DEVICE ?= auto
 GPU_PYTHON := $(if $(WHEELS),$(PYTHON),$(BIN)/python)
 
-# What works on a GPU, how fast and how right: below ten minutes. DEVICE=cpu runs the same code in small, in two minutes.
+# What works on a GPU, how fast and how right: below ten minutes. DEVICE=cpu runs the same code in small, in one or two minutes.
 # WHEELS=path installs what a machine without a network lacks; PYTHON is then the Python that has torch.
 gpu: $(if $(WHEELS),build/site,$(VENV)/installed)
-	PYTHONPATH=$(CURDIR):$(CURDIR)/plugins:$(CURDIR)/build/site:$$PYTHONPATH \
+	PYTHONPATH=$(CURDIR):$(CURDIR)/plugins$(if $(WHEELS),:$(CURDIR)/build/site):$$PYTHONPATH \
 	  $(GPU_PYTHON) benchmarks/gpu.py --device $(DEVICE)
 
 build/site: $(wildcard $(WHEELS)/*.whl)

@@ -4,7 +4,8 @@
                              [--output build/gpu] [--size small|full]
 
 Each section runs in a process of its own, so that none lets another fall, and writes a JSON file.
-On a CPU the same code runs in small. The exit code is 1 if any check failed.
+On a CPU the same code runs in small. The exit code is 1 if any check failed. Some of what is
+checked comes from the helpers of the tests.
 """
 
 import argparse
@@ -67,7 +68,12 @@ def _in_process(name: str, given: argparse.Namespace) -> bool:
     file.unlink(missing_ok=True)  # a section that ends early must not show an earlier run's rows
     command = [sys.executable, __file__, "--alone", "--sections", name, "--device", given.device]
     command += ["--output", str(given.output)] + (["--size", given.size] if given.size else [])
-    paths = [str(ROOT), str(ROOT / "plugins"), os.environ.get("PYTHONPATH", "")]
+    paths = [
+        str(ROOT),
+        str(ROOT / "plugins"),
+        str(ROOT / "tests"),
+        os.environ.get("PYTHONPATH", ""),
+    ]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     environment |= {"PYTHONWARNINGS": "ignore", "KINETO_LOG_LEVEL": "5"}  # the rows say what counts
     if given.device == "cpu":

@@ -34,7 +34,7 @@ from helpers.faults import (
     Trainer,
     Unmoved,
 )
-from helpers.models import QUICK
+from helpers.models import LONGER, QUICK
 
 from priorbench import TruncPrior, UserError, conformance
 from priorbench.cli import cli
@@ -53,10 +53,6 @@ pytestmark = pytest.mark.usefixtures("own_time")
 
 PRIORS = sorted(load_plugins().of_kind("prior"))
 LONG = ("process", "gaussian target")  # one starts a process, the other asks for a real fit
-LONGER = {
-    "vae": {"iterations": 500, "latent": 32},
-    "gan": {"iterations": 600, "width": 256},
-}
 SUBJECTS = {
     name: Subject(load_plugins().find("prior", name).load(), QUICK[name]) for name in PRIORS
 }

@@ -1,30 +1,20 @@
 """The conformance suite of every built-in prior, fitted on the device."""
 
-from priorbench.conformance import QUICK
+from helpers.models import LONGER, QUICK
+
+from priorbench.conformance import QUICK as QUICK_CHECKS
 from priorbench.plugin_manager import load_plugins
 from priorbench.testing import CHECKS, Subject, run_check
 
 from .section import Figures, Section, require
 
-#: Settings of each prior with which a fit takes a second or two ...
-SHORT: dict[str, dict[str, object]] = {
-    "ot": {"iterations": 40, "batch_size": 64, "projections": 32, "width": 64, "slices": "pixels"},
-    "sinf": {"iterations": 12, "particles": 500, "directions": 8, "ascent": 2},
-    "vae": {"iterations": 60, "batch_size": 64, "width": 64, "components": 4},
-    "gan": {"iterations": 40, "batch_size": 64, "width": 64},
-}
-#: ... and what more it takes to come near a Gaussian law.
-LONGER: dict[str, dict[str, object]] = {
-    "vae": {"iterations": 500, "latent": 32},
-    "gan": {"iterations": 600, "width": 256},
-}
 #: Left for last: it starts a process, which takes as long as all the others.
 LAST = "process"
 
 
 def run(section: Section) -> None:
     """Every check of every prior, but those that start a process."""
-    names = list(QUICK) if section.size.quick else [name for name in CHECKS if name != LAST]
+    names = list(QUICK_CHECKS) if section.size.quick else [name for name in CHECKS if name != LAST]
     for prior in built_in():
         section.check(f"conformance of {prior}", checked, section, prior, names, needs=3)
 
@@ -44,7 +34,7 @@ def built_in() -> list[str]:
 def checked(section: Section, prior: str, names: list[str]) -> Figures:
     """Run the checks ``names``; the figures say how many passed and which did not."""
     cls, device = load_plugins().find("prior", prior).load(), section.device.type
-    short = SHORT.get(prior, {})
+    short = QUICK[prior]
     shared = Subject(cls, short, device)
     trained = Subject(cls, short | LONGER.get(prior, {}), device)
     outcomes = [run_check(name, trained if name == "gaussian target" else shared) for name in names]

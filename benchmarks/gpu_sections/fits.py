@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from helpers.models import QUICK
 
 from priorbench import FitRun, TruncatedMarginal
 from priorbench.bench.timing import clock
@@ -13,7 +14,6 @@ from priorbench.diffusion.loading import load_backbone
 from priorbench.plugin_manager import load_plugins
 
 from .clocks import busy, profiler
-from .conformance import SHORT
 from .section import Figures, Section, require
 from .sizes import Size
 
@@ -69,7 +69,7 @@ def fit(section: Section, name: str) -> Figures:
     images, validation = to_float(data.train), to_float(data.validation)
     marginal = TruncatedMarginal(images, diffusion, T_TRUNC, validation)
     # A CPU has no time for all the particles of the defaults.
-    prior = load_plugins().find("prior", name).load()(**SHORT.get(name, {}) if size.quick else {})
+    prior = load_plugins().find("prior", name).load()(**QUICK[name] if size.quick else {})
     watch, began = Watch(section.device, size), clock(section.device)
     # One more step than are watched, since the watch is called before each.
     steps = size.first_steps + size.timed_steps + size.profiled_steps + 1

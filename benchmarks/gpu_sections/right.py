@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from helpers.gaussian_world import GaussianWorld
 from priorbench_ot import sliced_wasserstein
 from scipy import stats
 from torch import Tensor
@@ -16,7 +17,6 @@ from priorbench.plan.spec import CellSpec
 from . import conformance, reference
 from .cells import plant, row_of, run_cell, specs
 from .section import Figures, Section, require
-from .worlds import GaussianWorld
 
 SOLVERS = ("ddim", "ddpm", "dpm++", "dpm++sde", "unipc")
 
@@ -43,7 +43,7 @@ def law(section: Section, solver: str) -> Figures:
     """
     t, n, found = 200, 2000, list[Tensor]()
     for device in (section.device, torch.device("cpu")):
-        world = GaussianWorld(device)
+        world = GaussianWorld(spread=4.0, device=device)
         generator = torch.Generator().manual_seed(4)
         x_t = world.draw(n, t, seed=3)
         found.append(world.diffusion.denoise(x_t, t, solver, None, generator).cpu())

@@ -1,13 +1,9 @@
-"""The networks and the data that are measured: random weights and made images, no downloads."""
+"""The networks that are measured: random weights, no downloads."""
 
-from types import SimpleNamespace
 from typing import Any
 
-import torch
-from diffusers import DDPMScheduler, UNet2DModel
-from torch import Tensor, nn
+from diffusers import UNet2DModel
 
-from priorbench import FrozenDiffusion
 from priorbench.diffusion.process import seeded
 
 SHAPE = (3, 32, 32)
@@ -52,45 +48,3 @@ def _levels(channels: tuple[int, ...], groups: int, **others: Any) -> UNet2DMode
 def _unet(**configuration: Any) -> UNet2DModel:
     with seeded(0):
         return UNet2DModel(sample_size=32, in_channels=3, out_channels=3, **configuration)
-
-
-class GaussianDenoiser(nn.Module):
-    r"""The optimal denoiser of x_0 ~ N(mu, s^2), pixel by pixel; it predicts the noise.
-
-    .. math::
-        E[x_0 | x_t] = \mu + \frac{\sqrt{a} s^2}{a s^2 + 1 - a} (x_t - \sqrt{a} \mu),
-        \quad a = \bar\alpha_t
-    """
-
-    def __init__(self, mean: Tensor, deviation: Tensor, alpha_bar: Tensor) -> None:
-        super().__init__()
-        for name, values in {"mean": mean, "deviation": deviation, "alpha_bar": alpha_bar}.items():
-            self.register_buffer(name, values)
-        self.config = {"sample_size": tuple(mean.shape[1:]), "in_channels": mean.shape[0]}
-
-    def forward(self, x: Tensor, timestep: Tensor) -> SimpleNamespace:
-        """``x`` (N, C, H, W) at the scheduler's index ``timestep`` (N,)."""
-        buffers = dict(self.named_buffers())
-        mean, variance = buffers["mean"], buffers["deviation"] ** 2
-        a = buffers["alpha_bar"][timestep.long()].view(-1, 1, 1, 1).to(x)
-        x_0 = mean + a.sqrt() * variance / (a * variance + 1 - a) * (x - a.sqrt() * mean)
-        return SimpleNamespace(sample=(x - a.sqrt() * x_0) / (1 - a).sqrt())
-
-
-class GaussianWorld:
-    """A frozen diffusion over Gaussian data of shape (1, 4, 4), T = 1000, in float64."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.mean = torch.linspace(-0.6, 0.6, 16, dtype=torch.float64).view(1, 4, 4)
-        self.deviation = torch.linspace(0.2, 2, 16, dtype=torch.float64).roll(5).view(1, 4, 4)
-        scheduler = DDPMScheduler(clip_sample=False)
-        network = GaussianDenoiser(self.mean, self.deviation, scheduler.alphas_cumprod.double())
-        self.diffusion = FrozenDiffusion(network, scheduler, device=device)
-
-    def draw(self, n: int, t: int, seed: int) -> Tensor:
-        """Exact draws of x_t, (n, 1, 4, 4), from its law in closed form."""
-        a = self.diffusion.process.alpha_bar[t]
-        deviation = (a * self.deviation**2 + 1 - a).sqrt()
-        generator = torch.Generator().manual_seed(seed)
-        noise = torch.randn(n, 1, 4, 4, generator=generator, dtype=torch.float64)
-        return a.sqrt() * self.mean + deviation * noise

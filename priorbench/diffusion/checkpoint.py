@@ -49,7 +49,7 @@ class State:
     ) -> None:
         """Take in an evaluation of ``weights`` at ``step``, with its ``validation`` loss."""
         self.step, self.seconds = step, seconds
-        training = round(float(torch.stack(self.running).double().mean()), 6)
+        training = round(float(torch.stack(self.running).cpu().double().mean()), 6)
         self.history.append((step, training, round(validation, 6)))
         self.running = []
         if validation < self.best_loss or not self.best:

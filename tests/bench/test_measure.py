@@ -55,7 +55,9 @@ def test_a_students_copy_of_the_network_is_its_own():
 @pytest.mark.slow
 def test_a_compiled_network_is_counted_once(monkeypatch):
     compiler = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda module: compiler(module, backend="eager"))
+    monkeypatch.setattr(
+        torch, "compile", lambda module, mode: compiler(module, backend="eager", mode=mode)
+    )
     diffusion = fresh(compile=True)
     for _ in range(2):
         diffusion.denoise(torch.zeros(3, 1, 8, 8), 50, "ddim", 4)

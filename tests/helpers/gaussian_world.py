@@ -69,6 +69,7 @@ class GaussianWorld:
         schedule: str = "linear",
         shift: int = 0,
         spread: float = 1.0,
+        device: torch.device | str = "cpu",
     ) -> None:
         scale = 1000 / T
         self.scheduler = DDPMScheduler(
@@ -82,7 +83,7 @@ class GaussianWorld:
         network = GaussianDenoiser(
             self.mean, self.deviation, self.scheduler.alphas_cumprod, kind, shift
         )
-        self.diffusion = FrozenDiffusion(network, self.scheduler, device="cpu")
+        self.diffusion = FrozenDiffusion(network, self.scheduler, device=device)
 
     def draw_clean(self, n: int, seed: int = 0) -> Tensor:
         """Exact draws of x_0."""

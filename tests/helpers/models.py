@@ -16,6 +16,12 @@ QUICK = {
     "memoriser": {},
 }
 
+# What more it takes to come near a Gaussian law.
+LONGER = {
+    "vae": {"iterations": 500, "latent": 32},
+    "gan": {"iterations": 600, "width": 256},
+}
+
 
 def tiny_unet(shape, **changes):
     """A U-Net with random weights for (C, H, W), seeded."""
