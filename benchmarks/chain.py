@@ -20,7 +20,6 @@ from torch import Tensor
 
 from priorbench import FrozenDiffusion, randn
 from priorbench.bench.timing import clock
-from priorbench.diffusion.loading import load_backbone
 
 STEPS, SECONDS, ROUNDS = 10, 10.0, 4  # of a chain; of each setting, about; and at least
 OTHER = "channels first"
@@ -51,15 +50,15 @@ def show(name: str, batch: int, device: str) -> None:
 
 def settings(name: str, batch: int, device: str) -> dict[str, Callable[[], object]]:
     """Setting -> its chain."""
-    plain = load_backbone(name, device)
+    plain = FrozenDiffusion.from_pretrained(name, device)
     x = randn((batch, *plain.shape), torch.Generator().manual_seed(0), device)
-    other = load_backbone(name, device)
+    other = FrozenDiffusion.from_pretrained(name, device)
     other.network.to(memory_format=LAYOUTS[OTHER])
     models = {
         "float32": plain,
         OTHER: other,
-        "bfloat16": load_backbone(name, device, "bf16"),
-        "compiled": load_backbone(name, device, compile=True),
+        "bfloat16": FrozenDiffusion.from_pretrained(name, device, "bf16"),
+        "compiled": FrozenDiffusion.from_pretrained(name, device, compile=True),
     }
     chains = {label: chain(model, x) for label, model in models.items()}
     return {"bare diffusers": bare(plain, x)} | chains

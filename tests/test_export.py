@@ -23,7 +23,7 @@ from importlib.abc import MetaPathFinder
 
 class Absent(MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name.split(".")[0].startswith(("priorbench", "sklearn", "ot", "pandas", "pluggy")):
+        if name.split(".")[0].startswith(("priorbench", "ot", "pluggy")):
             raise ModuleNotFoundError(f"there is no {name} here", name=name)
 
 sys.meta_path.insert(0, Absent())

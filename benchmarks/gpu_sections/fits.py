@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 import torch
 from helpers.models import QUICK
 
-from priorbench import FitRun, TruncatedMarginal
+from priorbench import FitRun, FrozenDiffusion, TruncatedMarginal
 from priorbench.bench.timing import clock
 from priorbench.data.dataset import to_float
 from priorbench.data.loading import load_dataset
-from priorbench.diffusion.loading import load_backbone
 from priorbench.plugin_manager import load_plugins
 
 from .clocks import busy, profiler
@@ -65,7 +64,7 @@ def fit(section: Section, name: str) -> Figures:
     """Steps a second; the share of it that the device is busy, by a few profiled steps."""
     size = section.size
     data = load_dataset(size.data, {})
-    diffusion = load_backbone(size.data, device=section.device.type)
+    diffusion = FrozenDiffusion.from_pretrained(size.data, device=section.device.type)
     images, validation = to_float(data.train), to_float(data.validation)
     marginal = TruncatedMarginal(images, diffusion, T_TRUNC, validation)
     # A CPU has no time for all the particles of the defaults.

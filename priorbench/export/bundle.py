@@ -17,6 +17,7 @@ from graphlib import TopologicalSorter
 from types import ModuleType
 
 OUTSIDE = ("torch", "numpy", "diffusers")  # what an exported folder may import besides Python's own
+ANNOTATIONS = ("annotation", "returns")
 UNCALLED = ("forward",)  # methods that torch calls, and the code does not name
 
 Name = tuple[str, str]  # a module, and a name at its top level
@@ -110,8 +111,16 @@ class _Bundle:
         self.imports[line] = name
 
     def follow(self, node: ast.AST, module: str) -> None:
-        """Take along what ``node`` uses of its module's names, and note the attributes it reads."""
+        """Take along what ``node`` uses of its module's names, and note the attributes it reads.
+
+        Of what only its annotations name it takes the imports from outside: diffusers reads them.
+        """
         names = _names(module)
+        for local in _annotated(node) & names.keys():
+            statement = names[local]
+            if isinstance(statement, ast.ImportFrom):
+                if _absolute(statement, module).split(".")[0] not in self.own:
+                    self.take_import(statement, (module, local))
         for part in _code(node):
             if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Load):
                 self.mentioned.add(part.attr)
@@ -251,11 +260,18 @@ def _run_at_once(statement: ast.stmt) -> Iterator[ast.AST]:
         yield statement
 
 
+def _annotated(node: ast.AST) -> set[str]:
+    """The names in the annotations of ``node``."""
+    annotations = (getattr(part, name, None) for part in ast.walk(node) for name in ANNOTATIONS)
+    parts = (part for found in annotations if found for part in ast.walk(found))
+    return {part.id for part in parts if isinstance(part, ast.Name)}
+
+
 def _code(node: ast.AST) -> Iterator[ast.AST]:
     """``node`` and all below it, without annotations."""
     yield node
     for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns", "type_comment"):
+        if name in ANNOTATIONS:
             continue
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST):

@@ -37,7 +37,7 @@ def card(sampler: TruncatedSampler, prior: str) -> ModelCard:
 def licence(source: str | Path) -> str | None:
     """The licence that the card of the frozen model names, if it can be read here."""
     path = Path(source) / "README.md"
-    found = ModelCard.load(path).data.license if path.is_file() else None
+    found = ModelCard.load(path).data.license if source and path.is_file() else None
     return str(found) if found else None
 
 

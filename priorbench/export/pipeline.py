@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ..data.dataset import batch_sizes, to_bytes
 from ..diffusion.solvers import Chain, evaluate, process_of
-from ..pictures import as_pil
 from ..sampler import Streams
 
 
@@ -33,9 +32,10 @@ class TruncatedPipeline(DiffusionPipeline):  # type: ignore[misc]
         prior: Any,
         unet: Any,
         scheduler: Any,
-        t_trunc: int,
-        solver: str,
-        times: str,
+        # diffusers takes what has no default for a part that it has to load
+        t_trunc: int = 1,
+        solver: str = "ddim",
+        times: str = "1",
         chunk: int = 250,
         precision: str = "fp32",
     ) -> None:
@@ -84,7 +84,7 @@ class TruncatedPipeline(DiffusionPipeline):  # type: ignore[misc]
             made.append(chain.run(network, x, streams.denoise).clamp(-1, 1))
         images: Any = torch.cat(made)
         if output_type == "pil":
-            images = as_pil(to_bytes(images))
+            images = self.numpy_to_pil(to_bytes(images).permute(0, 2, 3, 1).numpy() / 255)
         elif output_type == "np":
             images = (images / 2 + 0.5).permute(0, 2, 3, 1).cpu().numpy()
         return ImagePipelineOutput(images=images) if return_dict else (images,)

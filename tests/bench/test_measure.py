@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers.faults import Good
 from helpers.measures import SMALL
 from torch import nn
 
@@ -14,10 +15,11 @@ from priorbench import FrozenDiffusion, TruncPrior, randn
 from priorbench.bench import sampling, timing
 from priorbench.bench.executors import serial
 from priorbench.bench.work import Work
-from priorbench.diffusion.solvers import Chain, chain_times
+from priorbench.diffusion.solvers import Chain
 from priorbench.isolation import isolated
 from priorbench.plan import layout as plan
 from priorbench.plan.layout import read_plan
+from priorbench.sampler import TruncatedSampler
 from priorbench.task import load_task
 
 # --- evaluations ----------------------------------------------------------------------------------
@@ -107,8 +109,9 @@ def test_a_chain_is_timed_by_full_batches_alone(monkeypatch):
         Chain, "run", lambda chain, predict, x, g: sizes.append(len(x)) or run(chain, predict, x, g)
     )
     x_t = torch.randn(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    times = chain_times(spec.t_trunc, 2, None)
-    found = sampling.denoised(x_t, task, spec, "ddim", 2, times)
+    prior = Good()  # which is not asked
+    sampler = TruncatedSampler(prior, task.diffusion, spec.t_trunc, "ddim", 2, spec.batch_size)
+    found = sampling.denoised(x_t, sampler, spec)
     assert sizes[1:] == [12, 8, 12, 12]  # after the warm-up
     assert len(found.batches) == 3
     assert (found.nfe, len(found.x_0)) == (2, 20)
