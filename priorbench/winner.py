@@ -22,7 +22,8 @@ class Winner(TruncatedSampler):
     """A sampler that knows the row of the table that it was picked by.
 
     Attributes:
-        row: the setting's row of summary.csv, and ``fit``, the folder of the prior.
+        row: the setting's row of summary.csv, of the test split, and ``n_reference`` of
+            comparison.csv. ``fit`` is the folder of the prior.
         picked: what was picked, and by what, in a sentence.
     """
 
@@ -86,6 +87,7 @@ def load_best(
     )
     means = reported(summary(table)).fillna({"params": "", "fit_budget": ""}).set_index(PLACE)
     sampler.row = dict(zip(PLACE, place, strict=True)) | means.loc[place].to_dict()
+    sampler.row["n_reference"] = int(first.n_reference)
     sampler.picked = _said(sampler.row, known, place, means)
     return sampler
 

@@ -117,10 +117,8 @@ class _Bundle:
         """
         names = _names(module)
         for local in _annotated(node) & names.keys():
-            statement = names[local]
-            if isinstance(statement, ast.ImportFrom):
-                if _absolute(statement, module).split(".")[0] not in self.own:
-                    self.take_import(statement, (module, local))
+            if self.is_from_outside(names[local], module):
+                self.visit((module, local))
         for part in _code(node):
             if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Load):
                 self.mentioned.add(part.attr)
@@ -130,6 +128,10 @@ class _Bundle:
                 for alias in part.names:
                     bound = alias.asname or alias.name.split(".")[0]
                     self.take_import(part, (module, bound))
+
+    def is_from_outside(self, statement: ast.stmt, module: str) -> bool:
+        source = _absolute(statement, module) if isinstance(statement, ast.ImportFrom) else ""
+        return source != "" and source.split(".")[0] not in self.own
 
     def grow(self) -> None:
         """Give classes the methods that are mentioned, until no more are."""

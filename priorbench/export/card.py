@@ -115,6 +115,7 @@ def _origin(sampler: TruncatedSampler, prior: TruncPrior, row: dict[str, Any]) -
     known = "fit_seconds" in about
     fit = f"{about['fit_seconds']:.3g} s, seed {about['seed']}" if known else ""
     said = {
+        "data": f"{row['dataset']}, sha256 {row['dataset_sha256']}" if row else "",
         "backbone": f"{about.get('backbone', sampler.diffusion.source)}, sha256 "
         f"{sampler.diffusion.digest()[:16]}, licence "
         f"{licence(sampler.diffusion.source) or 'not known: ask its authors'}",

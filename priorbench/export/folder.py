@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import diffusers
@@ -28,7 +29,7 @@ from ..version import __version__
 from .bundle import CannotBundle, bundle
 from .card import card
 from .pipeline import TruncatedPipeline
-from .prior import exported, prior_code
+from .prior import Exported, exported
 
 SHOWN = 40  # samples in the grid of the card
 
@@ -46,8 +47,8 @@ def save_pipeline(sampler: TruncatedSampler, folder: str | Path, prior: str = ""
             :func:`~priorbench.load_prior` or :func:`~priorbench.load_best`.
 
     Raises:
-        UserError: if the folder is not empty, or the prior needs more than its own code, torch and
-            numpy to sample.
+        UserError: if the folder is not empty or cannot be written, or the prior needs more than its
+            own code, torch and numpy to sample.
     """
     folder = Path(folder)
     name = prior or str(sampler.prior.about.get("prior", ""))
@@ -55,21 +56,50 @@ def save_pipeline(sampler: TruncatedSampler, folder: str | Path, prior: str = ""
         raise UserError("the registered name of the prior must be given, as prior=")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"{folder} exists already; choose another")
-    diffusion = sampler.diffusion
     try:
-        code, model = prior_code(sampler.prior, name)
-        made = exported(sampler.prior, diffusion.shape, code, model)
+        prior_made = exported(sampler.prior, name, sampler.diffusion.shape)
     except CannotBundle as error:
         raise UserError(f"prior {name!r} cannot be exported: {error}") from error
-    pipeline = bundle([TruncatedPipeline], ["__call__"], {"priorbench"})
-    module = f"pipeline_{hashlib.sha256(pipeline.encode()).hexdigest()[:8]}"
+    make_folder(folder.parent)
+    # What fails, or is interrupted, leaves nothing behind.
+    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+        made = Path(temporary) / "folder"
+        _write(made, sampler, name, prior_made)
+        _readable(made)
+        made.replace(folder)
+    return folder
 
-    make_folder(folder)
-    made.save_pretrained(folder / "prior")
+
+def _write(folder: Path, sampler: TruncatedSampler, name: str, prior: Exported) -> None:
+    diffusion = sampler.diffusion
+    prior.made.save_pretrained(folder / "prior")
+    write_atomically(folder / "prior" / f"{prior.model}.py", prior.code.encode())
     _network(diffusion.network).save_pretrained(folder / "unet")
     diffusion.scheduler.save_pretrained(folder / "scheduler")
-    write_atomically(folder / "prior" / f"{model}.py", code.encode())
-    write_atomically(folder / f"{module}.py", pipeline.encode())
+    _write_index(folder, sampler, prior.model)
+    about = {
+        "prior": name, "params": sampler.prior.params(), "emits": sampler.prior.emits,
+        "shape": list(diffusion.shape), "t_trunc": sampler.t_trunc, "solver": sampler.solver,
+        "steps": sampler.steps, "times": sampler.times, "batch_size": sampler.batch_size,
+        "precision": diffusion.precision, "priorbench": __version__,
+    }  # fmt: skip
+    _write_json(folder / "priorbench.json", about)
+    buffer = io.BytesIO()
+    shown = mosaic(sampler(SHOWN, output="uint8").numpy())
+    Image.fromarray(shown).save(buffer, format="png")
+    write_atomically(folder / "samples.png", buffer.getvalue())
+    write_atomically(folder / "README.md", str(card(sampler, name)).encode())
+
+
+def _write_index(folder: Path, sampler: TruncatedSampler, model: str) -> None:
+    """Write the pipeline's code, and ``model_index.json``, which says what its parts are.
+
+    ``save_pretrained`` of the pipeline would leave out the code, and so would not load again.
+    """
+    code = bundle([TruncatedPipeline], ["__call__"], {"priorbench"})
+    module = f"pipeline_{hashlib.sha256(code.encode()).hexdigest()[:8]}"
+    write_atomically(folder / f"{module}.py", code.encode())
+    diffusion = sampler.diffusion
     index = {
         "_class_name": [module, TruncatedPipeline.__name__],
         "_diffusers_version": diffusers.__version__,
@@ -83,20 +113,14 @@ def save_pipeline(sampler: TruncatedSampler, folder: str | Path, prior: str = ""
         "chunk": sampler.batch_size,
         "precision": diffusion.precision,
     }
-    about = {
-        "prior": name, "params": sampler.prior.params(), "emits": sampler.prior.emits,
-        "shape": list(diffusion.shape), "t_trunc": sampler.t_trunc, "solver": sampler.solver,
-        "steps": sampler.steps, "times": sampler.times, "batch_size": sampler.batch_size,
-        "precision": diffusion.precision, "priorbench": __version__,
-    }  # fmt: skip
-    _write_json(folder / "priorbench.json", about)
-    images = sampler(SHOWN, output="uint8")
-    buffer = io.BytesIO()
-    Image.fromarray(mosaic(images.numpy())).save(buffer, format="png")
-    write_atomically(folder / "samples.png", buffer.getvalue())
-    write_atomically(folder / "README.md", str(card(sampler, name)).encode())
-    _write_json(folder / "model_index.json", index)  # last: where it is, everything is
-    return folder
+    _write_json(folder / "model_index.json", index)
+
+
+def _readable(folder: Path) -> None:
+    """Give the files of weights, which others write for their owner alone, the mode of the rest."""
+    mode = (folder / "README.md").stat().st_mode
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(mode)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

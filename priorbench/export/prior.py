@@ -3,7 +3,9 @@
 import hashlib
 import importlib.util
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import torch
@@ -14,8 +16,9 @@ from torch import Tensor
 from ..diffusion.process import seeded
 from ..errors import one_line
 from ..plugin_manager import load_plugins
-from ..prior import TruncPrior
+from ..prior import HasLatents, TruncPrior
 from .bundle import CannotBundle, bundle
+from .traced import TracedPrior, traced
 
 
 class ExportedPrior(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -53,20 +56,90 @@ class ExportedPrior(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return images
 
 
-def prior_code(prior: TruncPrior, name: str) -> tuple[str, str]:
-    """The module of a fitted prior's model, and the name of the model's class.
+@dataclass(frozen=True)
+class Exported:
+    """A prior that can leave.
 
-    Both the class and whoever saves the module under the same name carry a hash of the code: two
-    modules of one name share a place in diffusers' cache.
+    Attributes:
+        model: the name of its class, and of the module that the class is to be saved in. It carries
+            a hash of the code: two modules of one name share a place in the cache of diffusers.
+        code: the text of the module.
+        made: the model, with its weights.
+    """
+
+    model: str
+    code: str
+    made: Any
+
+
+def exported(prior: TruncPrior, name: str, shape: tuple[int, int, int]) -> Exported:
+    """The model of a fitted prior: by its own code, or if that cannot leave, by its traced map.
 
     Raises:
-        CannotBundle: if the prior needs more than its own code, torch and numpy.
+        CannotBundle: if neither draws what the prior draws with torch and numpy alone.
     """
+    try:
+        return _by_code(prior, name, shape)
+    except CannotBundle as error:
+        reason = str(error)
+    if not isinstance(prior, HasLatents):
+        raise CannotBundle(f"{reason}, and it shows no latents, whose map could be traced")
+    try:
+        return _by_trace(prior, name, shape)
+    except CannotBundle as error:
+        raise CannotBundle(f"{reason}; {error}") from None
+
+
+def _by_code(prior: TruncPrior, name: str, shape: tuple[int, int, int]) -> Exported:
     code = bundle([ExportedPrior, type(prior)], ["build", "sample"], _own(type(prior)))
-    stem = "".join(part.capitalize() for part in name.split("-"))
-    model = f"{stem}Prior_{hashlib.sha256(code.encode()).hexdigest()[:8]}"
-    code += f"\n\nclass {model}(ExportedPrior):\n    make = {type(prior).__name__}\n"
-    return code, model
+    body = f"make = {type(prior).__name__}"
+    config = {"params": prior.params(), "sizes": _sizes(prior, shape)}
+    tensors = {f"inner.{name}": tensor for name, tensor in prior.state_dict().items()}
+    return _checked(prior, name, shape, (code, ExportedPrior, body), config, tensors)
+
+
+def _by_trace(prior: TruncPrior, name: str, shape: tuple[int, int, int]) -> Exported:
+    found = traced(prior)
+    code = bundle([TracedPrior], ["forward"], {"priorbench"})
+    sizes = {name: _size(tensor) for name, tensor in found.tensors.items()}
+    config = {"latent": found.latent, "sizes": sizes}
+    return _checked(prior, name, shape, (code, TracedPrior, found.code), config, found.tensors)
+
+
+def _checked(
+    prior: TruncPrior,
+    name: str,
+    shape: tuple[int, int, int],
+    parts: tuple[str, type, str],
+    config: dict[str, Any],
+    tensors: dict[str, Tensor],
+) -> Exported:
+    """The model, once it is known to draw what ``prior`` draws.
+
+    Arguments:
+        parts: the code of the base class, that class, and the body of its subclass.
+        config: of the model, besides what both kinds have.
+
+    Raises:
+        CannotBundle: if it draws something else.
+    """
+    base_code, base, body = parts
+    digest = hashlib.sha256("".join((base_code, body)).encode()).hexdigest()[:8]
+    model = "".join(part.capitalize() for part in name.split("-")) + f"Prior_{digest}"
+    code = f"{base_code}\n\nclass {model}({base.__name__}):\n{indent(body, ' ' * 4)}\n"
+    try:
+        made = _model(code, model)(shape=list(shape), emits=prior.emits, **config)
+        made.load_state_dict(tensors)
+        made = made.to(prior.device).eval()
+        with torch.no_grad():
+            one, other = (
+                draw(8, torch.Generator().manual_seed(0)) for draw in (made, prior.sample)
+            )
+    except Exception as error:  # a prior's own code, outside of its home
+        raise CannotBundle(one_line(error, named=True)) from error
+    if not torch.equal(one, other.as_subclass(Tensor)):
+        raise CannotBundle("made of its code and weights alone it draws other samples")
+    return Exported(model, code, made)
 
 
 def _own(cls: type) -> set[str]:
@@ -76,26 +149,6 @@ def _own(cls: type) -> set[str]:
     return {"priorbench", cls.__module__.split(".")[0], *factories}
 
 
-def exported(prior: TruncPrior, shape: tuple[int, int, int], code: str, model: str) -> Any:
-    """The model in ``code`` with the weights of ``prior``, once it is known to draw the same.
-
-    Raises:
-        CannotBundle: if it does not.
-    """
-    try:
-        made = _model(code, model)(
-            shape=list(shape), emits=prior.emits, params=prior.params(), sizes=_sizes(prior, shape)
-        )
-        made.inner.load_state_dict(prior.state_dict())
-        made = made.to(prior.device).eval()
-        one, other = (draw(8, torch.Generator().manual_seed(0)) for draw in (made, prior.sample))
-    except Exception as error:  # a prior's own code, outside of its home
-        raise CannotBundle(one_line(error, named=True)) from error
-    if not torch.equal(one, other.as_subclass(Tensor)):
-        raise CannotBundle("made of its code and weights alone it draws other samples")
-    return made
-
-
 def _sizes(prior: TruncPrior, shape: tuple[int, int, int]) -> dict[str, list[Any]]:
     """The tensors that ``build`` leaves empty."""
     fresh = type(prior)(**prior.params())
@@ -103,10 +156,14 @@ def _sizes(prior: TruncPrior, shape: tuple[int, int, int]) -> dict[str, list[Any
         fresh.build(shape)
     found = prior.state_dict()
     return {
-        name: [str(found[name].dtype).removeprefix("torch."), *found[name].shape]
+        name: _size(found[name])
         for name, tensor in fresh.state_dict().items()
         if tensor.numel() == 0 and name in found
     }
+
+
+def _size(tensor: Tensor) -> list[Any]:
+    return [str(tensor.dtype).removeprefix("torch."), *tensor.shape]
 
 
 def _model(code: str, model: str) -> Any:
