@@ -215,7 +215,7 @@ class HasLatents(Protocol):
         """f(z): what ``sample`` returns for these z, (n, C, H, W)."""
 
 
-def _seed(generator: torch.Generator) -> int:
+def seed_from(generator: torch.Generator) -> int:
     """A seed for the global generators, drawn from ``generator``."""
     return int(torch.randint(2**62, (), generator=generator, device=generator.device))
 
@@ -225,7 +225,7 @@ def _fits_afresh(fit: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(fit)
     def wrapped(self: TruncPrior, marginal: TruncatedMarginal, run: FitRun) -> None:
-        with seeded(_seed(run.generator), marginal.device):
+        with seeded(seed_from(run.generator), marginal.device):
             self.build(marginal.shape)
             self.to(marginal.device).train()
             fit(self, marginal, run)
@@ -247,7 +247,7 @@ def _samples_once_fitted(sample: Callable[..., Tensor]) -> Callable[..., Tensor]
     def wrapped(self: TruncPrior, n: int, generator: torch.Generator) -> Tensor:
         if not bool(self.fitted):
             raise RuntimeError(f"{type(self).__name__}.sample was called before fit")
-        with torch.no_grad(), seeded(_seed(generator), self.device):
+        with torch.no_grad(), seeded(seed_from(generator), self.device):
             found = sample(self, n, generator)
         guessed = self.emits == "x_0" and isinstance(found, Tensor)
         return found.as_subclass(CleanGuess) if guessed else found

@@ -10,12 +10,17 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler
+from helpers.commands import call
 from helpers.models import QUICK, tiny_unet
+from helpers.runs import SMALL, small_run
 
 import priorbench
 from priorbench import FitRun, FrozenDiffusion, TruncatedMarginal, TruncatedSampler, UserError
+from priorbench.data.loading import load_dataset
 from priorbench.export.bundle import CannotBundle, bundle
-from priorbench.plugin_manager import load_plugins
+from priorbench.metrics.fidelity import features_of, fid
+from priorbench.metrics.loading import load_extractor
+from priorbench.plugin_manager import FILES, load_plugins
 
 ELSEWHERE = """
 import json, sys
@@ -107,6 +112,130 @@ def test_backbones_of_other_kinds_leave_too(shape, settings, solver, tmp_path):
     check_everywhere(sampler, folder, np.load(f"{folder}.npy"))
 
 
+# A plugin in a file. Its width decides what is in the way of its code: nothing, a package that is
+# not torch, latents that are not normal, or a map that cannot be traced.
+PLUGIN = """
+import torch
+from scipy.special import ndtri
+
+from priorbench import TruncPrior, hookimpl, randn
+
+FACTOR = 2.0
+
+
+def scaled(x):
+    return FACTOR * x
+
+
+class Shown(TruncPrior):
+    emits = "x_0"
+
+    def __init__(self, *, width: float = 0.3):
+        super().__init__()
+        self.width = width
+
+    def build(self, shape):
+        self.net = torch.nn.Linear(4, shape[0] * shape[1] * shape[2])
+        self.register_buffer("mean", torch.empty(0))
+
+    def fit(self, marginal, run):
+        self.mean = marginal.images.mean(0)
+
+    def from_latents(self, z):
+        x = torch.nn.functional.softplus(self.net(z))
+        return self.width * scaled(x).view(len(z), *self.mean.shape) + self.mean
+
+
+class Alone(Shown):
+    def sample(self, n, generator):
+        return self.from_latents(randn((n, 4), generator, self.device))
+
+
+class Normal(Shown):
+    def latents(self, n, generator):
+        return randn((n, 4), generator, self.device)
+
+    def sample(self, n, generator):
+        assert ndtri(0.5) == 0
+        return self.from_latents(self.latents(n, generator))
+
+
+class Uniform(Normal):
+    def latents(self, n, generator):
+        return torch.rand((n, 4), generator=generator)
+
+
+class Branching(Normal):
+    def from_latents(self, z):
+        return super().from_latents(z) * (2.0 if z.sum() > 0 else 1.0)
+
+
+class Hidden(Shown):
+    def sample(self, n, generator):
+        u = torch.rand((n, 4), generator=generator).numpy()
+        return self.from_latents(torch.as_tensor(ndtri(u)))
+
+
+class Stateful(Shown):
+    def fit(self, marginal, run):
+        self.mean = marginal.images.mean(0)
+        self.extra = 1.0
+
+    def sample(self, n, generator):
+        return self.from_latents(randn((n, 4), generator, self.device)) + self.extra
+
+
+@hookimpl
+def register_priors(register):
+    for cls in (Alone, Normal, Uniform, Branching, Hidden, Stateful):
+        register(cls.__name__.lower(), f"given_plugin:{cls.__name__}", summary="a test's")
+"""
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory):
+    path = tmp_path_factory.mktemp("plugins") / "given_plugin.py"
+    path.write_text(PLUGIN)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FILES, str(path))
+        load_plugins.cache_clear()
+        yield
+    load_plugins.cache_clear()
+
+
+@pytest.mark.slow
+def test_a_plugin_leaves_with_its_code_or_else_with_its_map(marginal, tmp_path, plugin):
+    samplers = {}
+    for name, kind in (("alone", "class Alone(Shown)"), ("normal", "class NormalPrior_")):
+        prior = fitted(name, marginal, width=0.2)
+        sampler = TruncatedSampler(prior, marginal.diffusion, 20, "ddim", 2, batch_size=4)
+        folder = priorbench.save_pipeline(sampler, tmp_path / name, name)
+        (code,) = (folder / "prior").glob("*.py")
+        assert kind in code.read_text()
+        assert "scipy" not in code.read_text()
+        samplers[folder] = sampler
+    elsewhere(tmp_path, *samplers)
+    for folder, sampler in samplers.items():
+        check_everywhere(sampler, folder, np.load(f"{folder}.npy"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "said"), [
+    ("uniform", "needs scipy; its latents are not the standard normal draws of priorbench.randn"),
+    ("branching", "needs scipy; torch.export of its map of latents: "),
+    ("hidden", "needs scipy, and it shows no latents, whose map could be traced"),
+    ("stateful", "AttributeError: 'Stateful' object has no attribute 'extra', and it shows no"),
+])  # fmt: skip
+def test_a_plugin_that_cannot_leave_is_told_why(marginal, tmp_path, plugin, name, said):
+    sampler = TruncatedSampler(fitted(name, marginal), marginal.diffusion, 20, "ddim", 2)
+    with pytest.raises(UserError) as caught:
+        priorbench.save_pipeline(sampler, tmp_path / "saved", name)
+    assert str(caught.value).startswith(f"prior '{name}' cannot be exported: ")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_is_there_is_kept(marginal, tmp_path):
     sampler = TruncatedSampler(fitted("gaussian", marginal), marginal.diffusion, 20, steps=2)
     (tmp_path / "file").write_text("mine")
@@ -133,6 +262,36 @@ def test_what_is_no_exported_folder_is_a_line(marginal, tmp_path, damage):
     with pytest.raises(UserError) as caught:
         TruncatedSampler.from_pretrained(folder)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_run_leaves_by_one_command(tmp_path):
+    """From the run to the pictures of a process without priorbench: the table's very samples."""
+    run = tmp_path / "run"
+    settings = SMALL | {"n_validation": 24, "full_chain.steps": 2}
+    small_run(run, priors="mixture[components=3]", settings=settings, device="cpu")
+    done = call("export", str(run), "--to", "out/mixture", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Picked mixture[components=3] at t_trunc = 100")
+    folder = tmp_path / "out" / "mixture"
+    elsewhere(tmp_path, folder)
+    best = priorbench.load_best(run, device="cpu")
+    assert np.abs(np.load(f"{folder}.npy") - best(7, 3).numpy()).max() <= 1e-5
+
+    sampler = TruncatedSampler.from_pretrained(folder, device="cpu")
+    extractor = load_extractor("digits", {})
+    test = load_dataset("digits", {}).test
+    found = fid(features_of(sampler(40, 0, "uint8"), extractor), features_of(test, extractor))
+    assert found == pytest.approx(best.row["fid"], rel=1e-6)
+
+    card = (folder / "README.md").read_text()
+    assert f"FID | {best.row['fid']:.3f}" in card
+    assert "licence apache-2.0" in card
+    assert best.picked in card
+    again = call("export", str(run), "--to", "out/mixture", cwd=tmp_path)
+    assert again.returncode == 2
+    assert again.stderr.count("\n") == 1
+    assert "exists already" in again.stderr
 
 
 def test_the_card_says_what_it_is(marginal, tmp_path):

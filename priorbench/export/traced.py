@@ -16,7 +16,7 @@ from torch.export.graph_signature import InputKind
 
 from ..diffusion.process import randn
 from ..errors import first_line
-from ..prior import HasLatents, TruncPrior
+from ..prior import HasLatents, TruncPrior, seed_from
 from .bundle import CannotBundle
 
 
@@ -49,6 +49,7 @@ class TracedPrior(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def forward(self, n: int, generator: torch.Generator) -> Tensor:
         """``n`` draws."""
+        seed_from(generator)  # as before every ``sample``: the same seed is to draw the same z
         z = randn((n, *self.config.latent), generator, self.device)
         images: Tensor = self.images(*(self.get_buffer(name) for name in self.inputs), z)
         return images
