@@ -61,72 +61,92 @@ def test_the_plugin_of_the_readme_registers_fits_and_samples(marginal, monkeypat
 
 
 def test_the_other_python_of_the_readme_runs(tmp_path, monkeypatch):
-    """In the order of the page, with less of everything, and the shipped model for the reader's."""
+    """With less of everything; the block for diffusers after the export that it needs."""
     monkeypatch.chdir(tmp_path)
     less = {"full_chain.steps": 2, "rivals": [], "rival_timesteps": ["uniform"]}
-    less |= {"controls": ["noise"], "solver": "dpm++"}
+    less |= {"controls": ["noise"], "solver": "dpm++", "n_validation": 20}
     small = partial(
         priorbench.run, priors=["ot"], t_trunc=200, n_samples=20, steps=2, fit_budget="1 steps",
         settings=less, report=False,
     )  # fmt: skip
     monkeypatch.setattr(priorbench, "run", small)
-    (block,) = [b for b in blocks(README, "python") if "hookimpl" not in b]
-    backbone = str(ROOT / "priorbench/assets/digits/backbone")
+    there, here = (b for b in blocks(README, "python") if "hookimpl" not in b)
     names = {}
-    exec(compile(block.replace("path/to/diffusers/pipeline", backbone), "README.md", "exec"), names)
-    assert names["prior"].emits == "x_0"  # the default of ot, which the page has to noise first
-    assert names["x_0"].shape == (16, 1, 8, 8)
+    exec(compile(here, "README.md", "exec"), names)
     assert set(names["table"].prior) == {"ot", "noise"}
+    assert names["sampler"].prior.emits == "x_0"  # the default of ot
+    assert names["x_0"].shape == (16, 1, 8, 8)
+    priorbench.save_pipeline(names["sampler"], "winner")
+    check = f"{there}\nprint(len(images), images[0].size)"
+    done = subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, text=True, check=True,
+        env=os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules")},
+    )  # fmt: skip
+    assert done.stdout == "16 (8, 8)\n"
 
 
-@pytest.mark.slow
-def test_every_block_of_the_tutorial_runs(tmp_path):
-    """Files are written under the name in their first line, shell blocks run, in the order of the
-    page.
+def run_blocks(page, folder):
+    """What the shell blocks of a page print, in its order; Python is written to the file in its
+    first line.
     """
-    tools = tmp_path / "bin"
+    tools, work = folder / "bin", folder / "work"
     tools.mkdir()
+    work.mkdir()
     (tools / "priorbench").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m priorbench "$@"\n')
     (tools / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     for tool in tools.iterdir():
         tool.chmod(0o755)
-    folder = tmp_path / "work"
-    folder.mkdir()
-    path = os.pathsep.join(
-        [str(ROOT), str(ROOT / "plugins"), str(folder), str(folder / "my-prior")]
-    )
+    path = os.pathsep.join([str(ROOT), str(ROOT / "plugins"), str(work), str(work / "my-prior")])
     environment = os.environ | {
         "PATH": f"{tools}:{os.environ['PATH']}",
         "PYTHONPATH": path,
         "COLUMNS": "160",
+        "HF_MODULES_CACHE": str(folder / "modules"),
     }
-    printed, shells = "", 0
-    for language, block in re.findall(r"```(\w+)\n(.*?)```", PAGE, re.S):
+    printed = []
+    for language, block in re.findall(r"```(\w+)\n(.*?)```", page, re.S):
         if language == "python":
             name = re.match(r"# (\w+\.py)\n", block)
             assert name, block
-            (folder / name[1]).write_text(block)
+            (work / name[1]).write_text(block)
         elif language == "sh":
-            shells += 1
             done = subprocess.run(
-                ["bash", "-e", "-c", block],
-                cwd=folder,
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+                ["bash", "-e", "-c", block], cwd=work, env=environment, capture_output=True,
+                text=True, check=False,
+            )  # fmt: skip
             assert done.returncode == 0, block + done.stdout + done.stderr
-            printed += done.stdout
+            printed.append(done.stdout)
         else:
             assert language == "toml"
-            assert block in (folder / "my-prior/pyproject.toml").read_text()
-    assert shells == 5
+            assert block in (work / "my-prior/pyproject.toml").read_text()
+    return printed
+
+
+@pytest.mark.slow
+def test_every_block_of_the_tutorial_runs(tmp_path):
+    shells = run_blocks(PAGE, tmp_path)
+    printed = "".join(shells)
+    assert len(shells) == 5
     assert "hello world" in printed
     assert "torch.Size([3, 1, 8, 8])" in printed
     assert "all 17 checks are as expected" in printed
     for name in ("resampler", "resampler[width=1.0]", "gaussian", "7 cells to come", "24 rows"):
         assert name in printed
+
+
+@pytest.mark.slow
+def test_every_block_of_the_page_on_sampling_runs(tmp_path):
+    page = (ROOT / "docs/sampling.md").read_text()
+    _, commands, sampled, by_hand, export, elsewhere = run_blocks(page, tmp_path)
+    assert "16 images by seed 0" in commands
+    assert "1000 images by seed 0" in commands
+    assert "Picked" in sampled
+    assert sampled.count("torch.Size([250, 1, 8, 8])") == 4
+    assert "x_0 200 digits 0" in by_hand
+    assert "torch.Size([16, 1, 8, 8])" in by_hand
+    assert export.endswith("winner\n")
+    assert elsewhere == "16 (8, 8)\n"
+    assert len(list((tmp_path / "work/samples").iterdir())) == 17
 
 
 def test_no_hook_and_no_argument_is_undocumented():
