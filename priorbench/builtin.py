@@ -57,6 +57,7 @@ def register_commands(register: Register) -> None:
     for name, summary in {
         "run": "Compare priors; by default on digits.",
         "sample": "Draw images by the best setting of a run.",
+        "tune": "Find the best setting under a cost, without the whole grid.",
         "export": "Write that setting as a folder that diffusers alone can sample from.",
         "compare": "Merge runs, also from several machines, into one table.",
         "report": "Write report.html: the verdict, figures, samples, the whole table.",

@@ -30,6 +30,7 @@ class FitRun:
         progress: called with (step, total, loss), where the fit means to take ``total`` steps.
         log: takes a line for the log of the run.
         budget: the number of steps to take in place of the prior's own number, or None.
+        own_share: the share of the prior's own number of steps to take.
         taken: the number of :meth:`steps` that have been completed.
         total: the number of steps that there will be, so far as it can be told.
         share: how much of the fit is over, 0..1, by steps or by the clock. Schedules should follow
@@ -44,6 +45,7 @@ class FitRun:
     progress: Callable[[int, int, float], None] = lambda step, total, loss: None
     log: Callable[[str], None] = field(default=lambda line: None)
     budget: int | None = None
+    own_share: float = 1.0
     taken: int = 0
     total: int = 0
     share: float = 0.0
@@ -69,6 +71,7 @@ class FitRun:
             reserve: the seconds before the deadline that ``finish`` needs.
         """
         started = time.monotonic()
+        own = max(1, round(own * self.own_share))
         count = self.budget or (own if self.deadline is None else None)
         self.taken, self.share = 0, 0.0
         while count is None or self.taken < count:

@@ -192,7 +192,7 @@ def _compute_all(plan: Plan, store: Store, watcher: Observer, log: RunLog) -> tu
     watcher.started(plan, len(plan.cells) - len(missing))
     load_plugins().announce("run_started", plan=plan)
     try:
-        failed = _compute(plan, missing, store, watcher, log, {})
+        failed = compute(plan, missing, store, watcher, log)
         plan = _matched(plan, store)
         if missing := _missing(plan, store, failed):
             log.note(
@@ -200,7 +200,7 @@ def _compute_all(plan: Plan, store: Store, watcher: Observer, log: RunLog) -> tu
                 "rivals with as many evaluations follow"
             )
             watcher.more(len(missing))
-            failed = _compute(plan, missing, store, watcher, log, failed)
+            failed = compute(plan, missing, store, watcher, log, failed)
         if plan.config.exclusive_timing:
             _write_tables(plan, store, failed)  # in case the second pass is interrupted
             _time_alone(plan, store, log)
@@ -242,18 +242,18 @@ class _Listener:
         self.watcher.progress(spec, step, total, loss)
 
 
-def _compute(
+def compute(
     plan: Plan,
     specs: list[CellSpec],
     store: Store,
     watcher: Observer,
     log: RunLog,
-    failed: Failed,
+    failed: Failed | None = None,
 ) -> Failed:
     """Run ``specs`` and keep the good results; return ``failed`` with the others added."""
-    config, failed = plan.config, dict(failed)
+    config, failed = plan.config, dict(failed or {})
     store.write_failed(failed)
-    timeout, _ = read_budget(config.timeout)
+    timeout = read_budget(config.timeout).seconds
     work = Work(store.fits, config.workers, timeout, listener=_Listener(store, watcher))
     results = load_plugins().find("executor", config.executor).load()(work, specs)
     try:

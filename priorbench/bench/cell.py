@@ -306,9 +306,10 @@ def samplers_of(prior: TruncPrior, task: Task, spec: CellSpec) -> Samplers:
 
 def fit_run(spec: CellSpec, progress: Progress, log: Callable[[str], None]) -> FitRun:
     """What a fit is given: its generator, and its budget from now on."""
-    seconds, steps = read_budget(spec.fit_budget)
+    seconds, steps, share = read_budget(spec.fit_budget)
     deadline = None if seconds is None else time.monotonic() + seconds
-    return FitRun(generator_for(spec.seed, "fit"), deadline, progress, log, steps)
+    generator = generator_for(spec.seed, "fit")
+    return FitRun(generator, deadline, progress, log, steps, own_share=share or 1.0)
 
 
 def failure(spec: CellSpec, reason: str) -> CellResult:

@@ -55,14 +55,15 @@ def estimate(plan: Plan, specs: Iterable[CellSpec]) -> float:
     if not specs:
         return 0.0
     task = task_of(specs[0])
-    per_evaluation = _seconds_per_evaluation(task.diffusion, plan.config.batch_size)
-    fits: dict[tuple[str, int | None], tuple[float, bool]] = {}
+    per_evaluation = seconds_per_evaluation(task.diffusion, plan.config.batch_size)
+    fits: dict[tuple[str, int | None, float | None], tuple[float, bool]] = {}
     total = 0.0
     for spec in specs:
-        seconds, steps = read_budget(spec.fit_budget)
-        if (spec.label, steps) not in fits:
-            fits[spec.label, steps] = _fit_seconds(task, spec, steps)
-        found, learned = fits[spec.label, steps]
+        seconds, steps, share = read_budget(spec.fit_budget)
+        kind = (spec.label, steps, share)
+        if kind not in fits:
+            fits[kind] = _fit_seconds(task, spec, steps, share)
+        found, learned = fits[kind]
         images = sum(n for _, n in spec.splits) + spec.batch_size
         evaluations = sum(spec.t_trunc if k is None else k for _, k in spec.solvers)
         total += seconds if seconds and learned else found
@@ -71,18 +72,21 @@ def estimate(plan: Plan, specs: Iterable[CellSpec]) -> float:
     return total
 
 
-def _fit_seconds(task: Task, spec: CellSpec, steps: int | None) -> tuple[float, bool]:
+def _fit_seconds(
+    task: Task, spec: CellSpec, steps: int | None, share: float | None
+) -> tuple[float, bool]:
     """The seconds of a fit without a limit of seconds, and whether one makes a difference."""
     prior = make_prior(load_plugins().find("prior", spec.prior).load(), spec.label, spec.params)
     taste, started = _Taste(), time.monotonic()
-    run = FitRun(generator_for(0, "estimate"), None, taste, budget=steps)
+    run = FitRun(generator_for(0, "estimate"), None, taste, budget=steps, own_share=share or 1.0)
     # The end of the taste, or a prior that fails, which its cell will report.
     with suppress(Exception), isolated():
         prior.fit(task.marginal(spec.t_trunc), run)
     return time.monotonic() - started + taste.rest, taste.steps > 1
 
 
-def _seconds_per_evaluation(diffusion: FrozenDiffusion, batch: int) -> float:
+def seconds_per_evaluation(diffusion: FrozenDiffusion, batch: int) -> float:
+    """Seconds that the frozen model takes for an image of a batch."""
     x = torch.zeros(batch, *diffusion.shape, device=diffusion.device)
     generator = torch.Generator().manual_seed(0)
     diffusion.denoise(x, diffusion.T, "ddim", 1, generator)

@@ -164,12 +164,13 @@ def _dry_run(plan: Plan, store: Store, fresh: bool) -> None:
     done = len(plan.cells) - len(left)
     console.print(
         f"{len(plan.cells)} cells ({done} done), {plan.rows} rows into "
-        f"{escape(str(store.folder))}; about {_duration(estimate(plan, left))} on this machine",
+        f"{escape(str(store.folder))}; about {duration(estimate(plan, left))} on this machine",
         highlight=False,
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """``3 min 20 s``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

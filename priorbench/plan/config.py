@@ -84,7 +84,7 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
     def _time(cls, value: Any) -> Any:
         with contextlib.suppress(ValueError):
             found = as_budget(value)
-            if found is None or not found.endswith("steps"):
+            if found is None or (found.endswith("s") and not found.endswith("steps")):
                 return found
         raise ValueError("must be seconds (60s, 2min, 1h), more than 0")
 

@@ -64,7 +64,7 @@ def flag_of(row: Any, unseen: Unseen) -> str:
 
 def _seconds(budget: Any) -> float:
     """Those of a budget of seconds; infinite for any other, and for none."""
-    seconds, _ = size(budget if isinstance(budget, str) else "")
+    seconds, *_ = size(budget if isinstance(budget, str) else "")
     return seconds or inf
 
 

@@ -10,7 +10,7 @@ from priorbench.plan.reading import make_config
 @pytest.mark.slow
 def test_the_estimate_counts_images_times_evaluations(monkeypatch):
     """At a pretended 10 s an evaluation of an image everything else is small change."""
-    monkeypatch.setattr("priorbench.bench.estimate._seconds_per_evaluation", lambda *_: 10.0)
+    monkeypatch.setattr("priorbench.bench.estimate.seconds_per_evaluation", lambda *_: 10.0)
     sets = ["full_chain.steps=4", "controls=[]", "batch_size=16", "rivals=[]", "n_validation=24"]
     sets.append("rival_timesteps=uniform")
     config = make_config(

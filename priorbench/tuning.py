@@ -1,0 +1,459 @@
+"""The best setting under a cost, without the whole grid: what ``priorbench tune`` does.
+
+Settings, the pure-noise rivals among them, are tried with few samples and short fits. The best
+quarter goes on with more, and of these the best quarter again (successive halving: Jamieson and
+Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter Optimization, AISTATS 2016).
+Where there are more settings than trials, Optuna's tree-structured Parzen estimator proposes which
+to try (Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011). Its pruners are
+not used: they decide on a trial before others are measured, and let half of a small grid through.
+
+Settings are judged on the split that settings are chosen on. Those that come through are then
+measured as in any run, which is what the tables hold. Each trial's result is kept like that of a
+cell, so that a repeated command takes up where the last one ended.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import isnan
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+
+from .bench.estimate import estimate, seconds_per_evaluation
+from .errors import UserError
+from .files import write_atomically
+from .plan.budget import part_of
+from .plan.layout import Plan, read_plan
+from .plan.spec import CellSpec, Setting
+from .plugin_manager import load_plugins
+from .runner import Observer, compute, execute
+from .store.lock import locked
+from .store.log import RunLog
+from .store.results import Store
+from .tables.columns import Row
+from .task import load_task
+
+FACTOR = 4  # one setting in so many goes on, to the next rung
+FITS = (1 / FACTOR**2, 1 / FACTOR, 1.0)  # the part of the fit at each rung
+SAMPLES = (1 / 8, 1 / 2, 1.0)  # and of the samples: FID of few says less than a short fit
+FEWEST = 250  # samples that settings are judged by, at least: FID of fewer says too little
+TESTED = 64  # samples of the test split in a trial, of which the time is taken and nothing else
+STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50)  # where none are given
+TRIALS = 40
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What an image may cost.
+
+    Attributes:
+        nfe: evaluations of the network.
+        seconds: seconds on this machine, the prior's included.
+    """
+
+    nfe: int | None = None
+    seconds: float | None = None
+
+    def broken_by(self, row: Row) -> str:
+        """What of a measured setting is too much; empty if nothing is."""
+        if self.nfe is not None and row["nfe"] > self.nfe:
+            return f"takes {row['nfe']:.0f} evaluations"
+        seconds = row["prior_seconds"] + row["denoise_seconds"]
+        if self.seconds is not None and seconds > self.seconds:
+            return f"takes {seconds:.2g} s"
+        return ""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a tuning found.
+
+    Attributes:
+        tried: a row for each setting and rung: tried.csv.
+        comparison: comparison.csv, of the settings that came through and their rivals.
+        seconds: that all of it took, earlier parts of an interrupted tuning included.
+        grid_seconds: that the whole grid should take here, as ``run --dry-run`` estimates it.
+        settings: how many settings the grid has.
+    """
+
+    tried: pd.DataFrame
+    comparison: pd.DataFrame
+    seconds: float
+    grid_seconds: float
+    settings: int
+
+
+def read_tuning(
+    source: str | Path | Mapping[str, Any] | None,
+    overrides: dict[str, Any],
+    sets: Sequence[str] = (),
+    limit: Limit = Limit(),
+) -> Plan:
+    """The plan of the grid that is searched: that of a run, with all steps that the limit allows.
+
+    Raises:
+        UserError: naming every mistake in the config, or if there is no limit.
+    """
+    if limit == Limit():
+        raise UserError("a limit is needed: max_nfe, max_seconds or both")
+    for name, value in (("max_nfe", limit.nfe), ("max_seconds", limit.seconds)):
+        if value is not None and not value > 0:
+            raise UserError(f"{name} must be more than 0, got {value}")
+    plan = read_plan(source, overrides, sets)
+    if len(plan.config.fit_budget) > 1:
+        raise UserError(
+            "fit_budget must be one budget, the longest that a fit may have; "
+            f"got {', '.join(map(str, plan.config.fit_budget))}"
+        )
+    if plan.config.n_validation == 0:
+        raise UserError("n_validation must be more than 0: settings are chosen by it")
+    if overrides.get("steps") is None and not any(s.split("=")[0].strip() == "steps" for s in sets):
+        most = _most_evaluations(plan, limit)
+        steps = sorted({k for k in STEPS if k <= most} | ({most} if most <= STEPS[-1] else set()))
+        plan = read_plan(source, overrides | {"steps": steps}, sets)
+    return plan
+
+
+def _most_evaluations(plan: Plan, limit: Limit) -> int:
+    """The evaluations that an image may take, at least 1."""
+    most = min(plan.config.t_trunc) if limit.nfe is None else limit.nfe
+    if limit.seconds is not None:
+        spec = plan.cells[0]
+        names = (spec.dataset, spec.backbone, spec.extractor)
+        task = load_task(*names, spec.device, spec.precision, spec.compile)
+        one = seconds_per_evaluation(task.diffusion, spec.batch_size)
+        most = min(most, int(limit.seconds / one) + 1)
+    return max(1, min(most, *plan.config.t_trunc))
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A setting of the grid.
+
+    Attributes:
+        spec: its cell, with its solver setting alone, as the grid would run it.
+        learned: whether its prior takes a budget.
+    """
+
+    spec: CellSpec
+    learned: bool
+
+    @property
+    def setting(self) -> Setting:
+        """Solver and steps."""
+        return self.spec.solvers[0]
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether it is pure noise: a rival, which a prior has to beat."""
+        return self.spec.control
+
+    @property
+    def title(self) -> str:
+        """``ot t_trunc 200, 3 steps of dpm++``."""
+        solver, steps = self.setting
+        counted = "all steps" if steps is None else f"{steps} step{'s' * (steps != 1)}"
+        return f"{self.spec.label} t_trunc {self.spec.t_trunc}, {counted} of {solver}"
+
+    def at(self, rung: int) -> CellSpec:
+        """The cell of a trial: few samples, and a part of the fit."""
+        if rung == len(FITS) - 1:
+            return self.spec
+        (test, _), (split, n) = self.spec.splits
+        n = min(n, max(FEWEST, round(n * SAMPLES[rung])))
+        few = min(TESTED, n)
+        budget = part_of(self.spec.fit_budget, FITS[rung]) if self.learned else self.spec.fit_budget
+        return replace(
+            self.spec,
+            n_samples=few,
+            splits=((test, few), (split, n)),
+            w2_points=min(self.spec.w2_points, few),
+            fit_budget=budget,
+            save_samples=False,
+        )
+
+
+def arms_of(plan: Plan, limit: Limit) -> list[Arm]:
+    """The settings of the grid: pure noise first, then closed forms, then what has to be learned.
+
+    In this order the cheap ones are the bar that the dear ones have to clear.
+    """
+    first = [spec for spec in plan.cells if spec.seed == plan.config.seed]
+    specs = [s for s in first if not s.control or (s.prior == "noise" and s.t_trunc == plan.T)]
+    full = (plan.config.full_chain.solver, plan.config.full_chain.steps)
+    arms = [
+        Arm(one, _is_learned(one))
+        for spec in specs
+        for one in spec.results
+        if (one.solvers[0][1] or one.t_trunc) <= (limit.nfe or one.t_trunc)
+        and not (one.control and one.solvers[0] == full and full[1] not in plan.config.steps)
+    ]
+    return sorted(arms, key=lambda arm: (not arm.is_noise, arm.learned))
+
+
+def _is_learned(spec: CellSpec) -> bool:
+    if spec.control:
+        return spec.params.get("timesteps") == "tuned"
+    prior: Any = load_plugins().find("prior", spec.prior).load()
+    return bool(prior.takes_budget)
+
+
+@dataclass
+class Search:
+    """The trials of a tuning.
+
+    Attributes:
+        tried: a row for each setting and rung.
+        finalists: the settings that came through.
+    """
+
+    plan: Plan
+    store: Store
+    limit: Limit
+    trials: int
+    watcher: Observer
+    tried: list[Row] = field(default_factory=list)
+    finalists: list[Arm] = field(default_factory=list)
+
+    @cached_property
+    def arms(self) -> list[Arm]:
+        return arms_of(self.plan, self.limit)
+
+    @cached_property
+    def log(self) -> RunLog:
+        return RunLog(self.store.folder / "logs", self.watcher.noted)
+
+    def run(self) -> None:
+        """Try settings, and let the best of them go on, rung by rung."""
+        count = min(self.trials, len(self.arms))
+        rungs = [count, *(-(-count // FACTOR**rung) for rung in range(1, len(FITS)))]
+        self.watcher.started(replace(self.plan, cells=self.plan.cells[:1] * sum(rungs)), 0)
+        rows = self.everything() if count == len(self.arms) else self.proposals()
+        for rung, most in enumerate(rungs):
+            if rung:
+                rows = [(arm, self.measured(arm, rung)) for arm, _ in rows]
+            rows = sorted(
+                ((arm, row) for arm, row in rows if not row["outcome"]),
+                key=lambda pair: float(pair[1]["fid"]),
+            )
+            last = rung == len(FITS) - 1
+            goes_on = most if last else rungs[rung + 1]
+            for place, (_, row) in enumerate(rows):
+                row["outcome"] = "came through" if last else "went on"
+                if place >= goes_on:
+                    row["outcome"] = "dropped"
+            rows = rows[:goes_on]
+        self.finalists = [arm for arm, _ in rows]
+
+    def everything(self) -> list[tuple[Arm, Row]]:
+        """Every setting at the first rung."""
+        return [(arm, self.measured(arm, 0)) for arm in self.arms]
+
+    def proposals(self) -> list[tuple[Arm, Row]]:
+        """As many settings as there are trials at the first rung: some that are spread over the
+        grid, then those that the estimator proposes.
+        """
+        optuna = _optuna()
+        study = optuna.create_study(
+            sampler=optuna.samplers.TPESampler(seed=self.plan.config.seed, n_startup_trials=1)
+        )
+        for values in self.first():
+            study.enqueue_trial(values)
+        found: dict[str, tuple[Arm, Row]] = {}
+        for _ in range(20 * self.trials):  # the estimator may propose a setting again
+            if len(found) == self.trials:
+                break
+            trial = study.ask()
+            arm = self.proposed(trial)
+            if arm is None:
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                continue
+            row = found[arm.spec.cell][1] if arm.spec.cell in found else self.measured(arm, 0)
+            found[arm.spec.cell] = (arm, row)
+            # What is out of bounds scores as the worst, so that the estimator keeps away from it.
+            study.tell(trial, 1e9 if row["outcome"] else float(row["fid"]))
+        return list(found.values())
+
+    def first(self) -> Iterator[dict[str, Any]]:
+        """Settings that are tried before any are proposed, spread over the grid: pure noise for a
+        quarter of the trials, and others for another quarter.
+        """
+        noise = [arm for arm in self.arms if arm.is_noise]
+        others = [arm for arm in self.arms if not arm.is_noise]
+        quarter = max(1, self.trials // 4)
+        for arm in (*_spread(noise, quarter), *_spread(others, quarter)):
+            solver, steps = arm.setting
+            values = {"prior": arm.spec.label, "steps": steps}
+            if arm.is_noise:
+                yield values | {"rival": solver}
+            else:
+                yield values | {"solver": solver, "t_trunc": arm.spec.t_trunc}
+
+    def proposed(self, trial: Any) -> Arm | None:
+        """The setting of a trial; None where the grid has no such chain."""
+        suggest = trial.suggest_categorical
+        label = suggest("prior", list(dict.fromkeys(arm.spec.label for arm in self.arms)))
+        is_noise = any(arm.is_noise for arm in self.arms if arm.spec.label == label)
+        steps = suggest("steps", self.values(lambda arm: arm.setting[1]))
+        if is_noise:
+            solver, t_trunc = suggest("rival", self.values(lambda a: a.setting[0], True)), None
+        else:
+            solver = suggest("solver", self.values(lambda a: a.setting[0], False))
+            t_trunc = suggest("t_trunc", self.values(lambda a: a.spec.t_trunc, False))
+        for arm in self.arms:
+            at = t_trunc or arm.spec.t_trunc
+            if (arm.spec.label, arm.spec.t_trunc, arm.setting) == (label, at, (solver, steps)):
+                return arm
+        return None
+
+    def values(self, value: Any, noise: bool | None = None) -> list[Any]:
+        """The values of an axis, each once."""
+        arms = [arm for arm in self.arms if noise in (None, arm.is_noise)]
+        return list(dict.fromkeys(value(arm) for arm in arms))
+
+    def measured(self, arm: Arm, rung: int) -> Row:
+        """The row of tried.csv for a setting; its outcome is given if it cannot go on."""
+        spec = arm.at(rung)
+        started, failed = time.monotonic(), {}
+        if self.store.missing(spec):
+            failed = compute(self.plan, [spec], self.store, self.watcher, self.log)
+            self.spend(spec.cell, time.monotonic() - started)
+        row: Row = {
+            "cell": arm.spec.cell, "prior": arm.spec.prior, "params": arm.spec.settings,
+            "t_trunc": arm.spec.t_trunc, "solver": arm.setting[0],
+            "steps": arm.setting[1] or arm.spec.t_trunc, "rung": rung,
+            "fit_budget": spec.fit_budget or "", "n_samples": spec.splits[1][1],
+            "nfe": float("nan"), "seconds": float("nan"), "fid": float("nan"),
+            "trial_seconds": self.spent.get(spec.cell, 0.0), "outcome": "",
+        }  # fmt: skip
+        self.tried.append(row)
+        if failed:
+            row["outcome"] = f"failed: {next(iter(failed.values()))[0]['error']}"
+            return row
+        test, choosing = self.store.rows([spec])
+        row |= {"nfe": test["nfe"], "seconds": test["prior_seconds"] + test["denoise_seconds"]}
+        row |= {"fid": choosing["fid"]}
+        broken = self.limit.broken_by(test)
+        row["outcome"] = broken or ("has no FID" if isnan(row["fid"]) else "")
+        return row
+
+    # --- the seconds that trials took, which a resumed tuning has to know
+
+    @cached_property
+    def spent(self) -> dict[str, float]:
+        """Seconds, by the cell of the trial."""
+        try:
+            found = json.loads((self.store.folder / "tuning.json").read_bytes())
+            return {str(cell): float(seconds) for cell, seconds in found.items()}
+        except (OSError, ValueError, AttributeError, TypeError):
+            return {}
+
+    def spend(self, what: str, seconds: float) -> None:
+        """Add seconds to those of a cell, or of what is measured in the end."""
+        self.spent[what] = round(self.spent.get(what, 0.0) + seconds, 2)
+        path = self.store.folder / "tuning.json"
+        write_atomically(path, json.dumps(self.spent, indent=2).encode() + b"\n")
+
+    # --- what is measured in the end
+
+    def final(self) -> Plan:
+        """What came through, with every seed; the best prior and the best pure noise in any case.
+
+        Pure noise is there at the NFE of every prior, since it is what they are compared with.
+
+        Raises:
+            UserError: if there is no prior that may be measured.
+        """
+        wanted = self.finalists or []
+        if all(arm.is_noise for arm in wanted):
+            wanted = [*wanted, self.furthest([arm for arm in self.arms if not arm.is_noise])]
+        for nfe in {self.last()[arm.spec.cell]["nfe"] for arm in wanted if not arm.is_noise}:
+            wanted = [*wanted, *self.rivals(nfe)]
+        seeds = range(self.plan.config.seed, self.plan.config.seed + self.plan.config.seeds)
+        cells = [
+            replace(arm.spec, seed=seed) for seed in seeds for arm in self.arms if arm in wanted
+        ]
+        return replace(self.plan, cells=cells)
+
+    def last(self) -> dict[str, Row]:
+        """The last row of each setting that was tried and did not break a limit, by its cell."""
+        good = ("dropped", "went on", "came through")
+        return {row["cell"]: row for row in self.tried if row["outcome"] in good}
+
+    def furthest(self, arms: list[Arm]) -> Arm:
+        """Of those that went furthest the one with the least FID.
+
+        Raises:
+            UserError: if none of them was within the limits.
+        """
+        last = self.last()
+        known = [(last[arm.spec.cell], arm) for arm in arms if arm.spec.cell in last]
+        if known:
+            return min(known, key=lambda pair: (-pair[0]["rung"], pair[0]["fid"]))[1]
+        reasons = [row["outcome"] for row in self.tried if row["t_trunc"] < self.plan.T]
+        raise UserError(f"no setting of a prior is within the limits: the first {reasons[0]}")
+
+    def rivals(self, nfe: float) -> list[Arm]:
+        """The best pure noise of ``nfe`` evaluations. What was not tried is tried for it."""
+        noise = [arm for arm in self.arms if arm.is_noise]
+        for arm in noise:
+            if arm.setting[1] == nfe and all(r["cell"] != arm.spec.cell for r in self.tried):
+                row = self.measured(arm, 0)
+                row["outcome"] = row["outcome"] or "dropped"
+        known = self.last()
+        same = [a for a in noise if a.spec.cell in known and known[a.spec.cell]["nfe"] == nfe]
+        return [self.furthest(same)] if same else []
+
+
+def _spread(arms: list[Arm], count: int) -> list[Arm]:
+    """``count`` of them, at equal distances."""
+    return arms[:: -(-len(arms) // count)] if arms else []
+
+
+def tune(
+    plan: Plan,
+    store: Store,
+    limit: Limit,
+    trials: int = TRIALS,
+    report: bool = True,
+    observer: Observer | None = None,
+) -> Tuned:
+    """Find the best setting of a plan from :func:`read_tuning`, and measure it.
+
+    Raises:
+        UserError: if nothing came through, or the folder is in use or cannot be written to. What
+            is done is kept.
+    """
+    watcher = observer or Observer()
+    search = Search(plan, store, limit, trials, watcher)
+    with locked(store.folder):
+        try:
+            search.run()
+            final = search.final()
+        finally:
+            watcher.stopped()
+            tried = pd.DataFrame(search.tried)
+            write_atomically(store.folder / "tried.csv", tried.to_csv(index=False).encode())
+        grid = estimate(plan, plan.cells)
+    started = time.monotonic()
+    try:
+        table = execute(final, store, report=report, observer=watcher)
+    finally:
+        search.spend("final", time.monotonic() - started)
+    return Tuned(tried, table, sum(search.spent.values()), grid, len(search.arms))
+
+
+def _optuna() -> ModuleType:
+    try:
+        import optuna
+    except ImportError:
+        raise UserError(
+            "tuning needs Optuna, which is not installed; pip install 'priorbench[tune]'"
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
