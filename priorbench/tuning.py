@@ -40,8 +40,9 @@ from .task import load_task
 
 FACTOR = 4  # one setting in so many goes on, to the next rung
 FITS = (1 / FACTOR**2, 1 / FACTOR, 1.0)  # the part of the fit at each rung
-SAMPLES = (1 / 8, 1 / 2, 1.0)  # and of the samples: FID of few says less than a short fit
-FEWEST = 250  # samples that settings are judged by, at least: FID of fewer says too little
+SAMPLES = (1 / 2, 1 / 2, 1.0)  # and of the samples: FID of few says less than a short fit
+FEWEST = 500  # samples that settings are judged by, at least
+NEAR = 2.0  # pure noise of up to so many times the least FID is measured in the end
 TESTED = 64  # samples of the test split in a trial, of which the time is taken and nothing else
 STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50)  # where none are given
 TRIALS = 40
@@ -362,9 +363,10 @@ class Search:
     # --- what is measured in the end
 
     def final(self) -> Plan:
-        """What came through, with every seed; the best prior and the best pure noise in any case.
+        """What came through, with every seed; the best prior in any case.
 
-        Pure noise is there at the NFE of every prior, since it is what they are compared with.
+        Pure noise is there at the NFE of every prior, since it is what they are compared with: all
+        of it that may be the best, for a rival that is not flatters them.
 
         Raises:
             UserError: if there is no prior that may be measured.
@@ -399,15 +401,17 @@ class Search:
         raise UserError(f"no setting of a prior is within the limits: the first {reasons[0]}")
 
     def rivals(self, nfe: float) -> list[Arm]:
-        """The best pure noise of ``nfe`` evaluations. What was not tried is tried for it."""
+        """Pure noise of ``nfe`` evaluations that may be the best. What was not tried is tried."""
         noise = [arm for arm in self.arms if arm.is_noise]
         for arm in noise:
             if arm.setting[1] == nfe and all(r["cell"] != arm.spec.cell for r in self.tried):
                 row = self.measured(arm, 0)
                 row["outcome"] = row["outcome"] or "dropped"
         known = self.last()
-        same = [a for a in noise if a.spec.cell in known and known[a.spec.cell]["nfe"] == nfe]
-        return [self.furthest(same)] if same else []
+        tried = [(arm, known[arm.spec.cell]) for arm in noise if arm.spec.cell in known]
+        scores = [(arm, row["fid"]) for arm, row in tried if row["nfe"] == nfe]
+        least = min((fid for _, fid in scores), default=0.0)
+        return [arm for arm, fid in scores if fid <= NEAR * least]
 
 
 def _spread(arms: list[Arm], count: int) -> list[Arm]:

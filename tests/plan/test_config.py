@@ -145,7 +145,7 @@ def test_a_config_that_is_not_there(source, message):
         make_config(source)
 
 
-@pytest.mark.parametrize("timeout", ["5", "500 steps", "0s"])
+@pytest.mark.parametrize("timeout", ["5", "500 steps", "0s", "50%"])
 def test_a_timeout_is_not_refused_with_advice_that_is_refused_too(timeout):
     with pytest.raises(
         UserError, match=r"must be seconds \(60s, 2min, 1h\), more than 0"
@@ -382,7 +382,7 @@ def test_long_budgets_are_written_as_they_are_read():
 
 @pytest.mark.parametrize(("given", "wanted"), [
     ("10s,60s, 5min", ["10s", "60s", "300s"]), (["500 steps", 2, None], ["500 steps", "2s", None]),
-    ("none,1min,60s", [None, "60s"]), (60, ["60s"]), (None, [None]),
+    ("none,1min,60s", [None, "60s"]), (60, ["60s"]), (None, [None]), ("25%, 6 %", ["25%", "6%"]),
 ])  # fmt: skip
 def test_budgets_are_a_list_or_text_with_commas_each_once(given, wanted):
     assert make_config(None, {}, []).fit_budget == [None]
@@ -390,10 +390,11 @@ def test_budgets_are_a_list_or_text_with_commas_each_once(given, wanted):
 
 
 @pytest.mark.parametrize(("given", "said"), [
-    ("2s,fast", "fit_budget: 'fast' must be seconds (60s, 2min, 1h) or steps (500 steps)"),
+    ("2s,fast", "fit_budget: 'fast' must be seconds (60s, 2min, 1h), steps (500 steps) or a share"),
     ("2s,,6s", "fit_budget: has an empty value between commas, got '2s,,6s'"),
     ("", "fit_budget: must have at least one value"),
-    ("5", "fit_budget: must be seconds (60s, 2min, 1h) or steps (500 steps), more than 0, got '5'"),
+    ("5", "fit_budget: must be seconds (60s, 2min, 1h), steps (500 steps) or a share"),
+    ("0%", "fit_budget: must be seconds (60s, 2min, 1h), steps (500 steps) or a share"),
 ])  # fmt: skip
 def test_a_budget_that_is_none_is_named(given, said):
     with pytest.raises(UserError, match=re.escape(said)):

@@ -142,10 +142,10 @@ def test_every_budget_says_who_was_still_learning():
 
 def test_budgets_are_sorted_by_size_and_filtered_with_their_controls():
     table = folded(
-        *(both("ot", 1, 1, fit_budget=b) for b in ("5min", "60s", "10s", "", "500 steps")),
+        *(both("ot", 1, 1, fit_budget=b) for b in ("5min", "60s", "10s", "", "500 steps", "25%")),
         noise(40, 40),
     )
-    assert budgets_of(table) == ["", "500 steps", "10s", "60s", "5min"]
+    assert budgets_of(table) == ["25%", "", "500 steps", "10s", "60s", "5min"]
     assert set(with_budget(table, "60s").prior) == {"ot", "noise"}
     assert len(with_budget(table, "60s")) == 4
     assert budgets_of(folded(noise(40, 40))) == [""]

@@ -1,0 +1,237 @@
+"""The best setting under a cost, without the whole grid."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+import torch
+from helpers.commands import call
+
+import priorbench
+from priorbench import UserError
+from priorbench.runner import Observer
+from priorbench.store.results import Store
+from priorbench.tuning import NEAR, Limit, Search, arms_of, read_tuning
+
+SETS = ["controls=[noise]", "n_samples=40", "n_validation=24", "batch_size=16"]
+SETS += ["full_chain.steps=20", "w2_points=20"]
+GRID = {"priors": "gaussian,mixture,vae", "t_trunc": [100, 200, 400]}
+
+
+def grid(limit, sets=(), **options):
+    return read_tuning(None, GRID | options, [*SETS, *sets], limit)
+
+
+# --- the grid -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("limit", "steps"), [
+    (Limit(nfe=4), [1, 2, 3, 4]), (Limit(nfe=7), [1, 2, 3, 4, 5, 6, 7]),
+    (Limit(nfe=60), [1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50]),
+])  # fmt: skip
+def test_steps_are_all_that_the_limit_allows(limit, steps):
+    assert grid(limit).config.steps == steps
+    assert grid(limit, steps="2,3").config.steps == [2, 3]
+    assert grid(limit, sets=["steps=[2]"]).config.steps == [2]
+
+
+def test_steps_follow_from_seconds(monkeypatch):
+    monkeypatch.setattr("priorbench.tuning.seconds_per_evaluation", lambda *_: 0.001)
+    assert grid(Limit(seconds=0.0045)).config.steps == [1, 2, 3, 4, 5]
+    assert grid(Limit(nfe=2, seconds=0.0045)).config.steps == [1, 2]
+    assert grid(Limit(seconds=1e-9)).config.steps == [1]
+
+
+@pytest.mark.parametrize(("limit", "options", "sets", "said"), [
+    (Limit(), {}, (), "a limit is needed: max_nfe, max_seconds or both"),
+    (Limit(seconds=0), {}, (), "max_seconds must be more than 0, got 0"),
+    (Limit(nfe=3), {"fit_budget": "2s,5s"}, (), "fit_budget must be one budget"),
+    (Limit(nfe=3), {}, ("n_validation=0",), "n_validation must be more than 0"),
+    (Limit(nfe=3), {"priors": "vea"}, (), "did you mean 'vae'?"),
+])  # fmt: skip
+def test_what_cannot_be_tuned_is_refused(limit, options, sets, said):
+    with pytest.raises(UserError) as caught:
+        grid(limit, sets, **options)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_are_those_of_the_grid_within_the_limit():
+    limit = Limit(nfe=3)
+    plan = grid(limit, steps="1,3,5")
+    arms = arms_of(plan, limit)
+    assert {arm.setting[1] for arm in arms} == {1, 3}
+    assert {a.spec.label for a in arms if not a.is_noise} == {"gaussian", "mixture", "vae"}
+    assert {a.spec.t_trunc for a in arms if not a.is_noise} == {100, 200, 400}
+    assert {a.spec.t_trunc for a in arms if a.is_noise} == {1000}
+    assert {a.setting[0] for a in arms if a.is_noise} == {"dpm++", "dpm++sde", "unipc"}
+    kinds = [(arm.is_noise, arm.learned) for arm in arms]
+    assert kinds == sorted(kinds, key=lambda kind: (not kind[0], kind[1]))
+    assert {a.spec.label for a in arms if a.learned} == {"vae"}
+
+
+def test_a_trial_is_the_cell_with_less_of_everything():
+    limit = Limit(nfe=3)
+    plan = grid(limit, sets=["n_samples=4000", "n_validation=4000"])
+    *_, vae = arms_of(plan, limit)
+    first, second, last = (vae.at(rung) for rung in range(3))
+    assert [spec.fit_budget for spec in (first, second, last)] == ["6.25%", "25%", None]
+    assert [spec.splits[1][1] for spec in (first, second, last)] == [2000, 2000, 4000]
+    assert last == vae.spec
+    mixture = next(arm for arm in arms_of(plan, limit) if arm.spec.prior == "mixture")
+    assert mixture.at(0) == mixture.at(1)  # a closed form has no longer fit: nothing new to compute
+    assert mixture.at(0).fit == mixture.spec.fit
+
+
+# --- the search, with scores that are made up -----------------------------------------------------
+
+
+class Known(Search):
+    """Scores by a formula, instead of by samples."""
+
+    def __init__(self, plan, limit, trials, score, folder):
+        super().__init__(plan, Store(folder), limit, trials, Observer())
+        self.score = score
+
+    def measured(self, arm, rung):
+        row = {
+            "cell": arm.spec.cell, "prior": arm.spec.prior, "params": arm.spec.settings,
+            "t_trunc": arm.spec.t_trunc, "solver": arm.setting[0], "steps": arm.setting[1],
+            "rung": rung, "nfe": arm.setting[1], "outcome": "", "fid": self.score(arm, rung),
+        }  # fmt: skip
+        self.tried.append(row)
+        return row
+
+
+def formula(arm, rung):
+    """vae at t_trunc = 200 is the best with a whole fit, though not with short ones."""
+    short = {0: 1.0, 1: 0.3, 2: 0.0}[rung] if arm.learned else 0.4
+    away = abs(arm.spec.t_trunc - 200) / 100 if not arm.is_noise else 3.0
+    solver = 0.1 * len(arm.setting[0])
+    return 1 + away + short + 3 / arm.setting[1] + solver
+
+
+def searched(tmp_path, trials, score=formula, **options):
+    limit = Limit(nfe=5)
+    search = Known(grid(limit, **options), limit, trials, score, tmp_path)
+    search.run()
+    return search
+
+
+def test_a_quarter_goes_on_at_each_rung_and_the_best_comes_through(tmp_path):
+    search = searched(tmp_path, 1000)
+    tried = pd.DataFrame(search.tried)
+    count = len(search.arms)
+    assert tried[tried.rung == 0].cell.nunique() == count
+    assert (tried.rung == 1).sum() == -(-count // 4)
+    assert (tried.rung == 2).sum() == -(-count // 16)
+    assert set(tried[tried.rung == 2].outcome) == {"came through"}
+    first = search.finalists[0]
+    assert (first.spec.label, first.spec.t_trunc, first.setting[1]) == ("vae", 200, 5)
+
+
+def test_the_estimator_finds_it_with_a_third_of_the_settings(tmp_path):
+    search = searched(tmp_path, 30, solver="dpm++,ddim,unipc")
+    assert len(search.arms) > 100
+    tried = pd.DataFrame(search.tried)
+    assert tried[tried.rung == 0].cell.nunique() == 30
+    first = search.finalists[0]
+    assert (first.spec.t_trunc, first.setting[1]) == (200, 5)
+
+
+def test_proposals_repeat_and_leave_the_global_state_alone(tmp_path):
+    before = torch.get_rng_state()
+    once, again = (searched(tmp_path / name, 20).tried for name in "ab")
+    assert once == again
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_every_pure_noise_that_may_be_the_best_is_measured_in_the_end(tmp_path):
+    """A rival that is not the best would flatter what came through."""
+    search = searched(tmp_path, 12)
+    cells = search.final().cells
+    steps = {cell.solvers[0][1] for cell in cells if not cell.control}
+    for nfe in steps:
+        noise = [a for a in search.arms if a.is_noise and a.setting[1] == nfe]
+        least = min(formula(arm, 0) for arm in noise)
+        near = {arm.spec.cell for arm in noise if formula(arm, 0) <= NEAR * least}
+        assert near <= {cell.cell for cell in cells}
+
+
+def test_where_pure_noise_wins_the_best_prior_is_measured_too(tmp_path):
+    search = searched(tmp_path, 1000, lambda arm, rung: formula(arm, rung) - 5 * arm.is_noise)
+    assert all(arm.is_noise for arm in search.finalists)
+    cells = search.final().cells
+    (prior,) = (cell for cell in cells if not cell.control)
+    assert (prior.t_trunc, prior.solvers) == (200, (("dpm++", 5),))
+
+
+def test_the_end_has_every_seed(tmp_path):
+    cells = searched(tmp_path, 1000, seeds=3).final().cells
+    assert {cell.seed for cell in cells} == {0, 1, 2}
+    assert len(cells) % 3 == 0
+
+
+def test_limits_are_of_what_was_measured():
+    row = {"nfe": 4, "prior_seconds": 0.01, "denoise_seconds": 0.02}
+    assert Limit(nfe=3).broken_by(row) == "takes 4 evaluations"
+    assert Limit(nfe=4, seconds=0.02).broken_by(row) == "takes 0.03 s"
+    assert Limit(nfe=4, seconds=0.031).broken_by(row) == ""
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+QUICK = [
+    "--priors", "gaussian,mixture[components=3],vae[iterations=40,width=16]",
+    "--t-trunc", "100,200", "--n-samples", "40", *(word for one in SETS for word in ("--set", one)),
+    "--set", "rivals=[ddim]", "--set", "rival_timesteps=[uniform]", "--device", "cpu",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_command_finds_measures_and_resumes(tmp_path):
+    words = ["tune", "--max-nfe", "2", *QUICK, "--trials", "8", "--output", "tuned"]
+    done = call(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Picked" in done.stdout
+    assert re.search(r"\b(8|9|10) of 16 settings were tried", done.stdout)
+    assert "the whole grid would take about" in done.stdout
+    folder = tmp_path / "tuned"
+    tried = pd.read_csv(folder / "tried.csv")
+    assert tried[tried.rung == 0].cell.nunique() >= 8
+    table = pd.read_csv(folder / "comparison.csv")
+    assert "noise" in set(table.prior)
+    assert set(table.nfe) <= {1, 2}
+    best = priorbench.load_best(folder, device="cpu")
+    assert best(3).shape == (3, 1, 8, 8)
+    spent = json.loads((folder / "tuning.json").read_text())
+    cells = {p.name: p.stat().st_mtime_ns for p in (folder / "cells").iterdir()}
+    assert call(*words, cwd=tmp_path).returncode == 0
+    assert {p.name: p.stat().st_mtime_ns for p in (folder / "cells").iterdir()} == cells
+    again = json.loads((folder / "tuning.json").read_text())
+    assert {k: v for k, v in again.items() if k != "final"} == {
+        k: v for k, v in spent.items() if k != "final"
+    }
+    assert pd.read_csv(folder / "tried.csv").equals(tried)
+
+
+@pytest.mark.slow
+def test_what_no_setting_can_keep_is_a_line(tmp_path):
+    done = call("tune", "--max-seconds", "1e-9", *QUICK, cwd=tmp_path)
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert "no setting of a prior is within the limits: the first takes" in last
+    assert (tmp_path / "results" / "digits-tuned" / "tried.csv").is_file()
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    ([], "a limit is needed"), (["--max-nfe", "0"], "--max-nfe"),
+    (["--max-nfe", "2", "--trials", "0"], "--trials"),
+])  # fmt: skip
+def test_the_command_refuses_in_a_line(tmp_path, words, said):
+    done = call("tune", *words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
