@@ -56,6 +56,10 @@ benchmark-sliced: $(VENV)/installed
 benchmark-chain: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/chain.py
 
+# What `priorbench tune` finds on digits, and what the whole grid does: half an hour.
+benchmark-tuning: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/tuning.py
+
 # The page of 500 rows and 60 grids: its size, how long it takes to build and to open. Needs a Chromium.
 benchmark-report: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/report.py
