@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--fit-budget",
-    help="Give every learned prior the same budget: 60s, 2min or '500 steps'; 10s,60s,5min runs "
-    "the grid with each.",
+    help="Give every learned prior the same budget: 60s, 2min, '500 steps' or 25%; 10s,60s,5min "
+    "runs the grid with each.",
 )
 @click.option("--seeds", type=int, help="The number of seeds.")
 @click.option("--seed", type=int, help="The first seed.")
