@@ -155,7 +155,7 @@ class TruncatedSampler:
         Arguments:
             output: ``tensor`` for (n, C, H, W) float32 in [-1, 1], on the model's device; ``uint8``
                 for the same as bytes on the CPU, as a run measures them; ``pil`` for a list of
-                :class:`PIL.Image.Image`.
+                ``PIL.Image.Image``.
             progress: called with (done, n) after each batch.
 
         Raises:
