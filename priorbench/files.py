@@ -4,9 +4,12 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from safetensors import SafetensorError
 
 from .errors import UserError
 
@@ -66,6 +69,37 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CannotWrite(f"cannot make {path}: {error.strerror or error}") from error
+
+
+def check_new(path: Path) -> None:
+    """Refuse a path where something is already; an empty folder is nothing.
+
+    Raises:
+        UserError: if something is there.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise UserError(f"{path} exists already; choose another")
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A new folder to write to, which becomes ``folder`` in the end.
+
+    What fails, or is interrupted, leaves nothing behind.
+
+    Raises:
+        CannotWrite: if it cannot be made, or something in it cannot be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+            made = Path(temporary) / "folder"
+            made.mkdir()
+            yield made
+            made.replace(folder)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CannotWrite(f"cannot write {folder}: {reason}") from error
 
 
 def remove(path: Path) -> None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ACROSS = 10  # samples side by side, at most
+SEEN = 32  # pixels across an image of an overview, about, at least
 DOWN = 4  # rows of images in a mosaic, at most
 
 
@@ -41,3 +42,12 @@ def mosaic(images: np.ndarray) -> np.ndarray:
         y, x = (i // ACROSS) * (height + 1) + 1, (i % ACROSS) * (width + 1) + 1
         canvas[:, y : y + height, x : x + width] = image
     return canvas[0] if channels == 1 else canvas.transpose(1, 2, 0)
+
+
+def overview(images: "Tensor") -> Any:
+    """The first of the bytes (N, C, H, W) as one picture, small ones enlarged: a PIL image."""
+    from PIL import Image
+
+    picture = Image.fromarray(mosaic(images.numpy()))
+    times = max(1, SEEN // images.shape[-1])
+    return picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
@@ -17,7 +17,10 @@ from torch import Tensor, nn
 from .diffusion.process import CleanGuess, seeded
 from .errors import UserError, one_line
 from .marginal import TruncatedMarginal
-from .prior_files import WEIGHTS, read_about, write_about, write_weights
+from .prior_files import WEIGHTS, read_about, weights_sha256, write_about, write_weights
+
+if TYPE_CHECKING:
+    from .plugin_manager import Registration
 
 
 @dataclass
@@ -296,6 +299,23 @@ def reloaded(
     return prior.eval()
 
 
+def registered(name: str) -> "Registration":
+    """What registers the prior ``name``, which was fitted once.
+
+    Raises:
+        UserError: if nothing does: it is of a plugin that is not there.
+    """
+    from .plugin_manager import load_plugins
+
+    try:
+        return load_plugins().find("prior", name)
+    except UserError as error:
+        raise UserError(
+            f"{error}. A prior of a plugin needs its plugin: --plugin FILE, or "
+            "priorbench.add_plugin(FILE)"
+        ) from None
+
+
 def load_prior(folder: str | Path, device: str | torch.device = "auto") -> TruncPrior:
     """A fitted prior, ready to ``sample``.
 
@@ -307,13 +327,13 @@ def load_prior(folder: str | Path, device: str | torch.device = "auto") -> Trunc
         UserError: if the folder holds no fitted prior, or that of a plugin that is not installed.
     """
     from .diffusion.frozen import resolve_device
-    from .plugin_manager import load_plugins
 
     folder = Path(folder)
     try:
         about = read_about(folder)
-        registration = load_plugins().find("prior", about["prior"])
-        prior = make_prior(registration.load(), about["prior"], about["params"])
+        if about.get("sha256", "") not in ("", weights_sha256(folder)):
+            raise ValueError("its weights are not those that were written")
+        prior = make_prior(registered(about["prior"]).load(), about["prior"], about["params"])
         prior = rebuild_prior(prior, folder, tuple(about["shape"]))
         prior.about = about
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:

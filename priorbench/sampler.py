@@ -25,9 +25,9 @@ from .diffusion.loading import on_hub
 from .diffusion.process import generator_for, seeded
 from .diffusion.solvers import chain_times, solver_class
 from .errors import UserError, first_line, one_line, unknown
+from .isolation import weights_digest
 from .pictures import as_pil
-from .plugin_manager import load_plugins
-from .prior import TruncPrior, make_prior, reloaded
+from .prior import TruncPrior, make_prior, registered, reloaded
 
 OUTPUTS = ("tensor", "uint8", "pil")
 
@@ -83,6 +83,9 @@ class TruncatedSampler:
         steps: int | None = None,
         batch_size: int = 250,
     ) -> None:
+        for value, kind in ((prior, TruncPrior), (diffusion, FrozenDiffusion)):
+            if not isinstance(value, kind):
+                raise UserError(f"a {kind.__name__} is needed, got {value!r}")
         if batch_size < 1:
             raise UserError(f"batch_size must be at least 1, got {batch_size}")
         solver_class(solver)
@@ -129,6 +132,9 @@ class TruncatedSampler:
             diffusion = FrozenDiffusion(
                 network, scheduler, device, precision or about["precision"], compile, folder
             )
+            found = weights_digest(prior), model_digest(diffusion)
+            if found != (about["weights"], about["model"]):
+                raise ValueError("its weights are not those that were written")
             chain = (about["t_trunc"], about["solver"], about["steps"], about["batch_size"])
             return cls(prior, diffusion, *chain)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
@@ -155,7 +161,7 @@ class TruncatedSampler:
         Arguments:
             output: ``tensor`` for (n, C, H, W) float32 in [-1, 1], on the model's device; ``uint8``
                 for the same as bytes on the CPU, as a run measures them; ``pil`` for a list of
-                :class:`PIL.Image.Image`.
+                ``PIL.Image.Image``.
             progress: called with (done, n) after each batch.
 
         Raises:
@@ -204,10 +210,12 @@ class TruncatedSampler:
 
 
 def _t_trunc(prior: TruncPrior, given: int | None) -> int:
-    known = prior.about.get("t_trunc") if given is None else given
-    if known is None:
+    known: Any = prior.about.get("t_trunc")
+    if given is None and known is None:
         raise UserError("t_trunc must be given: only a prior of load_prior knows its own")
-    return int(known)
+    if None not in (given, known) and given != known:
+        raise UserError(f"t_trunc must be {known}, where the prior was fitted, got {given}")
+    return known if given is None else given
 
 
 def draw(
@@ -245,9 +253,15 @@ def _local(name: str | Path) -> Path:
         raise UserError(f"{name} cannot be read from the hub: {first_line(error)}") from error
 
 
+def model_digest(diffusion: FrozenDiffusion) -> str:
+    """sha256 of what an exported folder keeps of a frozen model: weights, schedule and settings."""
+    settings = sorted((k, str(v)) for k, v in diffusion.config.items() if not k.startswith("_"))
+    schedule = diffusion.process.alpha_bar.numpy().tobytes()
+    return weights_digest(diffusion.network, repr(settings).encode() + schedule)
+
+
 def _exported_prior(folder: Path, about: dict[str, Any]) -> TruncPrior:
-    registration = load_plugins().find("prior", about["prior"])
-    prior = make_prior(registration.load(), about["prior"], about["params"])
+    prior = make_prior(registered(about["prior"]).load(), about["prior"], about["params"])
     tensors = load_file(folder / "diffusion_pytorch_model.safetensors")
     inner = {name.removeprefix("inner."): tensor for name, tensor in tensors.items()}
     prior = reloaded(prior, tuple(about["shape"]), inner)

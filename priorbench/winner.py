@@ -1,5 +1,6 @@
 """The winner of a run, ready to sample: chosen by the run's own table, as its verdict chooses."""
 
+from math import ceil, floor, log10
 from pathlib import Path
 
 import pandas as pd
@@ -7,7 +8,7 @@ import pandas as pd
 from .diffusion.frozen import FrozenDiffusion
 from .errors import UserError, unknown
 from .plan.choice import label_of
-from .prior import load_prior
+from .prior import TruncPrior, load_prior, registered
 from .sampler import TruncatedSampler
 from .store.provenance import read_provenance
 from .tables.columns import PLACE, Row, reported, succeeded
@@ -66,6 +67,8 @@ def load_best(
             or the fitted prior is gone or is another now.
     """
     folder = Path(run)
+    if not (folder / "run.json").is_file():
+        raise UserError(f"{folder} is not the folder of a run, such as results/digits")
     config = read_provenance(folder)["config"]
     table = read_run(folder)
     known = Chosen(table)
@@ -73,7 +76,7 @@ def load_best(
     rows = reported(succeeded(table))
     first = rows[(rows[PLACE] == list(place)).all(axis=1)].sort_values("seed").iloc[0]
     sampler = Winner(
-        load_prior(folder / "priors" / str(first.fit), device),
+        _fitted(folder / "priors" / str(first.fit), device),
         _backbone(
             first,
             device,
@@ -90,6 +93,31 @@ def load_best(
     sampler.row["n_reference"] = int(first.n_reference)
     sampler.picked = _said(sampler.row, known, place, means)
     return sampler
+
+
+def _fitted(folder: Path, device: str) -> TruncPrior:
+    """The prior that the run measured.
+
+    Raises:
+        UserError: if it is gone, or would draw other samples than those that were measured.
+    """
+    if not folder.exists():
+        raise UserError(f"{folder} is gone, and with it the fitted prior; 'run --fresh' fits it")
+    prior = load_prior(folder, device)
+    name, versions = prior.about["prior"], prior.about["versions"]
+    if not prior.about.get("reusable", True):
+        raise UserError(
+            f"prior {name!r} draws other samples than the run measured: it remembers something "
+            "outside of its state_dict, which is lost"
+        )
+    plugin = registered(name)
+    then = versions.get(plugin.distribution, plugin.version)
+    if then != plugin.version:
+        raise UserError(
+            f"prior {name!r} was measured with {plugin.distribution} {then}, which is "
+            f"{plugin.version} now; run it again"
+        )
+    return prior
 
 
 def _wanted(table: pd.DataFrame, known: Chosen, prior: str | None) -> list[Place]:
@@ -118,15 +146,16 @@ def _pick(places: list[Place], known: Chosen, nfe: int | None, max_seconds: floa
     quick = [p for p in here if max_seconds is None or known.seconds[p] <= max_seconds]
     if not quick:
         least = min(known.seconds[p] for p in here)
+        digits = 10 ** (2 - floor(log10(least)))  # three, and never rounded down
         raise UserError(
-            f"max_seconds must be at least {least:.2g}, what the quickest of these settings took "
-            f"for an image, got {max_seconds:g}"
+            f"max_seconds must be at least {ceil(least * digits) / digits:g}, what the quickest of "
+            f"these settings took for an image, got {max_seconds:g}"
         )
     place = known.best(quick)
     if place is None:
         raise UserError(
-            "the run had no choosing split (n_validation is 0), so nothing was chosen; "
-            f"these settings remain: {', '.join(_named(p) for p in quick[:5])}"
+            "the run had no choosing split (n_validation is 0), so nothing was chosen; narrow down "
+            f"to one, by prior and nfe, of {', '.join(_named(p) for p in quick[:5])}"
         )
     return place
 
@@ -159,4 +188,7 @@ def _said(row: Row, known: Chosen, place: Place, means: pd.DataFrame) -> str:
         theirs = dict(zip(PLACE, rival, strict=True)) | means.loc[rival].to_dict()
         said += f", against {plus_minus(theirs)} of the best solver from pure noise at equal NFE"
     flag = f" It is flagged: {row['flag']}." if row["flag"] else ""
-    return f"{said}. It has the least FID of these settings on the choosing split.{flag}"
+    why = "It has the least FID of these settings on the choosing split."
+    if place not in known.score:
+        why = "There was no choosing split; it is the only one of these settings."
+    return f"{said}. {why}{flag}"

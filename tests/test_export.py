@@ -246,7 +246,7 @@ def test_a_folder_that_is_there_is_kept(marginal, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("damage", ["nothing", "json", "weights", "prior"])
+@pytest.mark.parametrize("damage", ["nothing", "json", "weights", "prior", "bit", "scheduler"])
 def test_what_is_no_exported_folder_is_a_line(marginal, tmp_path, damage):
     sampler = TruncatedSampler(fitted("gaussian", marginal), marginal.diffusion, 20, steps=2)
     folder = priorbench.save_pipeline(sampler, tmp_path / "saved", "gaussian")
@@ -255,6 +255,13 @@ def test_what_is_no_exported_folder_is_a_line(marginal, tmp_path, damage):
         folder = tmp_path / "none"
     elif damage == "json":
         about.write_text("[]")
+    elif damage == "bit":
+        weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+        content = bytearray(weights.read_bytes())
+        content[-3] ^= 1
+        weights.write_bytes(content)
+    elif damage == "scheduler":
+        (folder / "scheduler" / "scheduler_config.json").write_text("{}")
     elif damage == "weights":
         (folder / "prior" / "diffusion_pytorch_model.safetensors").write_bytes(b"no")
     else:

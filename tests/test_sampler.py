@@ -1,6 +1,7 @@
 """What samples outside of a run is what a run measured."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -249,7 +250,7 @@ def test_the_command_writes_what_the_sampler_draws(run, tmp_path):
     assert np.array_equal([np.asarray(Image.open(tmp_path / "samples" / n)) for n in names], wanted)
     again = call("sample", str(run), "-n", "20", cwd=tmp_path)
     assert again.returncode == 2
-    assert "samples exists already; choose another --output" in again.stderr
+    assert "samples exists already; choose another" in again.stderr
     rest = ["--prior", "vae", "--nfe", "3", "-n", "20", "--device", "cpu", "--output", "x.npz"]
     assert call("sample", str(run), *rest, cwd=tmp_path).returncode == 0
     with np.load(tmp_path / "x.npz", allow_pickle=False) as file:
@@ -294,3 +295,71 @@ def test_registered_names_are_never_looked_up_on_the_hub(diffusion, monkeypatch,
     with pytest.raises(UserError, match="somebody/model"):
         FrozenDiffusion.from_pretrained("somebody/model")
     assert asked[1:] == ["somebody/model"]
+
+
+# --- what is not what was measured ----------------------------------------------------------------
+
+
+def copied(run, folder):
+    shutil.copytree(run, folder)
+    (prior,) = folder.glob("priors/gaussian-*")
+    return folder, prior
+
+
+def refused(folder, **options):
+    with pytest.raises(UserError) as caught:
+        priorbench.load_best(folder, "gaussian", device="cpu", **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_damaged_fit_is_refused(run, tmp_path):
+    folder, prior = copied(run, tmp_path / "run")
+    weights = prior / "prior.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    assert "its weights are not those that were written" in refused(folder)
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"reusable": False}, "it remembers something outside of its state_dict"),
+    ({"versions": {"priorbench": "0.0.1"}}, "was measured with priorbench 0.0.1, which is"),
+    ({"prior": "gone"}, "needs its plugin: --plugin FILE"),
+])  # fmt: skip
+def test_a_fit_that_would_draw_other_samples_is_refused(run, tmp_path, changes, said):
+    folder, prior = copied(run, tmp_path / "run")
+    about = json.loads((prior / "prior.json").read_text())
+    (prior / "prior.json").write_text(json.dumps(about | changes))
+    assert said in refused(folder)
+
+
+def test_a_fit_that_is_gone_is_named(run, tmp_path):
+    folder, prior = copied(run, tmp_path / "run")
+    shutil.rmtree(prior)
+    assert "is gone, and with it the fitted prior; 'run --fresh' fits it" in refused(folder)
+    with pytest.raises(UserError, match="is not the folder of a run"):
+        priorbench.load_best(tmp_path)
+
+
+def test_a_precision_that_does_not_exist_is_refused(run):
+    assert refused(run, precision="fp8").startswith("there is no precision 'fp8'")
+
+
+def test_where_the_prior_was_fitted_is_where_the_chain_starts(run, diffusion):
+    (folder,) = run.glob("priors/gaussian-*")
+    prior = priorbench.load_prior(folder, "cpu")
+    with pytest.raises(UserError, match="t_trunc must be 100, where the prior was fitted, got 200"):
+        TruncatedSampler(prior, diffusion, 200, steps=2)
+    with pytest.raises(UserError, match="a FrozenDiffusion is needed, got 'digits'"):
+        TruncatedSampler(prior, "digits")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["sample", "export"])
+def test_what_cannot_be_written_is_a_line(run, tmp_path, command):
+    option = {"sample": "--output", "export": "--to"}[command]
+    done = call(command, str(run), option, "/proc/new", "--prior", "gaussian", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "cannot write /proc/new" in done.stderr
+    assert "Traceback" not in done.stderr

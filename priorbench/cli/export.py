@@ -26,9 +26,17 @@ def export(
     and diffusers: DiffusionPipeline.from_pretrained(FOLDER, trust_remote_code=True).
     """
     from ..export.folder import save_pipeline
+    from ..files import check_new
     from ..winner import load_best
+    from .signals import Stopped, stops_tidily
 
+    check_new(to)
     sampler = load_best(run, prior, nfe, max_seconds, device="cpu")
     click.echo(sampler.picked)
-    click.echo(str(save_pipeline(sampler, to)))
+    try:
+        with stops_tidily():
+            click.echo(str(save_pipeline(sampler, to)))
+    except Stopped as stop:
+        click.echo("priorbench: stopped; nothing was written", err=True)
+        return stop.code
     return 0

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--steps", help="The numbers of steps. [default: all that the limits allow]")
 @click.option("--fit-budget", help="The longest fit: 60s, 2min or '500 steps'. [default: its own]")
 @click.option("--seeds", type=int, help="The number of seeds of what is measured in the end.")
+@click.option("--seed", type=int, help="The first seed.")
 @click.option("--n-samples", type=int, help="The number of samples of what is measured in the end.")
 @click.option("--dataset", help="As for 'run'.")
 @click.option("--backbone", help="As for 'run'.")

@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError, first_line
+from ..errors import UserError, first_line, unknown
 from ..isolation import AsMade, weights_digest
 from .loading import source_of
 from .process import CleanGuess, scheduler_index
 from .solvers import Chain, chain_times, evaluate, process_of
+
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
@@ -108,7 +110,8 @@ class FrozenDiffusion:
         source: the folder that they were loaded from, or a name on the hub; for a model card.
 
     Raises:
-        UserError: if the diffusion is not variance-preserving, or the device cannot be used.
+        UserError: if the diffusion is not variance-preserving, there is no such precision, or the
+            device cannot be used.
     """
 
     def __init__(
@@ -125,6 +128,8 @@ class FrozenDiffusion:
                 f"{type(scheduler).__name__} has no alphas_cumprod: "
                 "only variance-preserving diffusions can be truncated"
             )
+        if precision not in PRECISIONS:
+            raise unknown("precision", precision, PRECISIONS)
         self.device = resolve_device(device)
         network = network.to(self.device)
         if self.device.type == "cpu":  # this layout is up to an eighth faster there, by processor;

@@ -34,9 +34,9 @@ def scheduler_index(t: Time) -> Time:
 class CleanGuess(Tensor):
     """x_0 as a prior guessed it, (N, C, H, W): a tensor from which no chain can start yet.
 
-    :meth:`FrozenDiffusion.diffuse` makes x_{t_trunc} of it, and ``denoise`` refuses it: the images
-    that it would make look plausible and are wrong. What is computed from it, a part or a sum, is
-    a clean guess too; ``x.as_subclass(torch.Tensor)`` is the plain tensor.
+    :meth:`priorbench.FrozenDiffusion.diffuse` makes x_{t_trunc} of it, and ``denoise`` refuses it:
+    the images that it would make look plausible and are wrong. What is computed from it, a part or
+    a sum, is a clean guess too; ``x.as_subclass(torch.Tensor)`` is the plain tensor.
     """
 
 

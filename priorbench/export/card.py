@@ -82,8 +82,10 @@ It takes torch and diffusers, and no more.
 `trust_remote_code=True` lets diffusers run the two Python files of this folder; read them first.
 With priorbench installed, `priorbench.TruncatedSampler.from_pretrained("FOLDER")` loads it without.
 
-A seed draws the same images again where as many are made at once (`batch_size`, up to `chunk` of
-`model_index.json`), on the same device."""
+Another `seed` draws other images; the same one draws the same images again where as many are made
+at once (`batch_size`, up to `chunk` of `model_index.json`), on the same device.
+`output_type="pt"` gives a tensor in [-1, 1], `"np"` an array in [0, 1].
+The weights are to stay float32; `precision` in `model_index.json` is that of the network."""
 
 
 def _measured(sampler: TruncatedSampler, row: dict[str, Any]) -> str:
@@ -100,7 +102,8 @@ def _measured(sampler: TruncatedSampler, row: dict[str, Any]) -> str:
         f"{row['dataset']}, {seeds} {'seed' if seeds == 1 else 'seeds'}",
         "floor: FID of training images": f"{row['fid_floor']:.3f}",
         "evaluations of the network": f"{int(row['nfe'])} for an image",
-        "seconds": f"{seconds:.2g} for an image, on {row['device']} with {row['threads']} threads",
+        "seconds": f"{seconds:.2g} for an image, on {row['device']} ({row['threads']} CPU "
+        f"{'thread' if row['threads'] == 1 else 'threads'})",
     }
     if row.get("flag"):
         facts["flags"] = row["flag"]
@@ -111,7 +114,11 @@ def _measured(sampler: TruncatedSampler, row: dict[str, Any]) -> str:
 
 def _origin(sampler: TruncatedSampler, prior: TruncPrior, row: dict[str, Any]) -> str:
     about, params = prior.about, ", ".join(f"{k}={v}" for k, v in prior.params().items())
-    versions = about.get("versions", {}) | {"priorbench": __version__}
+    versions = {
+        Path(name).name: version  # a plugin in a file goes by its path, which is nobody's business
+        for name, version in (about.get("versions", {}) | {"priorbench": __version__}).items()
+        if name != "measurement"
+    }
     known = "fit_seconds" in about
     fit = f"{about['fit_seconds']:.3g} s, seed {about['seed']}" if known else ""
     said = {

@@ -11,20 +11,18 @@ It loads where there is nothing but torch and diffusers, which take code from a 
 """
 
 import hashlib
-import io
 import json
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import diffusers
-from PIL import Image
 
 from ..diffusion.process import seeded
 from ..errors import UserError
-from ..files import make_folder, write_atomically
-from ..pictures import mosaic
-from ..sampler import TruncatedSampler
+from ..files import check_new, whole_folder, write_atomically
+from ..isolation import weights_digest
+from ..pictures import overview
+from ..sampler import TruncatedSampler, model_digest
 from ..version import __version__
 from .bundle import CannotBundle, bundle
 from .card import card
@@ -54,19 +52,14 @@ def save_pipeline(sampler: TruncatedSampler, folder: str | Path, prior: str = ""
     name = prior or str(sampler.prior.about.get("prior", ""))
     if not name:
         raise UserError("the registered name of the prior must be given, as prior=")
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(f"{folder} exists already; choose another")
+    check_new(folder)
     try:
         prior_made = exported(sampler.prior, name, sampler.diffusion.shape)
     except CannotBundle as error:
         raise UserError(f"prior {name!r} cannot be exported: {error}") from error
-    make_folder(folder.parent)
-    # What fails, or is interrupted, leaves nothing behind.
-    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
-        made = Path(temporary) / "folder"
+    with whole_folder(folder) as made:
         _write(made, sampler, name, prior_made)
         _readable(made)
-        made.replace(folder)
     return folder
 
 
@@ -82,12 +75,10 @@ def _write(folder: Path, sampler: TruncatedSampler, name: str, prior: Exported) 
         "shape": list(diffusion.shape), "t_trunc": sampler.t_trunc, "solver": sampler.solver,
         "steps": sampler.steps, "times": sampler.times, "batch_size": sampler.batch_size,
         "precision": diffusion.precision, "priorbench": __version__,
+        "weights": weights_digest(sampler.prior), "model": model_digest(diffusion),
     }  # fmt: skip
     _write_json(folder / "priorbench.json", about)
-    buffer = io.BytesIO()
-    shown = mosaic(sampler(SHOWN, output="uint8").numpy())
-    Image.fromarray(shown).save(buffer, format="png")
-    write_atomically(folder / "samples.png", buffer.getvalue())
+    overview(sampler(SHOWN, output="uint8")).save(folder / "samples.png")
     write_atomically(folder / "README.md", str(card(sampler, name)).encode())
 
 

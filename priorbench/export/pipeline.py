@@ -64,6 +64,10 @@ class TruncatedPipeline(DiffusionPipeline):  # type: ignore[misc]
         """
         if output_type not in ("pil", "np", "pt"):
             raise ValueError(f"output_type must be pil, np or pt, got {output_type!r}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if self.unet.dtype != torch.float32:
+            raise ValueError("the weights must be float32; its config's precision says the rest")
         if generator is not None:
             seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
         device = self.unet.device
