@@ -3,9 +3,10 @@ r"""Images in a few evaluations: a prior supplies x_{t_trunc}, and a solver take
 .. math:: x_{t_\text{trunc}} \sim \text{prior}, \qquad
           x_0 = \text{solver}(x_{t_\text{trunc}}; t_K = t_\text{trunc} > \dots > t_1)
 
-A run measures its samples through this very object. Its random streams are those of a run too: one
-for the prior, one for the noise that diffuses a clean guess, one for the noise of the solver. So
-with the seed and the batch size of a run it draws what the run measured.
+A run draws its samples by the same code, and takes them through the chain of this very object. The
+random streams are those of a run too: one for the prior, one for the noise that diffuses a clean
+guess, one for the noise of the solver. So with the seed and the batch size of a run, whole batches
+are what the run measured.
 """
 
 import json
@@ -254,7 +255,10 @@ def _local(name: str | Path) -> Path:
 
 
 def model_digest(diffusion: FrozenDiffusion) -> str:
-    """sha256 of what an exported folder keeps of a frozen model: weights, schedule and settings."""
+    """sha256 of what an exported folder keeps of a frozen model: weights, schedule and settings.
+
+    Saving changes the other keys of a configuration, which begin with an underscore.
+    """
     settings = sorted((k, str(v)) for k, v in diffusion.config.items() if not k.startswith("_"))
     schedule = diffusion.process.alpha_bar.numpy().tobytes()
     return weights_digest(diffusion.network, repr(settings).encode() + schedule)
@@ -300,6 +304,7 @@ def _sound(x: Any, n: int, diffusion: FrozenDiffusion) -> Tensor:
     if not isinstance(x, Tensor) or tuple(x.shape) != wanted:
         got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise BadSample(f"sample({n}) must return a tensor of shape {wanted}, got {got}")
-    if not bool(x.isfinite().all()):
+    plain: Tensor = x.as_subclass(Tensor)
+    if not bool(plain.isfinite().all()):
         raise BadSample(f"sample({n}) returned values that are not finite")
-    return x.as_subclass(Tensor).to(diffusion.device, torch.float32, copy=True)
+    return plain.to(diffusion.device, torch.float32, copy=True)

@@ -68,7 +68,8 @@ def drawn(prior: TruncPrior, task: Task, spec: CellSpec, count: int, split: str 
 
     def one_batch(n: int, generator: torch.Generator) -> Tensor:
         made, x_t = draw(prior, diffusion, spec.t_trunc, n, generator, streams.diffuse)
-        emitted.append(made)
+        if prior.emits == "x_0":
+            emitted.append(made)
         return x_t
 
     if diffusion.compiled:
@@ -77,7 +78,8 @@ def drawn(prior: TruncPrior, task: Task, spec: CellSpec, count: int, split: str 
     before = diffusion.evaluated_images
     x_t, timing = timed(one_batch, streams.sample, count, spec.batch_size, diffusion.device)
     nfe = (diffusion.evaluated_images - before) / count
-    return Drawn(torch.cat(emitted), x_t, timing.total / count, timing.batches, nfe)
+    supplied = torch.cat(emitted) if emitted else x_t
+    return Drawn(supplied, x_t, timing.total / count, timing.batches, nfe)
 
 
 def denoised(x_t: Tensor, sampler: TruncatedSampler, spec: CellSpec) -> Chain:

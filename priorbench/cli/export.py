@@ -4,18 +4,13 @@ from pathlib import Path
 
 import click
 
+from .picking import picks
+
 
 @click.command()
-@click.argument("run")
+@picks
 @click.option(
     "--to", type=click.Path(path_type=Path), required=True, help="The folder to write, a new one."
-)
-@click.option(
-    "--prior", help="Pick among the settings of this prior; 'noise' is pure noise. [default: all]"
-)
-@click.option("--nfe", type=int, help="Pick among those with as many evaluations an image.")
-@click.option(
-    "--max-seconds", type=float, help="Pick among those that took no longer for an image."
 )
 def export(
     run: str, to: Path, prior: str | None, nfe: int | None, max_seconds: float | None

@@ -6,20 +6,14 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UserError
+from .picking import picks
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @click.command()
-@click.argument("run")
-@click.option(
-    "--prior", help="Pick among the settings of this prior; 'noise' is pure noise. [default: all]"
-)
-@click.option("--nfe", type=int, help="Pick among those with as many evaluations an image.")
-@click.option(
-    "--max-seconds", type=float, help="Pick among those that took no longer for an image."
-)
+@picks
 @click.option("-n", type=click.IntRange(1), default=64, show_default=True, help="How many images.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
