@@ -3,6 +3,7 @@
 Settings, the pure-noise rivals among them, are tried with few samples and short fits. The best
 quarter goes on with more, and of these the best quarter again (successive halving: Jamieson and
 Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter Optimization, AISTATS 2016).
+The best setting of each prior that is learned goes on to the second rung in any case.
 Where there are more settings than trials, Optuna's tree-structured Parzen estimator proposes which
 to try (Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011). Its pruners are
 not used: they decide on a trial before others are measured, and let half of a small grid through.
@@ -244,11 +245,12 @@ class Search:
             )
             last = rung == len(FITS) - 1
             goes_on = most if last else rungs[rung + 1]
-            for place, (_, row) in enumerate(rows):
+            kept = rows[:goes_on] + ([] if rung else _best_of_absent(rows, goes_on))
+            for _, row in rows:
+                row["outcome"] = "dropped"
+            for _, row in kept:
                 row["outcome"] = "came through" if last else "went on"
-                if place >= goes_on:
-                    row["outcome"] = "dropped"
-            rows = rows[:goes_on]
+            rows = kept
         self.finalists = [arm for arm, _ in rows]
 
     def everything(self) -> list[tuple[Arm, Row]]:
@@ -412,6 +414,19 @@ class Search:
         scores = [(arm, row["fid"]) for arm, row in tried if row["nfe"] == nfe]
         least = min((fid for _, fid in scores), default=0.0)
         return [arm for arm, fid in scores if fid <= NEAR * least]
+
+
+def _best_of_absent(rows: list[tuple[Arm, Row]], count: int) -> list[tuple[Arm, Row]]:
+    """The best setting of each prior that is learned and has none among the first ``count``.
+
+    After a sixteenth of a fit a slow learner is behind closed forms, which have shown all they can.
+    """
+    known = {arm.spec.label for arm, _ in rows[:count]}
+    found: dict[str, tuple[Arm, Row]] = {}
+    for arm, row in rows[count:]:
+        if arm.learned and arm.spec.label not in known:
+            found.setdefault(arm.spec.label, (arm, row))
+    return list(found.values())
 
 
 def _spread(arms: list[Arm], count: int) -> list[Arm]:

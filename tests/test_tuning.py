@@ -131,6 +131,21 @@ def test_a_quarter_goes_on_at_each_rung_and_the_best_comes_through(tmp_path):
     assert (first.spec.label, first.spec.t_trunc, first.setting[1]) == ("vae", 200, 5)
 
 
+def test_a_slow_learner_gets_a_second_rung(tmp_path):
+    """After a sixteenth of the fit vae is the worst; after a quarter it is the best."""
+
+    def slow(arm, rung):
+        return formula(arm, 0) + (100.0 * (rung == 0) - rung) * arm.learned
+
+    search = searched(tmp_path, 1000, slow)
+    tried = pd.DataFrame(search.tried)
+    second = tried[tried.rung == 1]
+    assert (second.prior == "vae").sum() == 1
+    assert len(second) == -(-len(search.arms) // 4) + 1
+    assert (tried[tried.rung == 2].prior == "vae").any()
+    assert search.finalists[0].spec.label == "vae"
+
+
 def test_the_estimator_finds_it_with_a_third_of_the_settings(tmp_path):
     search = searched(tmp_path, 30, solver="dpm++,ddim,unipc")
     assert len(search.arms) > 100
