@@ -249,12 +249,18 @@ def compute(
     watcher: Observer,
     log: RunLog,
     failed: Failed | None = None,
+    curves: bool = True,
 ) -> Failed:
-    """Run ``specs`` and keep the good results; return ``failed`` with the others added."""
+    """Run ``specs`` and keep the good results; return ``failed`` with the others added.
+
+    Arguments:
+        curves: whether to watch how the fits get on.
+    """
     config, failed = plan.config, dict(failed or {})
     store.write_failed(failed)
     timeout = read_budget(config.timeout).seconds
-    work = Work(store.fits, config.workers, timeout, listener=_Listener(store, watcher))
+    listener = _Listener(store, watcher)
+    work = Work(store.fits, config.workers, timeout, listener=listener, curves=curves)
     results = load_plugins().find("executor", config.executor).load()(work, specs)
     try:
         for result in results:

@@ -41,7 +41,7 @@ from .task import load_task
 
 FACTOR = 4  # one setting in so many goes on, to the next rung
 FITS = (1 / FACTOR**2, 1 / FACTOR, 1.0)  # the part of the fit at each rung
-SAMPLES = (1 / 2, 1 / 2, 1.0)  # and of the samples: FID of few says less than a short fit
+SAMPLES = (1 / 2, 1.0, 1.0)  # and of the samples: FID of few says less than a short fit
 FEWEST = 500  # samples that settings are judged by, at least
 NEAR = 2.0  # pure noise of up to so many times the least FID is measured in the end
 TESTED = 64  # samples of the test split in a trial, of which the time is taken and nothing else
@@ -227,6 +227,11 @@ class Search:
         return arms_of(self.plan, self.limit)
 
     @cached_property
+    def short(self) -> Store:
+        """Where trials are kept that are not whole, and so no run may take up."""
+        return Store(self.store.folder / "trials")
+
+    @cached_property
     def log(self) -> RunLog:
         return RunLog(self.store.folder / "logs", self.watcher.noted)
 
@@ -322,9 +327,11 @@ class Search:
     def measured(self, arm: Arm, rung: int) -> Row:
         """The row of tried.csv for a setting; its outcome is given if it cannot go on."""
         spec = arm.at(rung)
+        whole = rung == len(FITS) - 1
+        store = self.store if whole else self.short
         started, failed = time.monotonic(), {}
-        if self.store.missing(spec):
-            failed = compute(self.plan, [spec], self.store, self.watcher, self.log)
+        if store.missing(spec):
+            failed = compute(self.plan, [spec], store, self.watcher, self.log, curves=whole)
             self.spend(spec.cell, time.monotonic() - started)
         row: Row = {
             "cell": arm.spec.cell, "prior": arm.spec.prior, "params": arm.spec.settings,
@@ -338,7 +345,7 @@ class Search:
         if failed:
             row["outcome"] = f"failed: {next(iter(failed.values()))[0]['error']}"
             return row
-        test, choosing = self.store.rows([spec])
+        test, choosing = store.rows([spec])
         row |= {"nfe": test["nfe"], "seconds": test["prior_seconds"] + test["denoise_seconds"]}
         row |= {"fid": choosing["fid"]}
         broken = self.limit.broken_by(test)

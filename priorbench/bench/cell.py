@@ -75,19 +75,23 @@ class Samples:
 
 
 def run_cell(
-    spec: CellSpec, progress: Progress | None = None, fits: Fits | None = None
+    spec: CellSpec,
+    progress: Progress | None = None,
+    fits: Fits | None = None,
+    curves: bool = True,
 ) -> CellResult:
     """Compute a cell. Whatever a prior does wrong ends up in the rows, and is not raised.
 
     Arguments:
         progress: called with (step, total, loss) during the fit.
         fits: where fitted priors are kept and reused; None keeps none.
+        curves: whether to watch how the fit gets on.
 
     Raises:
         CannotWrite: if the fitted prior cannot be saved.
     """
     task = task_of(spec)
-    cell = _Cell(task, spec, progress or _ignore, fits)
+    cell = _Cell(task, spec, progress or _ignore, fits, curves)
     rows, images, curve = list[Row](), Images(), Curve()
     try:
         with standard(), PeakMemory(task.diffusion.device) as memory:
@@ -119,8 +123,12 @@ def _reason(error: BaseException) -> str:
 class _Cell:
     """The steps of a cell. Each returns what the next one needs; a plugin's code is guarded."""
 
-    def __init__(self, task: Task, spec: CellSpec, progress: Progress, fits: Fits | None) -> None:
+    def __init__(
+        self, task: Task, spec: CellSpec, progress: Progress, fits: Fits | None, curves: bool
+    ) -> None:
         self.task, self.spec, self.progress, self.fits = task, spec, progress, fits
+        # What a control draws, its fit has no part in.
+        self.watches = curves and not spec.control
         self.guard = Guard(task, spec.label)
 
     def compute(self) -> tuple[list[Row], Images, Curve]:
@@ -165,8 +173,7 @@ class _Cell:
             cls = load_plugins().find("prior", spec.prior).load()
             prior = make_prior(cls, spec.label, spec.params).to(device)
             run = fit_run(spec, self.progress, lambda line: log.append(str(line)))
-            # What a control draws, its fit has no part in.
-            learning = Learning(prior) if spec.control else watched(run, prior)
+            learning = watched(run, prior) if self.watches else Learning(prior)
             started = clock(device)
             prior.fit(marginal, run)
             seconds = clock(device) - started - run.paused

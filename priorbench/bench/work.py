@@ -43,6 +43,7 @@ class Work:
         at_once: how many cells are computed at once, which their rows report. An executor that
             computes several replaces it.
         listener: hears when a cell begins and how its fit gets on.
+        curves: whether to watch how a fit gets on, which takes seconds, and yields its curve.
     """
 
     fits: Fits | None = None
@@ -50,11 +51,13 @@ class Work:
     timeout: float | None = None
     at_once: int = 1
     listener: Listener = field(default_factory=Nobody)
+    curves: bool = True
 
     def __call__(self, spec: CellSpec) -> CellResult:
         task_of(spec)  # loading takes place once per process, and is not the cell's time
         self.listener.cell(spec)
-        return self._signed(run_cell(spec, partial(self.listener.progress, spec), self.fits))
+        progress = partial(self.listener.progress, spec)
+        return self._signed(run_cell(spec, progress, self.fits, self.curves))
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"listener": Nobody()}
