@@ -3,15 +3,15 @@
     python benchmarks/tuning.py [--dataset digits] [--max-nfe 5] [--seed 0] [--output build/tuning]
 
 Runs the tuning, then the grid that it searches, each in a folder of its own, one after the other.
-Prints the seconds of both, the setting that each picks by the validation split, and whether the FID
-of the tuned one is within the 95 % interval of the grid's. If it is interrupted, the same command
-resumes it.
+Prints the seconds of both commands, the setting that each picks by the validation split, and
+whether the FID of the tuned one is within the 95 % interval of the grid's. If it is interrupted,
+the same command resumes it, and the seconds add up.
 """
 
 import argparse
-import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,8 @@ def main() -> None:
     words = [given.dataset, "--seed", str(given.seed), "--no-report"]
     steps = read_tuning(given.dataset, {}, limit=Limit(nfe=given.max_nfe)).config.steps
     tuned, grid = (given.output / f"{name}-{given.seed}" for name in ("tuned", "grid"))
-    run("tune", *words, "--max-nfe", str(given.max_nfe), "--output", str(tuned))
-    run("run", *words, "--steps", ",".join(map(str, steps)), "--output", str(grid))
-    spent = sum(json.loads((tuned / "tuning.json").read_text()).values())
-    whole = json.loads((grid / "run.json").read_text())["seconds"]
+    spent = run(tuned, "tune", *words, "--max-nfe", str(given.max_nfe))
+    whole = run(grid, "run", *words, "--steps", ",".join(map(str, steps)))
     found, best = (priorbench.load_best(folder, device="cpu").row for folder in (tuned, grid))
     click.echo(f"tune  {spent:7.0f} s  {said(found)}")
     click.echo(f"grid  {whole:7.0f} s  {said(best)}")
@@ -42,9 +40,18 @@ def main() -> None:
     click.echo(f"{spent / whole:.3f} of the time; {'within' if inside else 'OUTSIDE'} the interval")
 
 
-def run(*words: str) -> None:
-    """A command of priorbench, which says how it gets on."""
-    subprocess.run([sys.executable, "-m", "priorbench", *words], check=True, stdout=sys.stderr)
+def run(folder: Path, *words: str) -> float:
+    """The seconds of a command of priorbench, those of earlier, interrupted calls included."""
+    record = folder.with_suffix(".seconds")
+    before = float(record.read_text()) if record.exists() else 0.0
+    command = [sys.executable, "-m", "priorbench", *words, "--output", str(folder)]
+    started = time.monotonic()
+    try:
+        subprocess.run(command, check=True, stdout=sys.stderr)
+    finally:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(str(before + time.monotonic() - started))
+    return float(record.read_text())
 
 
 def said(row: dict[str, Any]) -> str:
