@@ -88,9 +88,14 @@ class Learner:
     def restore(self, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
         """Take back, in place, what :meth:`tensors` and :meth:`settings` gave."""
         self.network.load_state_dict(_part(tensors, "network"))
-        shadow = list(_part(tensors, "averaged").values())
+        parameters = list(self.network.parameters())
+        shadow = [
+            _laid_out(value, parameter)
+            for value, parameter in zip(
+                _part(tensors, "averaged").values(), parameters, strict=True
+            )
+        ]
         self.averaged.load_state_dict({"shadow_params": shadow, "optimization_step": about["step"]})
-        self.averaged.to(next(self.network.parameters()).device)
         known = self.optimizer.state_dict()
         known["state"] = _nested(_part(tensors, "optimizer"))
         known["param_groups"] = [
@@ -98,6 +103,10 @@ class Learner:
             for now, saved in zip(known["param_groups"], about["optimizer"], strict=True)
         ]
         self.optimizer.load_state_dict(known)
+        for parameter, moments in self.optimizer.state.items():
+            for key, value in moments.items():
+                if key != "step":
+                    moments[key] = _laid_out(value, parameter)
         self.cosine.load_state_dict(about["cosine"])
         if self.scaler is not None and about["scaler"]:
             self.scaler.load_state_dict(about["scaler"])
@@ -193,6 +202,11 @@ def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     return {
         k.partition("/")[2]: v for k, v in sorted(tensors.items()) if k.partition("/")[0] == name
     }
+
+
+def _laid_out(value: Tensor, parameter: Tensor) -> Tensor:
+    """``value`` on the device and with the strides of ``parameter``, which fused kernels need."""
+    return torch.empty_like(parameter).copy_(value)
 
 
 def _nested(moments: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:

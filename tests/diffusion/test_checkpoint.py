@@ -4,16 +4,18 @@ import json
 import random
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from helpers.commands import call
 from helpers.trainings import SETTINGS, Killed, killed_at, weights
 
-from priorbench.diffusion.training import train
+from priorbench.diffusion.checkpoint import Checkpoint
+from priorbench.diffusion.training import Trainer, train
 from priorbench.errors import UserError
 
 pytestmark = pytest.mark.slow
@@ -34,6 +36,23 @@ def test_resumes_after_a_kill_as_if_nothing_had_happened(data, tmp_path, kill):
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     assert {**again, "seconds": 0} == {**whole, "seconds": 0}
     assert not (tmp_path / "killed/checkpoint.safetensors").exists()
+
+
+def test_what_is_restored_lies_in_memory_as_the_weights_do(data, tmp_path):
+    """The fused optimiser of a GPU refuses moments with other strides than the weights."""
+    with pytest.raises(Killed):
+        train(data, tmp_path, SETTINGS, killed_at(2))
+    trainer = Trainer(data, SETTINGS, None, Accelerator())
+    identity = {**asdict(SETTINGS), "channels": list(SETTINGS.channels)}
+    identity["dataset_sha256"] = data.digest()
+    assert Checkpoint(tmp_path, identity).restore(trainer.learner, False).step == 2
+    learner = trainer.learner
+    strides = [p.stride() for p in learner.network.parameters()]
+    assert [s.stride() for s in learner.averaged.shadow_params] == strides
+    for name in ("exp_avg", "exp_avg_sq"):
+        moments = [learner.optimizer.state[p][name] for p in learner.network.parameters()]
+        assert [m.stride() for m in moments] == strides
+        assert any(m.abs().max() > 0 for m in moments)
 
 
 @pytest.fixture
