@@ -18,8 +18,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import isnan
+from hashlib import sha256
+from math import inf, isnan
 from pathlib import Path
+from statistics import median
 from types import ModuleType
 from typing import Any
 
@@ -43,10 +45,11 @@ FACTOR = 4  # one setting in so many goes on, to the next rung
 FITS = (1 / FACTOR**2, 1 / FACTOR, 1.0)  # the part of the fit at each rung
 SAMPLES = (1 / 2, 1.0, 1.0)  # and of the samples: FID of few says less than a short fit
 FEWEST = 500  # samples that settings are judged by, at least
-NEAR = 2.0  # pure noise of up to so many times the least FID is measured in the end
+NEAR = 1.5  # pure noise of up to so many times its least FID is measured in the end
 TESTED = 64  # samples of the test split in a trial, of which the time is taken and nothing else
 STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50)  # where none are given
 TRIALS = 40
+RECORD = "tuning.json"
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,12 @@ class Limit:
     nfe: int | None = None
     seconds: float | None = None
 
-    def broken_by(self, row: Row) -> str:
-        """What of a measured setting is too much; empty if nothing is."""
-        if self.nfe is not None and row["nfe"] > self.nfe:
-            return f"takes {row['nfe']:.0f} evaluations"
-        seconds = row["prior_seconds"] + row["denoise_seconds"]
+    def broken_by(self, nfe: float, seconds: float) -> str:
+        """What of a setting is too much; empty if nothing is."""
+        if self.nfe is not None and nfe > self.nfe:
+            return f"takes {nfe:.0f} evaluations"
         if self.seconds is not None and seconds > self.seconds:
-            return f"takes {seconds:.2g} s"
+            return f"takes {seconds:.3g} s"
         return ""
 
 
@@ -95,8 +97,13 @@ def read_tuning(
     overrides: dict[str, Any],
     sets: Sequence[str] = (),
     limit: Limit = Limit(),
+    folder: Path | None = None,
 ) -> Plan:
     """The plan of the grid that is searched: that of a run, with all steps that the limit allows.
+
+    Arguments:
+        folder: where the tuning will write. The time of an evaluation that it was begun with is
+            kept there, so that a tuning that is resumed has the same grid.
 
     Raises:
         UserError: naming every mistake in the config, or if there is no limit.
@@ -104,8 +111,8 @@ def read_tuning(
     if limit == Limit():
         raise UserError("a limit is needed: max_nfe, max_seconds or both")
     for name, value in (("max_nfe", limit.nfe), ("max_seconds", limit.seconds)):
-        if value is not None and not value > 0:
-            raise UserError(f"{name} must be more than 0, got {value}")
+        if value is not None and not 0 < value < inf:
+            raise UserError(f"{name} must be more than 0 and finite, got {value}")
     plan = read_plan(source, overrides, sets)
     if len(plan.config.fit_budget) > 1:
         raise UserError(
@@ -115,22 +122,45 @@ def read_tuning(
     if plan.config.n_validation == 0:
         raise UserError("n_validation must be more than 0: settings are chosen by it")
     if overrides.get("steps") is None and not any(s.split("=")[0].strip() == "steps" for s in sets):
-        most = _most_evaluations(plan, limit)
+        most = _most_evaluations(plan, limit, folder)
         steps = sorted({k for k in STEPS if k <= most} | ({most} if most <= STEPS[-1] else set()))
         plan = read_plan(source, overrides | {"steps": steps}, sets)
     return plan
 
 
-def _most_evaluations(plan: Plan, limit: Limit) -> int:
+def _most_evaluations(plan: Plan, limit: Limit, folder: Path | None) -> int:
     """The evaluations that an image may take, at least 1."""
     most = min(plan.config.t_trunc) if limit.nfe is None else limit.nfe
     if limit.seconds is not None:
-        spec = plan.cells[0]
+        most = min(most, int(limit.seconds / _evaluation(plan.cells[0], folder)) + 1)
+    return max(1, min(most, *plan.config.t_trunc))
+
+
+def _evaluation(spec: CellSpec, folder: Path | None) -> float:
+    """Seconds of an evaluation for an image: those on record, otherwise measured now."""
+    words = (spec.digests["backbone"], spec.device, spec.precision, spec.compile, spec.batch_size)
+    name = "evaluation " + " ".join(map(str, words))
+    record = _recorded(folder) if folder else {}
+    if name not in record:
         names = (spec.dataset, spec.backbone, spec.extractor)
         task = load_task(*names, spec.device, spec.precision, spec.compile)
-        one = seconds_per_evaluation(task.diffusion, spec.batch_size)
-        most = min(most, int(limit.seconds / one) + 1)
-    return max(1, min(most, *plan.config.t_trunc))
+        record[name] = seconds_per_evaluation(task.diffusion, spec.batch_size)
+        if folder:
+            _write(record, folder)
+    return record[name]
+
+
+def _recorded(folder: Path) -> dict[str, float]:
+    """The seconds in tuning.json: of each trial by its cell, and of what is measured else."""
+    try:
+        found = json.loads((folder / RECORD).read_bytes())
+        return {str(name): float(seconds) for name, seconds in found.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _write(record: dict[str, float], folder: Path) -> None:
+    write_atomically(folder / RECORD, json.dumps(record, indent=2).encode() + b"\n")
 
 
 @dataclass(frozen=True)
@@ -212,6 +242,8 @@ class Search:
     Attributes:
         tried: a row for each setting and rung.
         finalists: the settings that came through.
+        chains: seconds of the chains that were timed, by their NFE.
+        prior_seconds: those of the prior, by cell.
     """
 
     plan: Plan
@@ -221,6 +253,8 @@ class Search:
     watcher: Observer
     tried: list[Row] = field(default_factory=list)
     finalists: list[Arm] = field(default_factory=list)
+    chains: dict[float, list[float]] = field(default_factory=dict)
+    prior_seconds: dict[str, float] = field(default_factory=dict)
 
     @cached_property
     def arms(self) -> list[Arm]:
@@ -239,14 +273,18 @@ class Search:
         """Try settings, and let the best of them go on, rung by rung."""
         count = min(self.trials, len(self.arms))
         rungs = [count, *(-(-count // FACTOR**rung) for rung in range(1, len(FITS)))]
-        self.watcher.started(replace(self.plan, cells=self.plan.cells[:1] * sum(rungs)), 0)
+        self.watcher.started(replace(self.plan, cells=self.plan.cells[:1] * count), 0)
         rows = self.everything() if count == len(self.arms) else self.proposals()
         for rung, most in enumerate(rungs):
             if rung:
+                self.watcher.more(len(rows))
                 rows = [(arm, self.measured(arm, rung)) for arm, _ in rows]
+            for _, row in rows:
+                row["outcome"] = row["outcome"] or self.too_much(row)
             rows = sorted(
                 ((arm, row) for arm, row in rows if not row["outcome"]),
-                key=lambda pair: float(pair[1]["fid"]),
+                # Of equals, what needs no fit, then what takes fewer evaluations.
+                key=lambda pair: (float(pair[1]["fid"]), pair[0].learned, pair[1]["nfe"]),
             )
             last = rung == len(FITS) - 1
             goes_on = most if last else rungs[rung + 1]
@@ -284,7 +322,8 @@ class Search:
             row = found[arm.spec.cell][1] if arm.spec.cell in found else self.measured(arm, 0)
             found[arm.spec.cell] = (arm, row)
             # What is out of bounds scores as the worst, so that the estimator keeps away from it.
-            study.tell(trial, 1e9 if row["outcome"] else float(row["fid"]))
+            bad = row["outcome"] or self.too_much(row)
+            study.tell(trial, 1e9 if bad else float(row["fid"]))
         return list(found.values())
 
     def first(self) -> Iterator[dict[str, Any]]:
@@ -333,8 +372,11 @@ class Search:
         if store.missing(spec):
             failed = compute(self.plan, [spec], store, self.watcher, self.log, curves=whole)
             self.spend(spec.cell, time.monotonic() - started)
+        else:
+            self.watcher.more(-1)
         row: Row = {
-            "cell": arm.spec.cell, "prior": arm.spec.prior, "params": arm.spec.settings,
+            "cell": arm.spec.cell, "trial": spec.cell,
+            "prior": arm.spec.prior, "params": arm.spec.settings,
             "t_trunc": arm.spec.t_trunc, "solver": arm.setting[0],
             "steps": arm.setting[1] or arm.spec.t_trunc, "rung": rung,
             "fit_budget": spec.fit_budget or "", "n_samples": spec.splits[1][1],
@@ -346,28 +388,47 @@ class Search:
             row["outcome"] = f"failed: {next(iter(failed.values()))[0]['error']}"
             return row
         test, choosing = store.rows([spec])
+        self.chains.setdefault(test["nfe"], []).append(test["denoise_seconds"])
         row |= {"nfe": test["nfe"], "seconds": test["prior_seconds"] + test["denoise_seconds"]}
-        row |= {"fid": choosing["fid"]}
-        broken = self.limit.broken_by(test)
-        row["outcome"] = broken or ("has no FID" if isnan(row["fid"]) else "")
+        row |= {"fid": choosing["fid"], "outcome": "has no FID" if isnan(choosing["fid"]) else ""}
+        self.prior_seconds[arm.spec.cell] = test["prior_seconds"]
         return row
+
+    def too_much(self, row: Row) -> str:
+        """What of a trial breaks a limit; its seconds become those that count.
+
+        Chains of as many evaluations take as long, and one timing may be far out. So the median of
+        theirs counts, as in the tables.
+        """
+        if row["nfe"] in self.chains:
+            chain = median(self.chains[row["nfe"]])
+            row["seconds"] = self.prior_seconds[row["cell"]] + chain
+        return self.limit.broken_by(row["nfe"], row["seconds"])
+
+    def nothing_to_try(self) -> str:
+        """Why there is no setting of a prior."""
+        priors = [spec for spec in self.plan.cells if not spec.control]
+        if not priors:
+            return "priors must name a prior that is to be tuned: noise is what it is compared with"
+        steps = ", ".join(str(k) for k in self.plan.config.steps)
+        return f"steps must be at most max_nfe, {self.limit.nfe}, got {steps}"
 
     # --- the seconds that trials took, which a resumed tuning has to know
 
     @cached_property
     def spent(self) -> dict[str, float]:
-        """Seconds, by the cell of the trial."""
-        try:
-            found = json.loads((self.store.folder / "tuning.json").read_bytes())
-            return {str(cell): float(seconds) for cell, seconds in found.items()}
-        except (OSError, ValueError, AttributeError, TypeError):
-            return {}
+        """What is in tuning.json."""
+        return _recorded(self.store.folder)
 
     def spend(self, what: str, seconds: float) -> None:
         """Add seconds to those of a cell, or of what is measured in the end."""
         self.spent[what] = round(self.spent.get(what, 0.0) + seconds, 2)
-        path = self.store.folder / "tuning.json"
-        write_atomically(path, json.dumps(self.spent, indent=2).encode() + b"\n")
+        _write(self.spent, self.store.folder)
+
+    def seconds(self, final: str) -> float:
+        """What the trials of this search took, and what is measured in the end."""
+        names = {row["trial"] for row in self.tried} | {final}
+        return sum(self.spent.get(name, 0.0) for name in names)
 
     # --- what is measured in the end
 
@@ -385,6 +446,10 @@ class Search:
             wanted = [*wanted, self.furthest([arm for arm in self.arms if not arm.is_noise])]
         for nfe in {self.last()[arm.spec.cell]["nfe"] for arm in wanted if not arm.is_noise}:
             wanted = [*wanted, *self.rivals(nfe)]
+        for row in (self.last()[arm.spec.cell] for arm in wanted):
+            if row["outcome"] == "dropped":
+                is_noise = row["t_trunc"] == self.plan.T
+                row["outcome"] = f"measured as {'a rival' if is_noise else 'the best prior'}"
         seeds = range(self.plan.config.seed, self.plan.config.seed + self.plan.config.seeds)
         cells = [
             replace(arm.spec, seed=seed) for seed in seeds for arm in self.arms if arm in wanted
@@ -393,8 +458,9 @@ class Search:
 
     def last(self) -> dict[str, Row]:
         """The last row of each setting that was tried and did not break a limit, by its cell."""
+        last = {row["cell"]: row for row in self.tried}
         good = ("dropped", "went on", "came through")
-        return {row["cell"]: row for row in self.tried if row["outcome"] in good}
+        return {cell: row for cell, row in last.items() if row["outcome"] in good}
 
     def furthest(self, arms: list[Arm]) -> Arm:
         """Of those that went furthest the one with the least FID.
@@ -406,16 +472,24 @@ class Search:
         known = [(last[arm.spec.cell], arm) for arm in arms if arm.spec.cell in last]
         if known:
             return min(known, key=lambda pair: (-pair[0]["rung"], pair[0]["fid"]))[1]
-        reasons = [row["outcome"] for row in self.tried if row["t_trunc"] < self.plan.T]
-        raise UserError(f"no setting of a prior is within the limits: the first {reasons[0]}")
+        here = {arm.spec.cell for arm in arms}
+        mine = [row for row in self.tried if row["cell"] in here]
+        slow = [row for row in mine if row["outcome"].startswith("takes")]
+        if not slow:
+            raise UserError(f"every setting of a prior failed; the first {mine[0]['outcome']}")
+        least = min(slow, key=lambda row: (row["seconds"], row["nfe"]))
+        raise UserError(
+            f"no setting of a prior is within the limits: the quickest {least['outcome']}"
+        )
 
     def rivals(self, nfe: float) -> list[Arm]:
         """Pure noise of ``nfe`` evaluations that may be the best. What was not tried is tried."""
         noise = [arm for arm in self.arms if arm.is_noise]
         for arm in noise:
             if arm.setting[1] == nfe and all(r["cell"] != arm.spec.cell for r in self.tried):
+                self.watcher.more(1)
                 row = self.measured(arm, 0)
-                row["outcome"] = row["outcome"] or "dropped"
+                row["outcome"] = row["outcome"] or self.too_much(row) or "dropped"
         known = self.last()
         tried = [(arm, known[arm.spec.cell]) for arm in noise if arm.spec.cell in known]
         scores = [(arm, row["fid"]) for arm, row in tried if row["nfe"] == nfe]
@@ -457,6 +531,8 @@ def tune(
     """
     watcher = observer or Observer()
     search = Search(plan, store, limit, trials, watcher)
+    if all(arm.is_noise for arm in search.arms):
+        raise UserError(search.nothing_to_try())
     with locked(store.folder):
         try:
             search.run()
@@ -466,12 +542,14 @@ def tune(
             tried = pd.DataFrame(search.tried)
             write_atomically(store.folder / "tried.csv", tried.to_csv(index=False).encode())
         grid = estimate(plan, plan.cells)
-    started = time.monotonic()
+    watcher.noted("measuring what came through, and its rivals")
+    started, cells = time.monotonic(), " ".join(spec.cell for spec in final.cells)
+    name = f"final {sha256(cells.encode()).hexdigest()[:16]}"
     try:
         table = execute(final, store, report=report, observer=watcher)
     finally:
-        search.spend("final", time.monotonic() - started)
-    return Tuned(tried, table, sum(search.spent.values()), grid, len(search.arms))
+        search.spend(name, time.monotonic() - started)
+    return Tuned(tried, table, search.seconds(name), grid, len(search.arms))
 
 
 def _optuna() -> ModuleType:

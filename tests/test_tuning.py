@@ -45,7 +45,7 @@ def test_steps_follow_from_seconds(monkeypatch):
 
 @pytest.mark.parametrize(("limit", "options", "sets", "said"), [
     (Limit(), {}, (), "a limit is needed: max_nfe, max_seconds or both"),
-    (Limit(seconds=0), {}, (), "max_seconds must be more than 0, got 0"),
+    (Limit(seconds=0), {}, (), "max_seconds must be more than 0 and finite, got 0"),
     (Limit(nfe=3), {"fit_budget": "2s,5s"}, (), "fit_budget must be one budget"),
     (Limit(nfe=3), {}, ("n_validation=0",), "n_validation must be more than 0"),
     (Limit(nfe=3), {"priors": "vea"}, (), "did you mean 'vae'?"),
@@ -97,7 +97,8 @@ class Known(Search):
         row = {
             "cell": arm.spec.cell, "prior": arm.spec.prior, "params": arm.spec.settings,
             "t_trunc": arm.spec.t_trunc, "solver": arm.setting[0], "steps": arm.setting[1],
-            "rung": rung, "nfe": arm.setting[1], "outcome": "", "fid": self.score(arm, rung),
+            "rung": rung, "nfe": arm.setting[1], "seconds": 0.001 * arm.setting[1],
+            "outcome": "", "fid": self.score(arm, rung),
         }  # fmt: skip
         self.tried.append(row)
         return row
@@ -188,10 +189,60 @@ def test_the_end_has_every_seed(tmp_path):
 
 
 def test_limits_are_of_what_was_measured():
-    row = {"nfe": 4, "prior_seconds": 0.01, "denoise_seconds": 0.02}
-    assert Limit(nfe=3).broken_by(row) == "takes 4 evaluations"
-    assert Limit(nfe=4, seconds=0.02).broken_by(row) == "takes 0.03 s"
-    assert Limit(nfe=4, seconds=0.031).broken_by(row) == ""
+    assert Limit(nfe=3).broken_by(4, 0.03) == "takes 4 evaluations"
+    assert Limit(nfe=4, seconds=0.02).broken_by(4, 0.03) == "takes 0.03 s"
+    assert Limit(nfe=4, seconds=0.031).broken_by(4, 0.03) == ""
+
+
+def test_a_setting_whose_last_trial_breaks_the_limit_is_not_measured(tmp_path):
+    """Its earlier trials, which kept it, must not bring it back."""
+
+    class Slower(Known):
+        def measured(self, arm, rung):
+            row = super().measured(arm, rung)
+            row["seconds"] *= 1 + 9 * (rung == 2 and arm.learned)
+            return row
+
+    limit = Limit(nfe=5, seconds=0.006)
+    search = Slower(grid(limit, steps="1,2,3,4,5"), limit, 1000, formula, tmp_path)
+    search.run()
+    broken = {row["cell"] for row in search.tried if row["outcome"].startswith("takes")}
+    cells = {cell.cell for cell in search.final().cells}
+    assert broken
+    assert cells - broken == cells != set()
+
+
+def test_one_timing_that_is_far_out_excludes_no_setting(tmp_path):
+    search = Search(grid(Limit(seconds=0.01)), Store(tmp_path), Limit(seconds=0.01), 9, Observer())
+    search.chains[3] = [0.002, 0.002, 0.03]
+    search.prior_seconds["a"] = 0.001
+    row = {"cell": "a", "nfe": 3, "seconds": 0.031}
+    assert search.too_much(row) == ""
+    assert row["seconds"] == pytest.approx(0.003)
+
+
+def test_of_equals_what_needs_no_fit_goes_on(tmp_path):
+    search = searched(tmp_path, 1000, lambda arm, rung: 1.0 + arm.is_noise)
+    assert not any(arm.learned for arm in search.finalists)
+
+
+def test_what_is_measured_besides_says_so(tmp_path):
+    search = searched(tmp_path, 1000)
+    search.final()
+    assert any(row["outcome"] == "measured as a rival" for row in search.tried)
+    search = searched(tmp_path, 1000, lambda arm, rung: formula(arm, rung) - 5 * arm.is_noise)
+    search.final()
+    assert any(row["outcome"] == "measured as the best prior" for row in search.tried)
+
+
+def test_a_resumed_tuning_has_the_grid_that_it_began_with(tmp_path, monkeypatch):
+    """Another timing of the network must not change it."""
+    limit = Limit(seconds=0.0047)
+    for seconds in (0.0005, 0.001):
+        monkeypatch.setattr("priorbench.tuning.seconds_per_evaluation", lambda *_, s=seconds: s)
+        plan = read_tuning(None, {"device": "cpu"}, SETS, limit, tmp_path)
+        assert max(plan.config.steps) == 10
+    assert max(read_tuning(None, {"device": "cpu"}, SETS, limit).config.steps) == 5
 
 
 # --- the command ----------------------------------------------------------------------------------
@@ -210,7 +261,7 @@ def test_the_command_finds_measures_and_resumes(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Picked" in done.stdout
     assert re.search(r"\b(8|9|10) of 16 settings were tried", done.stdout)
-    assert "the whole grid would take about" in done.stdout
+    assert "the whole grid with its controls would take about" in " ".join(done.stdout.split())
     folder = tmp_path / "tuned"
     tried = pd.read_csv(folder / "tried.csv")
     assert tried[tried.rung == 0].cell.nunique() >= 8
@@ -225,8 +276,8 @@ def test_the_command_finds_measures_and_resumes(tmp_path):
     assert call(*words, cwd=tmp_path).returncode == 0
     assert {p: p.stat().st_mtime_ns for p in folder.glob("**/cells/*")} == cells
     again = json.loads((folder / "tuning.json").read_text())
-    assert {k: v for k, v in again.items() if k != "final"} == {
-        k: v for k, v in spent.items() if k != "final"
+    assert {k: v for k, v in again.items() if not k.startswith("final")} == {
+        k: v for k, v in spent.items() if not k.startswith("final")
     }
     assert pd.read_csv(folder / "tried.csv").equals(tried)
 
@@ -236,11 +287,14 @@ def test_what_no_setting_can_keep_is_a_line(tmp_path):
     done = call("tune", "--max-seconds", "1e-9", *QUICK, cwd=tmp_path)
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
-    assert "no setting of a prior is within the limits: the first takes" in last
+    assert "no setting of a prior is within the limits: the quickest takes" in last
     assert (tmp_path / "results" / "digits-tuned" / "tried.csv").is_file()
 
 
 @pytest.mark.parametrize(("words", "said"), [
+    (["--max-nfe", "3", "--steps", "5,8"], "steps must be at most max_nfe, 3, got 5, 8"),
+    (["--max-nfe", "3", "--priors", "noise"], "priors must name a prior that is to be tuned"),
+    (["--max-seconds", "inf"], "max_seconds must be more than 0 and finite"),
     ([], "a limit is needed"), (["--max-nfe", "0"], "--max-nfe"),
     (["--max-nfe", "2", "--trials", "0"], "--trials"),
 ])  # fmt: skip

@@ -11,7 +11,7 @@ from ..files import CannotWrite
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..tuning import Tuned
+    from ..tuning import Limit, Tuned
 
 
 @click.command(
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     default=40,
     show_default=True,
-    help="The number of settings to try.",
+    help="The number of settings to try; rivals of those that come through are tried besides.",
 )
 @click.option(
     "--output",
@@ -66,6 +66,7 @@ def tune(
     from pathlib import Path
 
     from ..errors import UserError
+    from ..plan.layout import read_plan
     from ..runner import output_folder
     from ..store.provenance import command
     from ..store.results import Store
@@ -74,9 +75,9 @@ def tune(
     from .signals import Stopped, stops_tidily
 
     limit = Limit(max_nfe, max_seconds)
-    plan = read_tuning(config, options, sets, limit)
-    folder = output_folder(plan.config, output)
+    folder = output_folder(read_plan(config, options, sets).config, output)
     store = Store(folder if output else Path(f"{folder}-tuned"))
+    plan = read_tuning(config, options, sets, limit, store.folder)
     try:
         with stops_tidily():
             found = tune(plan, store, limit, trials, report, Bars())
@@ -85,15 +86,16 @@ def tune(
         return stop.code
     except CannotWrite as error:
         raise UserError(f"{error}; to resume: {command()}") from error
-    _show(found, store.folder)
+    _show(found, store.folder, limit)
     return 0
 
 
-def _show(found: Tuned, folder: Any) -> None:
+def _show(found: Tuned, folder: Any, limit: Limit) -> None:
     """Print what was tried, the tables of what came through, what is picked, and the cost."""
     from ..report.terminal import output_console, show
     from ..tables.best import best
     from ..tables.fold import summary
+    from ..tables.words import named
     from ..winner import load_best
     from .run import duration
 
@@ -102,10 +104,26 @@ def _show(found: Tuned, folder: Any) -> None:
     means = summary(found.comparison)
     show(found.comparison, means, best(found.comparison, means), console)
     tried = found.tried.cell.nunique()
-    console.print(load_best(folder).picked, highlight=False, markup=False)
+    picked = load_best(folder)
+    console.print(picked.picked, highlight=False, markup=False)
+    seconds = picked.row["prior_seconds"] + picked.row["denoise_seconds"]
+    if broken := limit.broken_by(picked.row["nfe"], seconds):
+        console.print(
+            f"warning: in the end it {broken}, over the limit; timings vary here: time it again on "
+            "an idle machine, or 'priorbench sample --max-seconds' picks by the table",
+            highlight=False,
+            markup=False,
+        )
+    for row in found.tried[found.tried.outcome.str.startswith("failed")].itertuples():
+        console.print(
+            f"warning: {named(row.prior, row.params)} at t_trunc = {row.t_trunc} {row.outcome}",
+            highlight=False,
+            markup=False,
+        )
     console.print(
         f"{tried} of {found.settings} settings were tried, in {duration(found.seconds)} with what "
-        f"was measured in the end; the whole grid would take about {duration(found.grid_seconds)}.",
+        f"was measured in the end; the whole grid with its controls would take about "
+        f"{duration(found.grid_seconds)}.",
         highlight=False,
     )
     console.print(
@@ -123,7 +141,8 @@ def _tried(found: Tuned) -> Table:
 
     from ..tables.words import named
 
-    table = Table(title="tried", box=box.SIMPLE_HEAD, title_justify="left")
+    title = "tried (FID on the choosing split, of as many samples as stated)"
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     for name in ("prior", "t_trunc", "solver", "steps", "NFE", "ms/image", "samples", "fit"):
         table.add_column(name, justify="left" if name in ("prior", "solver") else "right")
     table.add_column("FID", justify="right")
