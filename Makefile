@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test quick lint reference reference-gls reference-nfe reference-digits-nfe reference-mnist-nfe coverage tune benchmark-sliced benchmark-chain benchmark-report torture overhead workers gpu clean
+.PHONY: run test quick lint reference reference-gls reference-nfe reference-digits-nfe reference-mnist-nfe coverage benchmark-rivals benchmark-sliced benchmark-chain benchmark-report torture overhead workers gpu clean
 
 # The digits default: five priors at three t_trunc, in three to eight minutes.
 run: $(VENV)/installed
@@ -45,8 +45,8 @@ coverage: $(VENV)/installed
 	$(BIN)/python benchmarks/coverage.py
 
 # The settings tried for the rivals `vae` and `gan`, on the validation split of digits and MNIST: two hours.
-tune: $(VENV)/installed
-	$(BIN)/python benchmarks/tune.py
+benchmark-rivals: $(VENV)/installed
+	$(BIN)/python benchmarks/rivals.py
 
 # The sliced loss against POT's: a minute.
 benchmark-sliced: $(VENV)/installed

@@ -48,7 +48,7 @@ FEWEST = 500  # samples that settings are judged by, at least
 NEAR = 1.5  # pure noise of up to so many times its least FID is measured in the end
 TESTED = 64  # samples of the test split in a trial, of which the time is taken and nothing else
 STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50)  # where none are given
-TRIALS = 40
+TRIALS = 32
 RECORD = "tuning.json"
 
 

@@ -260,6 +260,7 @@ def test_the_command_finds_measures_and_resumes(tmp_path):
     done = call(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Picked" in done.stdout
+    assert re.search(r"mixture\[components=3\] +200 ", done.stdout)
     assert re.search(r"\b(8|9|10) of 16 settings were tried", done.stdout)
     assert "the whole grid with its controls would take about" in " ".join(done.stdout.split())
     folder = tmp_path / "tuned"

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option(
     "--trials",
     type=click.IntRange(1),
-    default=40,
+    default=32,
     show_default=True,
     help="The number of settings to try; rivals of those that come through are tried besides.",
 )
@@ -137,6 +137,7 @@ def _show(found: Tuned, folder: Any, limit: Limit) -> None:
 def _tried(found: Tuned) -> Table:
     """The last rung of each setting, those that went furthest first."""
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     from ..tables.words import named
@@ -150,8 +151,8 @@ def _tried(found: Tuned) -> Table:
     last = found.tried.drop_duplicates("cell", keep="last")
     for row in last.sort_values(["rung", "fid"], ascending=[False, True]).itertuples():
         table.add_row(
-            named(row.prior, row.params), str(row.t_trunc), str(row.solver), str(row.steps),
+            escape(named(row.prior, row.params)), str(row.t_trunc), str(row.solver), str(row.steps),
             f"{row.nfe:.0f}", f"{1000 * row.seconds:.2f}", str(row.n_samples),
-            str(row.fit_budget), f"{row.fid:.3f}", str(row.outcome),
+            str(row.fit_budget), f"{row.fid:.3f}", escape(str(row.outcome)),
         )  # fmt: skip
     return table

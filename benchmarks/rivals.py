@@ -1,6 +1,6 @@
 """Which settings of the rivals `vae` and `gan` are best, on the validation split alone?
 
-    python benchmarks/tune.py [--prior vae,gan] [--dataset digits,mnist] [--seeds 3]
+    python benchmarks/rivals.py [--prior vae,gan] [--dataset digits,mnist] [--seeds 3]
         [--t-trunc 200] [--budget digits=10s,mnist=30s] [--output build/tune]
 
 Runs the settings of `TRIED` through priorbench, prints a table, and writes it as `tune.csv`. If it
