@@ -301,8 +301,8 @@ class Search:
         return [(arm, self.measured(arm, 0)) for arm in self.arms]
 
     def proposals(self) -> list[tuple[Arm, Row]]:
-        """As many settings as there are trials at the first rung: some that are spread over the
-        grid, then those that the estimator proposes.
+        """As many settings as there are trials at the first rung: some that are given, then those
+        that the estimator proposes.
         """
         optuna = _optuna()
         study = optuna.create_study(
@@ -327,13 +327,13 @@ class Search:
         return list(found.values())
 
     def first(self) -> Iterator[dict[str, Any]]:
-        """Settings that are tried before any are proposed, spread over the grid: pure noise for a
-        quarter of the trials, and others for another quarter.
+        """Settings that are tried before any are proposed: pure noise for a quarter of the trials,
+        and priors for half of them. They have the most steps, which are seldom worse than fewer.
         """
         noise = [arm for arm in self.arms if arm.is_noise]
         others = [arm for arm in self.arms if not arm.is_noise]
         quarter = max(1, self.trials // 4)
-        for arm in (*_spread(noise, quarter), *_spread(others, quarter)):
+        for arm in (*_longest(noise, quarter), *_longest(others, 2 * quarter)):
             solver, steps = arm.setting
             values = {"prior": arm.spec.label, "steps": steps}
             if arm.is_noise:
@@ -510,9 +510,11 @@ def _best_of_absent(rows: list[tuple[Arm, Row]], count: int) -> list[tuple[Arm, 
     return list(found.values())
 
 
-def _spread(arms: list[Arm], count: int) -> list[Arm]:
-    """``count`` of them, at equal distances."""
-    return arms[:: -(-len(arms) // count)] if arms else []
+def _longest(arms: list[Arm], count: int) -> list[Arm]:
+    """At most ``count`` of those with the most steps, at equal distances."""
+    steps = [arm.setting[1] or arm.spec.t_trunc for arm in arms]
+    longest = [arm for arm, k in zip(arms, steps, strict=True) if k == max(steps)]
+    return longest[:: -(-len(longest) // count)] if longest else []
 
 
 def tune(
