@@ -192,6 +192,19 @@ class Arm:
         counted = "all steps" if steps is None else f"{steps} step{'s' * (steps != 1)}"
         return f"{self.spec.label} t_trunc {self.spec.t_trunc}, {counted} of {solver}"
 
+    @property
+    def steps(self) -> int:
+        """The number of its steps."""
+        return self.setting[1] or self.spec.t_trunc
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What Optuna knows it by."""
+        values: dict[str, Any] = {"prior": self.spec.label, "steps": self.setting[1]}
+        if self.is_noise:
+            return values | {"rival": self.setting[0]}
+        return values | {"solver": self.setting[0], "t_trunc": self.spec.t_trunc}
+
     def at(self, rung: int) -> CellSpec:
         """The cell of a trial: few samples, and a part of the fit."""
         if rung == len(FITS) - 1:
@@ -308,12 +321,13 @@ class Search:
         study = optuna.create_study(
             sampler=optuna.samplers.TPESampler(seed=self.plan.config.seed, n_startup_trials=1)
         )
-        for values in self.first():
-            study.enqueue_trial(values)
+        given = self.first()
         found: dict[str, tuple[Arm, Row]] = {}
         for _ in range(20 * self.trials):  # the estimator may propose a setting again
             if len(found) == self.trials:
                 break
+            if values := next(given, None):
+                study.enqueue_trial(values)
             trial = study.ask()
             arm = self.proposed(trial)
             if arm is None:
@@ -328,18 +342,25 @@ class Search:
 
     def first(self) -> Iterator[dict[str, Any]]:
         """Settings that are tried before any are proposed: pure noise for a quarter of the trials,
-        and priors for half of them. They have the most steps, which are seldom worse than fewer.
+        and priors for half of them. They have the most steps that are not known to take too long,
+        which are seldom worse than fewer.
         """
         noise = [arm for arm in self.arms if arm.is_noise]
         others = [arm for arm in self.arms if not arm.is_noise]
         quarter = max(1, self.trials // 4)
-        for arm in (*_longest(noise, quarter), *_longest(others, 2 * quarter)):
-            solver, steps = arm.setting
-            values = {"prior": arm.spec.label, "steps": steps}
-            if arm.is_noise:
-                yield values | {"rival": solver}
-            else:
-                yield values | {"solver": solver, "t_trunc": arm.spec.t_trunc}
+        for arms, count in ((noise, quarter), (others, 2 * quarter)):
+            for steps in sorted({arm.steps for arm in arms}, reverse=True):
+                longest = [arm for arm in arms if arm.steps == steps]
+                for arm in longest[:: -(-len(longest) // count)]:
+                    if self.is_slow(steps):
+                        break
+                    yield arm.values
+                if not self.is_slow(steps):
+                    break
+
+    def is_slow(self, nfe: int) -> bool:
+        """Whether chains of so many evaluations were timed, and take too long."""
+        return nfe in self.chains and bool(self.limit.broken_by(nfe, median(self.chains[nfe])))
 
     def proposed(self, trial: Any) -> Arm | None:
         """The setting of a trial; None where the grid has no such chain."""
@@ -378,7 +399,7 @@ class Search:
             "cell": arm.spec.cell, "trial": spec.cell,
             "prior": arm.spec.prior, "params": arm.spec.settings,
             "t_trunc": arm.spec.t_trunc, "solver": arm.setting[0],
-            "steps": arm.setting[1] or arm.spec.t_trunc, "rung": rung,
+            "steps": arm.steps, "rung": rung,
             "fit_budget": spec.fit_budget or "", "n_samples": spec.splits[1][1],
             "nfe": float("nan"), "seconds": float("nan"), "fid": float("nan"),
             "trial_seconds": self.spent.get(spec.cell, 0.0), "outcome": "",
@@ -508,13 +529,6 @@ def _best_of_absent(rows: list[tuple[Arm, Row]], count: int) -> list[tuple[Arm, 
         if arm.learned and arm.spec.label not in known:
             found.setdefault(arm.spec.label, (arm, row))
     return list(found.values())
-
-
-def _longest(arms: list[Arm], count: int) -> list[Arm]:
-    """At most ``count`` of those with the most steps, at equal distances."""
-    steps = [arm.setting[1] or arm.spec.t_trunc for arm in arms]
-    longest = [arm for arm, k in zip(arms, steps, strict=True) if k == max(steps)]
-    return longest[:: -(-len(longest) // count)] if longest else []
 
 
 def tune(

@@ -221,6 +221,26 @@ def test_one_timing_that_is_far_out_excludes_no_setting(tmp_path):
     assert row["seconds"] == pytest.approx(0.003)
 
 
+def test_trials_are_not_wasted_on_what_takes_too_long(tmp_path):
+    """The grid may have more steps than the limit turns out to allow."""
+
+    class Timed(Known):
+        def measured(self, arm, rung):
+            self.chains.setdefault(arm.steps, []).append(0.001 * arm.steps)
+            self.prior_seconds[arm.spec.cell] = 0.0
+            return super().measured(arm, rung)
+
+    limit = Limit(seconds=0.0035)
+    plan = grid(limit, steps="1,2,3,4,5,6", solver="dpm++,ddim,unipc")
+    search = Timed(plan, limit, 24, formula, tmp_path)
+    search.run()
+    tried = pd.DataFrame(search.tried).query("rung == 0")
+    assert len(tried) == 24
+    assert 2 <= tried.outcome.str.startswith("takes").sum() <= 8
+    assert (tried.steps == 3).sum() >= 10
+    assert {arm.steps for arm in search.finalists} == {3}
+
+
 def test_of_equals_what_needs_no_fit_goes_on(tmp_path):
     search = searched(tmp_path, 1000, lambda arm, rung: 1.0 + arm.is_noise)
     assert not any(arm.learned for arm in search.finalists)
