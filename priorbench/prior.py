@@ -74,7 +74,7 @@ class FitRun:
             reserve: the seconds before the deadline that ``finish`` needs.
         """
         started = time.monotonic()
-        own = max(1, round(own * self.own_share))
+        own = round(own * self.own_share) or min(own, 1)
         count = self.budget or (own if self.deadline is None else None)
         self.taken, self.share = 0, 0.0
         while count is None or self.taken < count:

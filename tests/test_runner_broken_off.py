@@ -18,7 +18,7 @@ def test_a_runs_seconds_are_by_a_clock_that_nobody_sets(monkeypatch, tmp_path):
     readings = iter([100.0, 107.5])
     monkeypatch.setattr(run.time, "monotonic", lambda: next(readings, 0.0))
     plan = read_plan(None, {"priors": "noise"}, [*SMALL, "t_trunc=1000"])
-    monkeypatch.setattr(run, "_compute", lambda *_: {})
+    monkeypatch.setattr(run, "compute", lambda *_: {})
     monkeypatch.setattr(run, "_write_tables", lambda *_: None)
     run.execute(plan, run.Store(tmp_path), report=False)
     assert json.loads((tmp_path / "run.json").read_text())["seconds"] == 7.5
