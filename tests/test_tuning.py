@@ -10,9 +10,12 @@ from helpers.commands import call
 
 import priorbench
 from priorbench import UserError
+from priorbench.cli.tune import tune
 from priorbench.runner import Observer
 from priorbench.store.results import Store
-from priorbench.tuning import NEAR, Limit, Search, arms_of, read_tuning
+from priorbench.tuning import TRIALS, Limit, read_tuning
+from priorbench.tuning.grid import arms_of
+from priorbench.tuning.search import NEAR, Search
 
 SETS = ["controls=[noise]", "n_samples=40", "n_validation=24", "batch_size=16"]
 SETS += ["full_chain.steps=20", "w2_points=20"]
@@ -37,7 +40,7 @@ def test_steps_are_all_that_the_limit_allows(limit, steps):
 
 
 def test_steps_follow_from_seconds(monkeypatch):
-    monkeypatch.setattr("priorbench.tuning.seconds_per_evaluation", lambda *_: 0.001)
+    monkeypatch.setattr("priorbench.tuning.grid.seconds_per_evaluation", lambda *_: 0.001)
     assert grid(Limit(seconds=0.0045)).config.steps == [1, 2, 3, 4, 5]
     assert grid(Limit(nfe=2, seconds=0.0045)).config.steps == [1, 2]
     assert grid(Limit(seconds=1e-9)).config.steps == [1]
@@ -259,7 +262,9 @@ def test_a_resumed_tuning_has_the_grid_that_it_began_with(tmp_path, monkeypatch)
     """Another timing of the network must not change it."""
     limit = Limit(seconds=0.0047)
     for seconds in (0.0005, 0.001):
-        monkeypatch.setattr("priorbench.tuning.seconds_per_evaluation", lambda *_, s=seconds: s)
+        monkeypatch.setattr(
+            "priorbench.tuning.grid.seconds_per_evaluation", lambda *_, s=seconds: s
+        )
         plan = read_tuning(None, {"device": "cpu"}, SETS, limit, tmp_path)
         assert max(plan.config.steps) == 10
     assert max(read_tuning(None, {"device": "cpu"}, SETS, limit).config.steps) == 5
@@ -317,7 +322,7 @@ def test_what_no_setting_can_keep_is_a_line(tmp_path):
     (["--max-nfe", "3", "--priors", "noise"], "priors must name a prior that is to be tuned"),
     (["--max-seconds", "inf"], "max_seconds must be more than 0 and finite"),
     ([], "a limit is needed"), (["--max-nfe", "0"], "--max-nfe"),
-    (["--max-nfe", "2", "--trials", "0"], "--trials"),
+    (["--max-nfe", "2", "--trials", "1"], "--trials"),
 ])  # fmt: skip
 def test_the_command_refuses_in_a_line(tmp_path, words, said):
     done = call("tune", *words, cwd=tmp_path)
@@ -325,3 +330,8 @@ def test_the_command_refuses_in_a_line(tmp_path, words, said):
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_and_the_function_make_as_many_trials():
+    (option,) = (p for p in tune.params if p.name == "trials")
+    assert option.default == TRIALS

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--t-trunc", help="Where the chain may start: 100,200,400.")
 @click.option("--solver", help="The solvers to choose among, as for 'run'.")
 @click.option("--steps", help="The numbers of steps. [default: all that the limits allow]")
-@click.option("--fit-budget", help="The longest fit: 60s, 2min or '500 steps'. [default: its own]")
+@click.option("--fit-budget", help="The longest fit: 60s, '500 steps', 50%. [default: its own]")
 @click.option("--seeds", type=int, help="The number of seeds of what is measured in the end.")
 @click.option("--seed", type=int, help="The first seed.")
 @click.option("--n-samples", type=int, help="The number of samples of what is measured in the end.")
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--device", help="auto, cpu, cuda, ...")
 @click.option(
     "--trials",
-    type=click.IntRange(1),
+    type=click.IntRange(2),
     default=32,
     show_default=True,
     help="The number of settings to try; rivals of those that come through are tried besides.",
@@ -58,7 +58,7 @@ def tune(
     report: bool,
     **options: Any,
 ) -> int:
-    """Find the best setting under a cost, without running the whole grid.
+    """Search for the best setting under a cost, without the whole grid.
 
     Settings are tried with few samples and short fits, and the best go on with more. What comes
     through is measured as in a run. To resume, repeat the command.
@@ -114,7 +114,8 @@ def _show(found: Tuned, folder: Any, limit: Limit) -> None:
             highlight=False,
             markup=False,
         )
-    for row in found.tried[found.tried.outcome.str.startswith("failed")].itertuples():
+    failed = found.tried[found.tried.outcome.str.startswith("failed")]
+    for row in failed.drop_duplicates(["prior", "params", "t_trunc", "outcome"]).itertuples():
         console.print(
             f"warning: {named(row.prior, row.params)} at t_trunc = {row.t_trunc} {row.outcome}",
             highlight=False,
