@@ -26,6 +26,11 @@ def register_backbones(register: Register) -> None:
         "priorbench.diffusion.loading:mnist",
         summary="U-Net of 1.22 M parameters trained on mnist, T = 1000",
     )
+    register(
+        "cifar10-small",
+        "priorbench.diffusion.loading:cifar10_small",
+        summary="U-Net of 3.94 M parameters trained on CIFAR-10, T = 1000",
+    )
 
 
 @hookimpl
@@ -35,6 +40,11 @@ def register_extractors(register: Register) -> None:
     )
     register(
         "mnist", "priorbench.metrics.loading:mnist", summary="classifier of mnist, 64 features"
+    )
+    register(
+        "efficientnet-lite0",
+        "priorbench.metrics.imagenet:efficientnet_lite0",
+        summary="classifier of ImageNet, 1,280 features; needs the extra 'imagenet'",
     )
 
 

@@ -33,13 +33,28 @@ class TruncatedMarginal:
         validation: Tensor | None = None,
     ) -> None:
         self.diffusion = diffusion
-        self.t_trunc = diffusion.process.check(t_trunc, "t_trunc")
+        self._t_trunc = diffusion.process.check(t_trunc, "t_trunc")
+        self._asked = False
         self.device = diffusion.device
         self.images = images.to(self.device)
         #: The same law over held-out validation images, or None.
         self.validation: TruncatedMarginal | None = (
             None if validation is None else TruncatedMarginal(validation, diffusion, t_trunc)
         )
+
+    @property
+    def t_trunc(self) -> int:
+        """The number of noising steps."""
+        self._asked = True
+        return self._t_trunc
+
+    @property
+    def used_t_trunc(self) -> bool:
+        """Whether anybody asked for t_trunc, or for what depends on it, here or of ``validation``.
+
+        A fit that did not is the same at every t_trunc, so the harness makes it once.
+        """
+        return self._asked or (self.validation is not None and self.validation.used_t_trunc)
 
     @property
     def T(self) -> int:

@@ -29,25 +29,25 @@ def as_pil(images: "Tensor") -> list[Any]:
     ]
 
 
-def mosaic(images: np.ndarray) -> np.ndarray:
+def mosaic(images: np.ndarray, across: int = ACROSS, down: int = DOWN) -> np.ndarray:
     """Images (N, C, H, W) of bytes as one picture, (h, w) or (h, w, 3).
 
-    ``ACROSS`` images stand in a row; white lines separate them.
+    ``across`` images stand in each of at most ``down`` rows; white lines separate them.
     """
-    images = images[: ACROSS * DOWN]
+    images = images[: across * down]
     n, channels, height, width = images.shape
-    rows = -(-n // ACROSS)
-    canvas = np.full((channels, rows * (height + 1) + 1, ACROSS * (width + 1) + 1), 255, np.uint8)
+    rows = -(-n // across)
+    canvas = np.full((channels, rows * (height + 1) + 1, across * (width + 1) + 1), 255, np.uint8)
     for i, image in enumerate(images):
-        y, x = (i // ACROSS) * (height + 1) + 1, (i % ACROSS) * (width + 1) + 1
+        y, x = (i // across) * (height + 1) + 1, (i % across) * (width + 1) + 1
         canvas[:, y : y + height, x : x + width] = image
     return canvas[0] if channels == 1 else canvas.transpose(1, 2, 0)
 
 
-def overview(images: "Tensor") -> Any:
+def overview(images: "Tensor", across: int = ACROSS, down: int = DOWN) -> Any:
     """The first of the bytes (N, C, H, W) as one picture, small ones enlarged: a PIL image."""
     from PIL import Image
 
-    picture = Image.fromarray(mosaic(images.numpy()))
+    picture = Image.fromarray(mosaic(images.numpy(), across, down))
     times = max(1, SEEN // images.shape[-1])
     return picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,20 @@ def write_weights(folder: Path, weights: Mapping[str, Tensor]) -> None:
     """
     blob = save({name: tensor.contiguous().cpu() for name, tensor in weights.items()})
     write_atomically(folder / WEIGHTS, blob)
+
+
+def share_weights(source: Path, folder: Path) -> None:
+    """Have the weights of ``source`` in ``folder`` too: the same file, or else a copy of it.
+
+    Raises:
+        CannotWrite: if the folder cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / WEIGHTS).unlink(missing_ok=True)
+        os.link(source / WEIGHTS, folder / WEIGHTS)
+    except OSError:  # a file system without links
+        write_atomically(folder / WEIGHTS, (source / WEIGHTS).read_bytes())
 
 
 def weights_sha256(folder: Path) -> str:

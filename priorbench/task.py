@@ -22,6 +22,7 @@ from .metrics.fidelity import features_of, fid_floor
 from .metrics.leakage import NoiseLevel, Stored, quiet_directions
 from .metrics.memorisation import authenticity, neighbour_ratio
 from .metrics.neighbours import neighbour_distances
+from .metrics.reference import Reference
 from .plugin_manager import load_plugins
 
 if TYPE_CHECKING:
@@ -106,19 +107,24 @@ class Task:
             self.known[split] = found, _digest(found)
         return self.known[split][0]
 
+    @lru_cache(maxsize=4)  # noqa: B019 - tasks live as long as the process
+    def reference(self, split: str) -> Reference:
+        """The features of a split, to measure samples against."""
+        return Reference(self.features(split))
+
     @cached_property
     def train_neighbours(self) -> Tensor:
         """How far each training image is from its nearest neighbour, (N,), in feature space."""
         return neighbour_distances(self.features("train"))
 
-    @lru_cache(maxsize=8)  # noqa: B019 - tasks live as long as the process
+    @lru_cache(maxsize=8)  # noqa: B019
     def floor(self, n_samples: int) -> dict[str, float]:
         """What images that no prior made score.
 
         The FID of as many training images, and the authenticity of the test images.
         """
         train, test = self.features("train"), self.features("test")
-        floor, floor_error = fid_floor(train, test, n_samples)
+        floor, floor_error = fid_floor(train, self.reference("test"), n_samples)
         return {
             "fid_floor": floor,
             "fid_floor_se": floor_error,
@@ -128,19 +134,25 @@ class Task:
     @cached_property
     def held_out_ratio(self) -> tuple[float, float]:
         """The neighbour ratio of the validation images, and its standard error."""
-        return neighbour_ratio(*(self.features(split) for split in ("validation", "train", "test")))
+        validation, train, test = map(self.features, ("validation", "train", "test"))
+        return neighbour_ratio(validation, train, test)
 
-    @lru_cache(maxsize=4)  # noqa: B019
+    @cached_property
+    def _clean(self) -> dict[str, Tensor]:
+        """The images of each split; no plugin is ever given these tensors."""
+        return {split: self.images(split) for split in SPLITS}
+
+    @lru_cache(maxsize=64)  # noqa: B019
     def emitted(self, t_trunc: int | None) -> Stored:
         """The judge of what a prior emits: x_{t_trunc}, or clean images if ``t_trunc`` is None."""
-        clean = {split: self.images(split) for split in SPLITS}
         if t_trunc is None:
-            return Stored(clean, {split: images[:JUDGED] for split, images in clean.items()})
+            draws = {split: images[:JUDGED] for split, images in self._clean.items()}
+            return Stored(self._clean, draws)
         signal = float(self.diffusion.process.alpha_bar[t_trunc]) ** 0.5
         draws = {split: self._draws(t_trunc, split) for split in SPLITS}
-        return Stored({split: signal * images for split, images in clean.items()}, draws)
+        return Stored(self._clean, draws, signal)
 
-    @lru_cache(maxsize=4)  # noqa: B019
+    @lru_cache(maxsize=64)  # noqa: B019
     def noise_level(self, t_trunc: int) -> NoiseLevel:
         """The judge of the noise in x_{t_trunc}."""
         return NoiseLevel(self.quiet_directions, self._draws(t_trunc, "test"))
@@ -148,7 +160,7 @@ class Task:
     @cached_property
     def quiet_directions(self) -> Tensor:
         """Directions in which clean images hardly vary."""
-        return quiet_directions(self.images("train"))
+        return quiet_directions(self._clean["train"])
 
     def _draws(self, t_trunc: int, split: str) -> Tensor:
         marginal = TruncatedMarginal(self.images(split), self.diffusion, t_trunc)
@@ -170,21 +182,31 @@ def _digest(x: Tensor) -> str:
     return hashlib.sha256(x.contiguous().numpy().tobytes()).hexdigest()
 
 
-def default_for(kind: str, dataset: str) -> str:
+def default_for(kind: str, dataset: str, channels: int = 1) -> str:
     """The backbone or extractor that is registered under the name of the data set.
+
+    Images of three ``channels`` have a default extractor without one: see
+    :func:`priorbench.metrics.loading.extractor_of_colour`.
 
     Raises:
         UserError: if there is none, saying how to choose or make one.
     """
     if dataset in load_plugins().of_kind(kind):
         return dataset
-    train = f"train one with 'priorbench {kind} train'"
     options = {
         "backbone": "--backbone takes a diffusers folder or a hub name",
         "extractor": "--extractor takes inception-v3-compat and others of torch-fidelity",
     }
+    if kind == "extractor" and channels == 3:
+        from .metrics.loading import extractor_of_colour  # takes a second
+
+        found = extractor_of_colour()
+        if found:
+            return found
+        options["extractor"] += ", pip install 'priorbench[imagenet]' brings a default"
     raise UserError(
-        f"there is no {kind} for data set {dataset!r} of the same name: {options[kind]}, or {train}"
+        f"there is no {kind} for data set {dataset!r} of the same name: {options[kind]}, or train "
+        f"one with 'priorbench {kind} train'"
     )
 
 

@@ -1,6 +1,13 @@
 """The Gaussian prior in closed form: the least that any learned prior has to beat."""
 
+from typing import TYPE_CHECKING, Any
+
 from priorbench import Register, hookimpl
+
+if TYPE_CHECKING:
+    from .axes import Axes, principal_axes
+
+__all__ = ["Axes", "principal_axes"]
 
 
 @hookimpl
@@ -10,3 +17,11 @@ def register_priors(register: Register) -> None:
         "priorbench_gaussian.prior:GaussianPrior",
         summary="moment-matched Gaussian, closed form",
     )
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:  # imported on first use: listing plugins must not import torch
+        from . import axes
+
+        return getattr(axes, name)
+    raise AttributeError(f"module 'priorbench_gaussian' has no attribute {name!r}")

@@ -17,14 +17,17 @@ from torch import Tensor
 
 from priorbench import FitRun, TruncatedMarginal, TruncPrior, randn
 
+from .axes import LARGE, principal_axes
+
 
 class GaussianPrior(TruncPrior):
     """x_{t_trunc} ~ N(m, F F' + diag(v)).
 
     Arguments:
-        covariance: ``full``; ``diagonal``; ``identity``, the multiple of I with the same total
-            variance; or ``low_rank``, the leading ``rank`` principal components plus a diagonal,
-            for images too large for a d x d matrix.
+        covariance: ``full`` (of images of more than 1,024 numbers without the components that
+            nobody can see, see :mod:`.axes`); ``diagonal``; ``identity``, the multiple of I with
+            the same total variance; or ``low_rank``, the leading ``rank`` principal components
+            plus a diagonal, for images too large for a d x d matrix.
         rank: the number of principal components in ``low_rank``.
     """
 
@@ -54,13 +57,17 @@ class GaussianPrior(TruncPrior):
         d = math.prod(shape)
         columns = {"full": d, "low_rank": min(self.rank, d)}.get(self.covariance, 0)
         self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("factor", torch.zeros(d, columns))
+        adaptive = self.covariance == "full" and d > LARGE  # how many columns the data say
+        self.register_buffer("factor", torch.empty(0) if adaptive else torch.zeros(d, columns))
         self.register_buffer("deviation", torch.ones(d))
 
     def fit(self, marginal: TruncatedMarginal, run: FitRun) -> None:
         x = marginal.images.flatten(1).cpu().double()
         signal, noise = marginal.alpha_bar, 1 - marginal.alpha_bar
         self.mean.copy_(math.sqrt(signal) * x.mean(0).view(marginal.shape))
+        if self.covariance == "full" and x.shape[1] > LARGE:
+            self._fit_large(x, signal, noise)
+            return run.progress(1, 1, float("nan"))
         x = x - x.mean(0)
         variance = signal * x.square().mean(0) + noise
         if self.covariance == "full":
@@ -81,9 +88,16 @@ class GaussianPrior(TruncPrior):
             self.deviation.fill_(float(variance.mean().sqrt()))
         run.progress(1, 1, float("nan"))
 
+    def _fit_large(self, x: Tensor, signal: float, noise: float) -> None:
+        """The full covariance of images (N, d), whose last axes are taken to be alike."""
+        axes = principal_axes(x)
+        factor = axes.vectors * (signal * (axes.values - axes.rest)).clamp(min=0).sqrt()
+        self.factor = factor.to(self.device, axes.dtype)
+        self.deviation.fill_(math.sqrt(signal * axes.rest + noise))
+
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         d, columns = self.factor.shape
         x = randn((n, d), generator, self.device) * self.deviation
         if columns:
-            x = x + randn((n, columns), generator, self.device) @ self.factor.T
+            x = x + randn((n, columns), generator, self.device) @ self.factor.T.to(x.dtype)
         return self.mean + x.view(n, *self.mean.shape)

@@ -13,22 +13,31 @@ https://arxiv.org/abs/1907.05254, transport between and within components in thi
 The mixture lives in the leading principal coordinates of the images. It is fitted to clean images
 by expectation maximisation (scikit-learn). The other coordinates are Gaussian, with the variances
 of the images. The law of x_{t_trunc} is then known too: its covariances are
-:math:`\bar\alpha_t S_k + (1 - \bar\alpha_t) I`. The mixture is used only if held-out draws of
-x_{t_trunc} are at least as likely under it as under one Gaussian.
+:math:`\bar\alpha_t S_k + (1 - \bar\alpha_t) I`. The mixture is used only if held-out draws are at
+least as likely under it as under one Gaussian. These are draws of x_{t_trunc}; or images with a
+tenth of noise if the law of x_0 is fitted, whose fit is then the same at every t_trunc.
 
 With no component at all, the law of x_0 is a point, the mean of the images.
+
+Of images of more than 1,024 numbers the last coordinates are not kept: see
+:mod:`priorbench_gaussian.axes`. What is left out is noise of the same variance in every pixel.
 """
 
 import math
 import warnings
+from dataclasses import replace
 
 import torch
+from priorbench_gaussian import Axes, principal_axes
 from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from priorbench import FitRun, TruncatedMarginal, randn
 
 EM_STEPS = 20  # at most; more gain little likelihood
+# The share of noise in held-out images that a mixture of clean images is judged by: that of x_{100}
+# of a linear schedule and of x_{200} of a cosine. With less of it components of few images lose.
+JUDGED_AT = 0.1
 
 Law = tuple[Tensor, Tensor, Tensor]  # shares (K,), centres (K, q), covariances (K, q, q)
 
@@ -51,8 +60,9 @@ def fit_mixture(points: Tensor, count: int, ridge: float, run: FitRun) -> Law:
     model = GaussianMixture(count, reg_covar=ridge, max_iter=1, warm_start=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one step never converges
-        for _ in range(EM_STEPS):
+        for step in range(EM_STEPS):
             model.fit(points.cpu().numpy())
+            run.progress(step + 1, EM_STEPS, math.nan)
             if model.converged_ or run.out_of_time():
                 break
     shares, centres, covariances = (
@@ -63,9 +73,10 @@ def fit_mixture(points: Tensor, count: int, ridge: float, run: FitRun) -> Law:
 
 
 class GaussianMaps(nn.Module):
-    """s, from standard normal (N, 1 + d) to principal coordinates (N, d).
+    """s, from standard normal (N, 1 + m) to m coordinates (N, m).
 
-    :meth:`images` takes the coordinates to images (N, C, H, W).
+    These are the d principal coordinates; or r of them and then d pixels of noise, where r are
+    kept. :meth:`images` takes them to images (N, C, H, W).
     """
 
     mean: Tensor
@@ -80,9 +91,9 @@ class GaussianMaps(nn.Module):
         d = math.prod(shape)
         self.coordinates = min(coordinates, d)
         self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("basis", torch.zeros(d, d))
-        self.register_buffer("deviation", torch.zeros(d))  # of each coordinate
-        for name in ("shares", "centres", "factors"):  # their K depends on the data
+        # Of each coordinate its axis and its deviation. How many are kept, and the number of
+        # components, depend on the data.
+        for name in ("basis", "deviation", "shares", "centres", "factors"):
             self.register_buffer(name, torch.empty(0))
 
     def fit(
@@ -102,73 +113,47 @@ class GaussianMaps(nn.Module):
         """
         x = marginal.images.flatten(1).cpu().double()
         signal, noise = (1.0, 0.0) if clean else (marginal.alpha_bar, 1 - marginal.alpha_bar)
-        values, vectors = torch.linalg.eigh(torch.cov(x.T, correction=0).reshape(x.shape[1], -1))
-        values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
+        axes = principal_axes(x, self.coordinates)
         if components == 0:  # a point has no extent
-            values = torch.zeros_like(values)
+            axes = replace(axes, values=torch.zeros_like(axes.values), rest=0.0)
         q = self.coordinates
-        law: Law = torch.ones(1), torch.zeros(1, q), torch.diag(values[:q])[None]
+        law: Law = torch.ones(1), torch.zeros(1, q), torch.diag(axes.values[:q])[None]
         count = min(components, len(x) // crowd)
         if count > 1:
-            mean, basis = x.mean(0), vectors[:, :q]
+            mean, basis = axes.mean, axes.vectors[:, :q]
             y = ((x - mean) @ basis).float()
             shares, centres, covariances = fit_mixture(y, count, ridge, run)
             # The ridge serves the fit alone: samples must not carry it as noise.
             mixture = shares, centres, covariances - ridge * torch.eye(q, dtype=torch.double)
-            if self._fits_better(mixture, law, marginal, mean, basis, run):
+            scale = (1 - JUDGED_AT, JUDGED_AT) if clean else (signal, noise)
+            held_out = _held_out(marginal, scale, run)
+            if held_out is None or _fits_better(mixture, law, held_out, mean, basis, scale, run):
                 law = mixture
-        self.mean.copy_(math.sqrt(signal) * x.mean(0).view(marginal.shape))
-        self.basis.copy_(vectors)
-        self.deviation.copy_((signal * values + noise).sqrt())
-        self._keep(law, signal, noise)
+        self._keep(law, axes, signal, noise)
 
-    def _keep(self, law: Law, signal: float, noise: float) -> None:
+    def _keep(self, law: Law, axes: Axes, signal: float, noise: float) -> None:
         """Keep the maps to ``law`` after diffusion to the given shares of signal and noise."""
         shares, centres, covariances = law
+        self.mean.copy_(math.sqrt(signal) * axes.mean.view(self.mean.shape))
+        self.basis = axes.vectors.to(self.mean.device, axes.dtype)
+        # Where axes are left out, every pixel has noise, and the axes have only what is beyond it.
+        pixels = len(axes.mean) if len(axes.values) < len(axes.mean) else 0
+        everywhere = signal * axes.rest + noise if pixels else 0.0
+        along = signal * axes.values + noise - everywhere
+        variance = torch.cat([along, torch.full((pixels,), everywhere, dtype=along.dtype)])
+        self.deviation = variance.clamp(min=0).sqrt().to(self.mean)
         eye = torch.eye(self.coordinates, dtype=torch.double)
-        values, vectors = torch.linalg.eigh(signal * covariances + noise * eye)
+        values, vectors = torch.linalg.eigh(signal * covariances + (noise - everywhere) * eye)
         self.shares = shares.to(self.mean)
         self.centres = (math.sqrt(signal) * centres).to(self.mean)
         self.factors = ((vectors * values.clamp(min=0).sqrt()[:, None]) @ vectors.mT).to(self.mean)
 
-    def _fits_better(
-        self,
-        mixture: Law,
-        one: Law,
-        marginal: TruncatedMarginal,
-        mean: Tensor,
-        basis: Tensor,
-        run: FitRun,
-    ) -> bool:
-        """Whether held-out draws of x_{t_trunc} are at least as likely under the mixture."""
-        if marginal.validation is None:
-            return True
-        draws = marginal.validation.draw(min(len(marginal.validation.images), 1000), run.generator)
-        y = (draws.flatten(1).cpu().double() - math.sqrt(marginal.alpha_bar) * mean) @ basis
-        eye = torch.eye(y.shape[1], dtype=torch.double)
-
-        def log_likelihood(law: Law) -> float:
-            shares, centres, covariances = law
-            parts = MultivariateNormal(
-                math.sqrt(marginal.alpha_bar) * centres.double(),
-                marginal.alpha_bar * covariances + (1 - marginal.alpha_bar) * eye,
-            )
-            whole = MixtureSameFamily(Categorical(shares.double()), parts)
-            return float(torch.cat([whole.log_prob(rows) for rows in y.split(100)]).mean())
-
-        found, plain = log_likelihood(mixture), log_likelihood(one)
-        run.log(
-            f"{len(mixture[0])} components: held-out log-likelihood {found:.2f} nats, one Gaussian "
-            f"{plain:.2f}"
-        )
-        return found >= plain
-
     def latents(self, n: int, generator: torch.Generator) -> Tensor:
-        """z, (n, 1 + d) standard normal."""
-        return randn((n, 1 + self.mean.numel()), generator, self.mean.device)
+        """z, (n, 1 + m) standard normal."""
+        return randn((n, 1 + len(self.deviation)), generator, self.mean.device)
 
     def forward(self, z: Tensor) -> Tensor:
-        """s(z), (N, d), of z (N, 1 + d)."""
+        """s(z), (N, m), of z (N, 1 + m)."""
         uniform = torch.special.ndtr(z[:, 0].contiguous())
         k = torch.searchsorted(self.shares.cumsum(0), uniform).clamp(max=len(self.shares) - 1)
         q = self.coordinates
@@ -176,5 +161,56 @@ class GaussianMaps(nn.Module):
         return torch.cat([leading, z[:, 1 + q :] * self.deviation[q:]], dim=1)
 
     def images(self, y: Tensor) -> Tensor:
-        """Images (N, C, H, W) from principal coordinates (N, d)."""
-        return self.mean + (y @ self.basis.T).view(-1, *self.mean.shape)
+        """Images (N, C, H, W) from coordinates (N, m)."""
+        r = self.basis.shape[1]
+        x = y[:, :r] @ self.basis.T.to(y.dtype)
+        if y.shape[1] > r:
+            x = x + y[:, r:]
+        return self.mean + x.view(-1, *self.mean.shape)
+
+
+def _held_out(
+    marginal: TruncatedMarginal, scale: tuple[float, float], run: FitRun
+) -> Tensor | None:
+    """Held-out images (N, d), scaled and with noise; ``scale`` are the shares of both."""
+    if marginal.validation is None:
+        return None
+    n = min(len(marginal.validation.images), 1000)
+    images = marginal.validation.draw_clean(n, run.generator)
+    eps = randn(images.shape, run.generator, images.device)
+    signal, noise = scale
+    x = math.sqrt(signal) * images + math.sqrt(noise) * eps
+    return x.flatten(1).cpu().double()
+
+
+def _fits_better(
+    mixture: Law,
+    one: Law,
+    draws: Tensor,
+    mean: Tensor,
+    basis: Tensor,
+    scale: tuple[float, float],
+    run: FitRun,
+) -> bool:
+    """Whether ``draws`` (N, d) are at least as likely under the mixture as under one Gaussian.
+
+    Both are laws of clean images; ``scale`` are the shares of signal and noise in the draws.
+    """
+    signal, noise = scale
+    y = (draws - math.sqrt(signal) * mean) @ basis
+    eye = torch.eye(y.shape[1], dtype=torch.double)
+
+    def log_likelihood(law: Law) -> float:
+        shares, centres, covariances = law
+        parts = MultivariateNormal(
+            math.sqrt(signal) * centres.double(), signal * covariances + noise * eye
+        )
+        whole = MixtureSameFamily(Categorical(shares.double()), parts)
+        return float(torch.cat([whole.log_prob(rows) for rows in y.split(100)]).mean())
+
+    found, plain = log_likelihood(mixture), log_likelihood(one)
+    run.log(
+        f"{len(mixture[0])} components: held-out log-likelihood {found:.2f} nats, one Gaussian "
+        f"{plain:.2f}"
+    )
+    return found >= plain

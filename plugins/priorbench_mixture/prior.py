@@ -20,7 +20,9 @@ from .maps import GaussianMaps
 class MixturePrior(TruncPrior):
     """A Gaussian mixture, sampled through one closed-form map for each component.
 
-    The prior holds a matrix of d x d numbers, with d = C H W: 38 MB at 3x32x32, 600 MB at 3x64x64.
+    The prior holds the principal axes of the images: d x d numbers, with d = C H W, up to 1,024 of
+    them. Of larger images it holds those that can be seen, in half precision
+    (:mod:`priorbench_gaussian.axes`).
 
     Arguments:
         emits: ``x_0``, a clean guess that is diffused; or ``x_t``.
@@ -64,11 +66,11 @@ class MixturePrior(TruncPrior):
         run.progress(1, 1, float("nan"))
 
     def latents(self, n: int, generator: torch.Generator) -> Tensor:
-        """z, (n, 1 + d) standard normal."""
+        """z, (n, 1 + m) standard normal, see :class:`.maps.GaussianMaps`."""
         return self.maps.latents(n, generator)
 
     def from_latents(self, z: Tensor) -> Tensor:
-        """s(z) as images (N, C, H, W), of z (N, 1 + d)."""
+        """s(z) as images (N, C, H, W), of z (N, 1 + m)."""
         return self.maps.images(self.maps(z))
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:

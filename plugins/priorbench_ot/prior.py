@@ -42,7 +42,9 @@ from .slices import Slicer, parse
 class OTPrior(TruncPrior):
     """A transport map: Gaussian maps in closed form, and a residual trained by sliced W2.
 
-    The prior holds a matrix of d x d numbers, with d = C H W: 38 MB at 3x32x32, 600 MB at 3x64x64.
+    The prior holds the principal axes of the images: d x d numbers, with d = C H W, up to 1,024 of
+    them. Of larger images it holds those that can be seen, in half precision
+    (:mod:`priorbench_gaussian.axes`).
 
     Arguments:
         emits: ``x_0``, a clean guess that is diffused, also in training (the loss is always taken
@@ -129,11 +131,11 @@ class OTPrior(TruncPrior):
                 torch.nn.init.zeros_(parameter)
 
     def latents(self, n: int, generator: torch.Generator) -> Tensor:
-        """z, (n, 1 + d) standard normal."""
+        """z, (n, 1 + m) standard normal, see :class:`GaussianMaps`."""
         return self.maps.latents(n, generator)
 
     def from_latents(self, z: Tensor) -> Tensor:
-        """f(z) as images (N, C, H, W), of z (N, 1 + d)."""
+        """f(z) as images (N, C, H, W), of z (N, 1 + m)."""
         y, q = self.maps(z), self.maps.coordinates
         standard = y[:, :q] / self.maps.deviation[:q].clamp(min=1e-3)
         residual: Tensor = self.residual(z[:, 1 : 1 + q] if self.start == "none" else standard)

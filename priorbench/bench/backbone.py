@@ -25,22 +25,16 @@ def misfit(data: Dataset, diffusion: FrozenDiffusion, backbone: str) -> str:
     return ""
 
 
-def score(
+def drawn(
     diffusion: FrozenDiffusion,
-    data: Dataset,
-    extractor: "FeatureExtractorBase",
     solver: str,
     steps: int,
     n_samples: int,
     batch_size: int,
     seed: int,
     progress: Callable[[int, int, float], None],
-) -> dict[str, str]:
-    """FID, precision and recall of ``n_samples`` draws of the full chain against the test split.
-
-    Returns:
-        Names and figures, the floor among them.
-    """
+) -> torch.Tensor:
+    """``n_samples`` draws of the full chain from pure noise, as bytes (N, C, H, W)."""
     noise, chain = generator_for(seed, "sample"), generator_for(seed, "denoise")
     batches: list[torch.Tensor] = []
     sizes = batch_sizes(n_samples, batch_size)
@@ -48,14 +42,22 @@ def score(
         x_T = randn((size, *diffusion.shape), noise, diffusion.device)
         batches.append(to_bytes(diffusion.denoise(x_T, diffusion.T, solver, steps, chain)))
         progress(done, len(sizes), float("nan"))
-    test = features_of(data.test, extractor)
-    made = fidelity(features_of(torch.cat(batches), extractor), test)
-    floor, _ = fid_floor(features_of(data.train, extractor), test, n_samples)
-    samples = f"{n_samples} samples against {len(data.test)} test images"
+    return torch.cat(batches)
+
+
+def score(images: torch.Tensor, data: Dataset, extractor: "FeatureExtractorBase") -> dict[str, str]:
+    """FID, precision and recall of draws of the full chain, bytes (N, C, H, W), against the test
+    split.
+
+    Returns:
+        Names and figures, the floor among them.
+    """
+    test, n = features_of(data.test, extractor), len(images)
+    made = fidelity(features_of(images, extractor), test)
+    floor, _ = fid_floor(features_of(data.train, extractor), test, n)
     return {
         "extractor": extractor.get_name(),
-        "full chain": f"{solver}, {steps} steps, {samples}",
-        "FID": f"{made['fid']:.2f}",
-        f"FID of {min(n_samples, len(data.train))} training images (floor)": f"{floor:.2f}",
+        f"FID against {len(data.test)} test images": f"{made['fid']:.2f}",
+        f"FID of {min(n, len(data.train))} training images (floor)": f"{floor:.2f}",
         "precision, recall": f"{made['precision']:.3f}, {made['recall']:.3f}",
     }

@@ -53,6 +53,7 @@ class Fit:
 
     Attributes:
         learning: what watched the fit, if it was made just now; it becomes the curve.
+        at_any_t_trunc: whether a fit that was made just now is the same at every t_trunc.
     """
 
     prior: TruncPrior
@@ -60,6 +61,7 @@ class Fit:
     steps: int
     curve: Curve = field(default_factory=list)
     learning: Learning | None = None
+    at_any_t_trunc: bool = False
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,8 @@ class _Cell:
                 )
             if learning.points:
                 learning.look(run, 1.0, seconds)
-            return Fit(prior, seconds, run.taken, learning=learning)
+            clean = prior.emits == "x_0" and not marginal.used_t_trunc
+            return Fit(prior, seconds, run.taken, learning=learning, at_any_t_trunc=clean)
 
     def sample(self, fit: Fit) -> Samples:
         """The samples to measure, and for each choosing split others, that settings are chosen by.
@@ -198,7 +201,7 @@ class _Cell:
             test = drawn(fit.prior, self.task, self.spec, n_samples)
             samplers = samplers_of(fit.prior, self.task, self.spec)
         if fit.learning:
-            fit.curve = self.curve(fit.learning)
+            fit.curve = self.curve(fit.learning, fit.at_any_t_trunc)
             if self.fits:
                 self.keep(fit, self.fits)
         choosing: list[tuple[str, Tensor]] = []
@@ -208,11 +211,11 @@ class _Cell:
             choosing.append((split, samples.x_t))
         return Samples(test, choosing, samplers)
 
-    def curve(self, learning: Learning) -> Curve:
+    def curve(self, learning: Learning, clean: bool) -> Curve:
         """How the fit got on, from copies of the prior that were made on the way."""
         with self.guard():
             marginal = self.task.marginal(self.spec.t_trunc)
-            found = learning.curve(self.spec, marginal, self.remade)
+            found = learning.curve(self.spec, marginal, self.remade, clean)
         if learning.fault:
             self.guard.log.append(f"the fit has no curve: {learning.fault}")
         return found
@@ -249,6 +252,7 @@ class _Cell:
             raise BadSample("the fit changed what all cells share")
         about = {"fit_seconds": fit.seconds, "fit_steps": fit.steps, "curve": fit.curve}
         about |= {"log": list(self.guard.log)}
+        about |= {"at_any_t_trunc": fit.at_any_t_trunc}
         with self.guard():
             reusable = fits.keep(self.spec, fit.prior, self.task.dataset.shape, **about)
         if not reusable:

@@ -1,7 +1,8 @@
 """How a fit got on: at fixed shares of it, samples compared with held-out draws.
 
 All priors are measured alike, by the sliced W2 distance at x_{t_trunc}, with the same draws, the
-same directions and the same randomness of the prior at every look.
+same directions and the same randomness of the prior at every look. Only where t_trunc has no part
+in the fit of a clean guess, clean images are compared: the fit has one curve at every t_trunc then.
 
 A look during the fit does no more than copy the prior's tensors, and undoes what it took to get
 them. They are sampled once the samples of the table are drawn, because a prior could work ahead in
@@ -86,21 +87,32 @@ class Learning:
         )
 
     def curve(
-        self, spec: CellSpec, marginal: TruncatedMarginal, remade: Callable[..., TruncPrior]
+        self,
+        spec: CellSpec,
+        marginal: TruncatedMarginal,
+        remade: Callable[..., TruncPrior],
+        clean: bool = False,
     ) -> Curve:
         """The points with their distances; none for a fit without steps, or without held-out draws.
 
         Arguments:
             remade: makes a prior of tensors, by name.
+            clean: compare clean images, not x_{t_trunc}.
         """
         if not self.points or self.fault or marginal.validation is None:
             return []
-        wanted = marginal.validation.draw(DRAWS, generator_for(spec.seed, "look at held-out draws"))
+
+        def real(law: TruncatedMarginal, name: str) -> Tensor:
+            draw = law.draw_clean if clean else law.draw
+            return draw(DRAWS, generator_for(spec.seed, f"look at {name} draws"))
 
         def drawn(prior: TruncPrior) -> Tensor:
             x = prior.sample(DRAWS, generator_for(spec.seed, "look"))
             noise = generator_for(spec.seed, "look at noise")
-            return marginal.diffuse(x, noise) if prior.emits == "x_0" else x
+            noised = prior.emits == "x_0" and not clean
+            return marginal.diffuse(x, noise) if noised else x.as_subclass(Tensor)
+
+        wanted = real(marginal.validation, "held-out")
 
         try:
             samples = [drawn(remade(tensors)) for tensors in self.tensors]
@@ -109,7 +121,7 @@ class Learning:
         except Exception as error:  # the prior's own code
             self.fault = one_line(error, named=True)
             return []
-        samples.append(marginal.draw(DRAWS, generator_for(spec.seed, "look at training draws")))
+        samples.append(real(marginal, "training"))
         along = [generator_for(spec.seed, "look along") for _ in samples]
         *distances, floor = [sliced_w2(x, wanted, g) for x, g in zip(samples, along, strict=True)]
         return [

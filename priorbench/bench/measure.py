@@ -12,9 +12,10 @@ from torch import Tensor
 from ..data.dataset import to_bytes, to_float
 from ..diffusion.process import generator_for
 from ..metrics.fid_infinity import fid_at_infinity
-from ..metrics.fidelity import features_of, fid, fidelity
+from ..metrics.fidelity import features_of, fidelity
 from ..metrics.measured import Measured
 from ..metrics.memorisation import authenticity, neighbour_ratio
+from ..metrics.neighbours import nearest_among
 from ..metrics.wasserstein import distances
 from ..plan.spec import CellSpec
 from ..plugin_manager import load_plugins
@@ -75,9 +76,8 @@ def test_columns(
     return {
         **at_t.columns,
         **task.floor(spec.n_samples),
-        **fidelity(features, test),
+        **fidelity(features, task.reference("test")),
         **fid_at_infinity(features, test, generator_for(spec.seed, "halves")),
-        "authenticity": authenticity(features, train, task.train_neighbours),
         **_neighbours(features, task),
         **_at_0(images, at_t, task, spec),
         "images_per_second": 1 / (samples.seconds + chain.seconds),
@@ -88,9 +88,12 @@ def test_columns(
 
 
 def _neighbours(features: Tensor, task: Task) -> Row:
-    ratio, error = neighbour_ratio(features, task.features("train"), task.features("test"))
+    train, test = task.features("train"), task.features("test")
+    nearest = nearest_among(features, train)
+    ratio, error = neighbour_ratio(features, train, test, nearest)
     held_out, held_out_error = task.held_out_ratio
     return {
+        "authenticity": authenticity(features, train, task.train_neighbours, nearest),
         "neighbour_ratio": ratio,
         "neighbour_ratio_validation": held_out,
         "neighbour_ratio_se": math.hypot(error, held_out_error),
@@ -128,7 +131,7 @@ def choosing_fid(
     """FID of the chain of ``sampler`` on the split that settings are chosen on."""
     generator = Streams.of(spec.seed, split).denoise
     x_0 = torch.cat([sampler.denoise(x, generator) for x in x_t.split(spec.batch_size)])
-    return fid(features_of(to_bytes(x_0), task.extractor), task.features(split))
+    return task.reference(split).fid(features_of(to_bytes(x_0), task.extractor))
 
 
 def make_row(task: Task, spec: CellSpec, solver: str, steps: int | None, **values: Any) -> Row:

@@ -3,11 +3,14 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCHEDULES = ("linear", "squaredcos_cap_v2")
 ARCHITECTURE = (
@@ -225,11 +228,16 @@ def _nothing_contradicts(context: click.Context) -> None:
     type=click.IntRange(0),
     default=1000,
     show_default=True,
-    help="Samples for the score; 0 skips it.",
+    help="Samples for the score and the grid; 0 skips them.",
 )
 @click.option("--batch-size", type=click.IntRange(1), default=250, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True)
+@click.option(
+    "--grid",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also draw the first 64 samples, as a picture in this file (.png).",
+)
 def check(
     path: str,
     dataset: str | None,
@@ -240,19 +248,20 @@ def check(
     batch_size: int,
     seed: int,
     device: str,
+    grid: Path | None,
 ) -> int:
     """Describe the model at PATH: a registered name, a diffusers folder or a hub name.
 
     With --dataset, also say whether the model fits the data set, and print the FID of its full
     chain against the test split beside the floor (the FID of training images). The exit code is 1
-    if the model does not fit.
+    if the model does not fit. --grid draws samples, with a data set or without.
     """
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from ..bench.backbone import misfit, score
+    from ..bench.backbone import drawn, misfit, score
     from ..diffusion.frozen import FrozenDiffusion
     from .options import named_dataset, named_extractor
     from .progress import Bar
@@ -263,12 +272,30 @@ def check(
     wrong = "" if data is None else misfit(data, diffusion, path)
     if data is not None:
         facts[f"fits {data.name}"] = f"no: {wrong}" if wrong else "yes"
-    if data is not None and n_samples and not wrong:
-        reader = named_extractor(extractor, data.name)
+    if n_samples and not wrong and (data is not None or grid):
+        reader = None if data is None else named_extractor(extractor, data)
         with Bar("batches of the full chain") as bar:
-            facts |= score(diffusion, data, reader, solver, steps, n_samples, batch_size, seed, bar)
+            images = drawn(diffusion, solver, steps, n_samples, batch_size, seed, bar)
+        facts["full chain"] = f"{solver}, {steps} steps, {n_samples} samples"
+        if grid:
+            _draw(images, grid)
+            facts["grid"] = str(grid)
+        if data is not None and reader is not None:
+            facts |= score(images, data, reader)
     table = Table(box=SIMPLE, show_header=False, title=Text(path), title_justify="left")
     for name, value in facts.items():
         table.add_row(Text(name), Text(value))
     Console().print(table)
     return 1 if wrong else 0
+
+
+def _draw(images: "Tensor", path: Path) -> None:
+    """The first 64 of the bytes (N, C, H, W) as one PNG."""
+    import io
+
+    from ..files import write_atomically
+    from ..pictures import overview
+
+    buffer = io.BytesIO()
+    overview(images, across=8, down=8).save(buffer, "PNG")
+    write_atomically(path, buffer.getvalue())

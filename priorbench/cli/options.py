@@ -25,10 +25,10 @@ def named_dataset(text: str) -> Dataset:
     return load_dataset(choice.name, choice.params)
 
 
-def named_extractor(text: str | None, dataset: str) -> "FeatureExtractorBase":
-    """The extractor of ``--extractor``; without it, the one with the data set's name."""
+def named_extractor(text: str | None, data: Dataset) -> "FeatureExtractorBase":
+    """The extractor of ``--extractor``; without it, the default for the data set."""
     choice = (
-        Choice(name=default_for("extractor", dataset))
+        Choice(name=default_for("extractor", data.name, data.shape[0]))
         if text is None
         else _choice("--extractor", text)
     )

@@ -161,12 +161,18 @@ def _dry_run(plan: Plan, store: Store, fresh: bool) -> None:
         note = "" if spec in left else " (done)"
         line = f"{spec.title}: {solvers}{note}"
         console.print(escape(line), highlight=False)
-    done = len(plan.cells) - len(left)
+    done, needed = len(plan.cells) - len(left), estimate(plan, left)
     console.print(
         f"{len(plan.cells)} cells ({done} done), {plan.rows} rows into "
-        f"{escape(str(store.folder))}; about {duration(estimate(plan, left))} on this machine",
+        f"{escape(str(store.folder))}; about {duration(needed.seconds)} on this machine and "
+        f"{megabytes(needed.disk)} of disk",
         highlight=False,
     )
+
+
+def megabytes(size: float) -> str:
+    """``350 MB``."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(1, round(size / 1e6))} MB"
 
 
 def duration(seconds: float) -> str:

@@ -46,3 +46,8 @@ def digits() -> Path:
 def mnist() -> Path:
     """A U-Net trained on mnist's training split: T = 1000, linear schedule, predicts epsilon."""
     return folder("mnist/backbone")
+
+
+def cifar10_small() -> Path:
+    """A U-Net trained on CIFAR-10's training split: T = 1000, cosine schedule, predicts v."""
+    return folder("cifar10-small/backbone")

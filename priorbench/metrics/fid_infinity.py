@@ -58,11 +58,17 @@ def root(matrix: Tensor, power: float = 0.5) -> Tensor:
     return found
 
 
-def frechet(x: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor]) -> float:
-    """The squared Fréchet distance between the Gaussians with moments ``x`` and ``y``."""
+def frechet(
+    x: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor], root_y: Tensor | None = None
+) -> float:
+    """The squared Fréchet distance between the Gaussians with moments ``x`` and ``y``.
+
+    Arguments:
+        root_y: the square root of the covariance of ``y``, for callers that have it.
+    """
     (mean_x, cov_x), (mean_y, cov_y) = x, y
-    half = root(cov_x)
-    cross = torch.linalg.eigvalsh(half @ cov_y @ half).clamp(min=0).sqrt().sum()
+    half = root(cov_y) if root_y is None else root_y
+    cross = torch.linalg.eigvalsh(half @ cov_x @ half).clamp(min=0).sqrt().sum()
     return float((mean_x - mean_y).square().sum() + cov_x.trace() + cov_y.trace() - 2 * cross)
 
 

@@ -1,8 +1,8 @@
-"""FID, KID, precision and recall by ``torch-fidelity``: bytes -> features -> statistic -> metric.
+"""FID, KID, precision and recall: bytes -> features, by ``torch-fidelity`` -> metrics.
 
 Everything is computed from the bytes that are saved, so a direct call of
-``torch_fidelity.calculate_metrics`` on the saved images gives the same numbers. Lower-level
-functions of torch-fidelity are used here, to compute the features of each set of images only once.
+``torch_fidelity.calculate_metrics`` on the saved images gives the same numbers. The features of
+each set of images are computed only once.
 
 torch-fidelity is imported where it is used, because it takes more than a second.
 """
@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..diffusion.process import generator_for
+from .reference import Reference
 
 if TYPE_CHECKING:
     from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
-KID_SUBSET = 1000  # torch-fidelity's default; smaller sets are taken whole
 #: The draws that the floor is the mean of.
 FLOOR_DRAWS = 10
 
@@ -54,14 +54,14 @@ def features_of(images: Tensor, extractor: "FeatureExtractorBase", batch_size: i
     return features
 
 
-def fid_floor(train: Tensor, test: Tensor, n_samples: int) -> tuple[float, float]:
+def fid_floor(train: Tensor, test: Tensor | Reference, n_samples: int) -> tuple[float, float]:
     """The FID of ``n_samples`` perfect samples: that of the same number of training images.
 
     FID falls with the number of samples, so a floor holds for one number alone.
 
     Arguments:
         train: features (N, F) of the training images.
-        test: features (M, F) of the test images.
+        test: those of the test images, (M, F).
 
     Returns:
         The mean over :data:`FLOOR_DRAWS` draws without replacement, the same at every call, and its
@@ -69,42 +69,32 @@ def fid_floor(train: Tensor, test: Tensor, n_samples: int) -> tuple[float, float
         all of them, and the error is NaN.
     """
     draws = FLOOR_DRAWS if n_samples < len(train) else 1
-    generator = generator_for(0, "floor")
+    generator, real = generator_for(0, "floor"), _reference(test)
     chosen = [torch.randperm(len(train), generator=generator)[:n_samples] for _ in range(draws)]
-    scores = torch.tensor([fid(train[index], test) for index in chosen], dtype=torch.float64)
+    scores = torch.tensor([real.fid(train[index]) for index in chosen], dtype=torch.float64)
     return float(scores.mean()), float(scores.std() / draws**0.5) if draws > 1 else float("nan")
 
 
-def fid(generated: Tensor, reference: Tensor) -> float:
-    """FID of features (N, F) against (M, F), in squared units of the features.
-
-    Reference: Heusel et al. (2017), https://arxiv.org/abs/1706.08500
-    """
-    from torch_fidelity import metric_fid
-
-    statistics = [metric_fid.fid_features_to_statistics(f) for f in (generated, reference)]
-    return float(
-        metric_fid.fid_statistics_to_metric(*statistics, verbose=False)[metric_fid.KEY_METRIC_FID]
-    )
+def fid(generated: Tensor, reference: Tensor | Reference) -> float:
+    """FID of features (N, F) against (M, F), in squared units of the features."""
+    return _reference(reference).fid(generated)
 
 
-def fidelity(generated: Tensor, reference: Tensor) -> dict[str, float]:
+def fidelity(generated: Tensor, reference: Tensor | Reference) -> dict[str, float]:
     """fid, kid, precision and recall of features (N, F) against reference features (M, F).
 
-    FID (Heusel et al., 2017) and KID (Bińkowski et al., 2018; the mean over 100 subsets of at most
-    1,000 images) are squared distances in units of the features. Precision and recall (Kynkäänniemi
-    et al., 2019; k = 3) are shares in 0..1.
+    FID and KID are squared distances in units of the features; precision and recall are shares in
+    0..1. See :class:`~priorbench.metrics.reference.Reference`.
     """
-    from torch_fidelity import metric_kid, metric_prc
-
-    size = min(KID_SUBSET, len(generated), len(reference))
-    kid = metric_kid.kid_features_to_metric(
-        generated, reference, kid_subset_size=size, verbose=False
-    )
-    prc = metric_prc.prc_features_to_metric(generated, reference, verbose=False)
+    real = _reference(reference)
+    precision, recall = real.precision_recall(generated)
     return {
-        "fid": fid(generated, reference),
-        "kid": kid[metric_kid.KEY_METRIC_KID_MEAN],
-        "precision": prc[metric_prc.KEY_METRIC_PRECISION],
-        "recall": prc[metric_prc.KEY_METRIC_RECALL],
+        "fid": real.fid(generated),
+        "kid": real.kid(generated),
+        "precision": precision,
+        "recall": recall,
     }
+
+
+def _reference(features: Tensor | Reference) -> Reference:
+    return features if isinstance(features, Reference) else Reference(features)

@@ -48,14 +48,16 @@ class Stored:
     """Tells which split the samples of a prior come from.
 
     Arguments:
-        images: the images of each split, (N_s, C, H, W), scaled as the samples are: by 1, or by
-            sqrt(alpha_bar).
+        images: the clean images of each split, (N_s, C, H, W).
         draws: each split as a prior would emit it, (n_s, C, H, W): the images, or fresh draws of
             x_{t_trunc}.
+        scale: of the images in the samples: 1, or sqrt(alpha_bar).
     """
 
-    def __init__(self, images: Mapping[str, Tensor], draws: Mapping[str, Tensor]) -> None:
-        self.images = images
+    def __init__(
+        self, images: Mapping[str, Tensor], draws: Mapping[str, Tensor], scale: float = 1.0
+    ) -> None:
+        self.images, self.scale = images, scale
         looked_up = {split: self._differences(x) for split, x in draws.items()}
         self.unseen = {s: looked_up[third][s] for s, (_, third) in OTHERS.items()}
         self.own = {s: float(looked_up[s][s].mean()) for s in OTHERS}
@@ -64,8 +66,10 @@ class Stored:
 
     def _differences(self, x: Tensor) -> dict[str, Tensor]:
         """D_s of each split s, (N,)."""
+        x = x / self.scale
         square = {
-            s: nearest_distances(x, images).double().square() for s, images in self.images.items()
+            s: (self.scale * nearest_distances(x, images)).square()
+            for s, images in self.images.items()
         }
         return {s: square[s] - square[other] for s, (other, _) in OTHERS.items()}
 

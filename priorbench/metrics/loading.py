@@ -21,6 +21,7 @@ from ..assets import folder
 from ..errors import UserError, first_line, unknown
 from ..isolation import weights_digest
 from ..plugin_manager import load_plugins
+from . import imagenet
 from .extractors import FolderExtractor, from_folder
 
 INCEPTION = "inception-v3-compat"
@@ -58,6 +59,17 @@ def load_extractor(name: str, options: dict[str, Any] | None = None) -> FeatureE
     if path.is_dir():
         return from_folder(path, shipped=False)
     raise unknown("extractor", name, [*registered, *own, "FOLDER"])
+
+
+def extractor_of_colour() -> str:
+    """The extractor for colour images that have none of their own; empty if there is none here.
+
+    It is that of the literature if its weights are on this machine. Nobody who did not ask for it
+    should wait for a download, so it is ``efficientnet-lite0`` otherwise, if it is installed.
+    """
+    if _kept(URL_INCEPTION_V3).exists():
+        return INCEPTION
+    return imagenet.NAME if imagenet.installed() else ""
 
 
 def _of_torch_fidelity(name: str, weights: str | None) -> FeatureExtractorBase:
@@ -114,9 +126,14 @@ def _inception_weights(path: Path | None) -> io.BytesIO:
     return memory
 
 
+def _kept(url: str) -> Path:
+    """Where torch.hub keeps the file of ``url``, once it has been downloaded."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+
+
 def _downloaded(url: str) -> Path:
-    """Where torch.hub keeps the file of ``url``; if it is missing, it is fetched and checked."""
-    file = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    """The file of ``url``; if it is missing, it is fetched and checked."""
+    file = _kept(url)
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(file), hash_prefix=INCEPTION_SHA256, progress=False)

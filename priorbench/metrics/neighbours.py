@@ -1,29 +1,59 @@
-"""Nearest neighbours among features or pixels, computed in blocks so that memory is bounded."""
+"""Nearest neighbours among features or pixels, computed in blocks so that memory is bounded.
+
+Which is the nearest is found in single precision, and its distance then computed in double. So a
+copy has distance 0, and of neighbours that are equally near within rounding any may be named.
+"""
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-CHUNK = 2048  # rows of the distance matrix in memory at once
+CHUNK = 2048  # rows of the matrix of distances in memory at once
+
+
+class Nearest(NamedTuple):
+    """The nearest neighbour of each of N points: its distance (N,), float64, and which it is."""
+
+    distance: Tensor
+    which: Tensor
+
+
+def nearest_among(points: Tensor, among: Tensor) -> Nearest:
+    """The nearest of ``among`` (M, ...) to each of ``points`` (N, ...)."""
+    return _search(points.flatten(1), among.flatten(1), own=False)
 
 
 def neighbour_distances(training: Tensor) -> Tensor:
     """The distance of each training feature (M, F) to the nearest other one: (M,), float64."""
-    training = training.double()
-    found = []
-    for start in range(0, len(training), CHUNK):
-        rows = torch.cdist(training[start : start + CHUNK], training)
-        rows[torch.arange(len(rows)), torch.arange(start, start + len(rows))] = float("inf")
-        found.append(rows.amin(1))
-    return torch.cat(found)
+    training = training.flatten(1)
+    return _search(training, training, own=True).distance
 
 
 def nearest_distances(points: Tensor, among: Tensor) -> Tensor:
     """The distance of each of ``points`` (N, ...) to the nearest of ``among`` (M, ...): (N,)."""
-    points, among = points.flatten(1), among.flatten(1)
-    return torch.cat([torch.cdist(chunk, among).amin(1) for chunk in points.split(CHUNK)])
+    return nearest_among(points, among).distance
 
 
 def nearest(features: Tensor, training: Tensor) -> Tensor:
     """The index of the training feature (M, F) nearest to each of ``features`` (N, F): (N,)."""
-    chunks = features.double().split(CHUNK)
-    return torch.cat([torch.cdist(chunk, training.double()).argmin(1) for chunk in chunks]).cpu()
+    return nearest_among(features, training).which.cpu()
+
+
+def _search(points: Tensor, among: Tensor, own: bool) -> Nearest:
+    """The nearest; with ``own``, the points are ``among`` themselves, and each skips itself."""
+    # Far from the origin, squares would swamp the distances.
+    middle = among.mean(0, dtype=torch.float64).float()
+    targets = among.float() - middle
+    squares = targets.square().sum(1)
+    distances, indices = [], []
+    for start in range(0, len(points), CHUNK):
+        rows = points[start : start + CHUNK]
+        # |x - y|^2 without |x|^2, which is the same for every y.
+        found = torch.addmm(squares, rows.float() - middle, targets.T, alpha=-2)
+        if own:
+            found[torch.arange(len(rows)), torch.arange(start, start + len(rows))] = torch.inf
+        index = found.argmin(1)
+        indices.append(index)
+        distances.append((rows.double() - among[index].double()).norm(dim=1))
+    return Nearest(torch.cat(distances), torch.cat(indices))

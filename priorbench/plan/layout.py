@@ -24,7 +24,7 @@ MEASURED_BY = ("torch", "diffusers", "torch-fidelity", "POT", "scikit-learn")
 
 # Raise this whenever our own code would give a cell other figures: results of earlier code are then
 # computed again.
-MEASUREMENT = "4"
+MEASUREMENT = "5"
 
 # The keys of a config that a cell takes over as they are.
 COPIED = (
@@ -137,9 +137,10 @@ def resolve(config: RunConfig) -> Resolved:
     extractor = config.extractor
     forget_changed(config.dataset.name, config.backbone or "", extractor.name if extractor else "")
     # First of all the data set: a name that does not exist has no backbone either.
-    load_data(_source(config.dataset))
+    channels = load_data(_source(config.dataset)).shape[0]
     backbone = config.backbone or default_for("backbone", config.dataset.name)
-    extractor = extractor or Choice(name=default_for("extractor", config.dataset.name))
+    if extractor is None:
+        extractor = Choice(name=default_for("extractor", config.dataset.name, channels))
     config = config.model_copy(update={"backbone": backbone, "extractor": extractor})
     sources: dict[str, Any] = {
         "dataset": _source(config.dataset),

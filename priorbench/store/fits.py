@@ -1,7 +1,8 @@
 """Fitted priors on disk, each named by the hash of what determines its fit."""
 
 import re
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ from ..files import remove, set_aside
 from ..plan.spec import CellSpec
 from ..plugin_manager import load_plugins
 from ..prior import TruncPrior, make_prior, rebuild_prior
-from ..prior_files import ABOUT, read_about, weights_sha256, write_about, write_weights
+from ..prior_files import (
+    ABOUT,
+    read_about,
+    share_weights,
+    weights_sha256,
+    write_about,
+    write_weights,
+)
 
 COMPARED = 16  # how many draws show that a prior comes back from its weights
 
@@ -48,18 +56,33 @@ class Fits:
 
     def path(self, spec: CellSpec) -> Path:
         """The folder of the fit of ``spec``."""
+        return self.folder / self._named(spec, str(spec.t_trunc), spec.fit[:8])
+
+    @staticmethod
+    def _named(spec: CellSpec, t_trunc: str, fit: str) -> str:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", spec.prior).strip(".-") or "prior"
-        return self.folder / f"{name}-t{spec.t_trunc}-s{spec.seed}-{spec.fit[:8]}"
+        return f"{name}-t{t_trunc}-s{spec.seed}-{fit}"
 
     def forget(self, spec: CellSpec) -> None:
         """Have the prior fitted again."""
         remove(self.path(spec) / ABOUT)
+        while other := self._at_any_t_trunc(spec):
+            remove(self.path(other) / ABOUT)
 
     def load(self, spec: CellSpec, shape: tuple[int, int, int], device: torch.device) -> Kept:
-        """The prior of ``spec`` as it was fitted, if it is there; a damaged fit is set aside."""
+        """The prior of ``spec`` as it was fitted, if it is there; a damaged fit is set aside.
+
+        The same prior may have been fitted at another t_trunc, and t_trunc have had no part in it.
+        """
         folder = self.path(spec)
         if not (folder / ABOUT).exists():
-            return Kept()
+            other = self._at_any_t_trunc(spec)
+            if other is None:
+                return Kept()
+            kept = self.load(other, shape, device)
+            if kept.prior is not None:
+                self._share(other, spec)
+            return kept
         try:
             about = read_about(folder)
             if about["fit"] != spec.fit:
@@ -79,10 +102,30 @@ class Fits:
             reason = f"holds no fit that can be used ({one_line(error, named=True)})"
             return Kept(note=set_aside(folder, self.folder.parent, reason))
 
+    def _at_any_t_trunc(self, spec: CellSpec) -> CellSpec | None:
+        """``spec`` at the t_trunc of a fit that is the same at any, if there is one."""
+        for folder in sorted(self.folder.glob(self._named(spec, "*", "*"))):
+            with suppress(OSError, ValueError, KeyError):  # it may be half a fit, or a damaged one
+                about = read_about(folder)
+                other = replace(spec, t_trunc=about["t_trunc"])
+                if about.get("at_any_t_trunc") and about["fit"] == other.fit:
+                    return other
+        return None
+
+    def _share(self, fitted: CellSpec, spec: CellSpec) -> None:
+        """Give the fit of ``fitted`` a folder of ``spec`` too; both have the same file of weights.
+
+        Raises:
+            CannotWrite: if that cannot be written.
+        """
+        share_weights(self.path(fitted), self.path(spec))
+        about = read_about(self.path(fitted)) | {"t_trunc": spec.t_trunc, "fit": spec.fit}
+        write_about(self.path(spec), about)
+
     def keep(
         self, spec: CellSpec, prior: TruncPrior, shape: tuple[int, int, int], **about: Any
     ) -> bool:
-        """Write a fitted prior.
+        """Write a fitted prior, and what else is known ``about`` its fit.
 
         Returns:
             Whether it comes back from its weights. One that remembers anything outside of them does

@@ -132,7 +132,8 @@ SCHEMA = (
     Column("fit_steps", "Optimiser steps that the fit took.", "averaged"),
     Column("fit_seconds", "Seconds that the fit took.", "averaged seconds varies"),
     Column("gain", "Share by which the fit lowered sliced W2 at x_{t_trunc} to held-out draws, "
-           "from its start; empty for fits without steps.", "averaged younger"),
+           "from its start; between clean images for a fit that t_trunc has no part in; empty for "
+           "fits without steps.", "averaged younger"),
     Column("late_gain", "The same for the last quarter of the fit.", "averaged younger"),
     Column("learning", "`still learning` where the last quarter lowered it by more than 2 %, or "
            "where there were too few steps to tell; else empty.", "text younger"),

@@ -81,7 +81,7 @@ def tune(
             watcher.stopped()
             tried = pd.DataFrame(search.tried)
             write_atomically(store.folder / "tried.csv", tried.to_csv(index=False).encode())
-        grid = estimate(plan, plan.cells)
+        grid = estimate(plan, plan.cells).seconds
     watcher.noted("measuring what came through, and its rivals")
     started, cells = time.monotonic(), " ".join(spec.cell for spec in final.cells)
     name = f"final {sha256(cells.encode()).hexdigest()[:16]}"

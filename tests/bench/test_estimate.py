@@ -17,23 +17,68 @@ def test_the_estimate_counts_images_times_evaluations(monkeypatch):
         overrides={"priors": "gaussian", "t_trunc": [100], "steps": 2, "n_samples": 40}, sets=sets
     )
     plan = make_plan(config)
-    assert estimate(plan, []) == 0
-    assert estimate(plan, plan.cells) == pytest.approx(
+    assert estimate(plan, []) == (0, 0)
+    assert estimate(plan, plan.cells).seconds == pytest.approx(
         (40 + 24 + 16) * (4 + 2 + 2) * 10.0, rel=0.05
     )
 
 
-def test_the_estimate_tells_what_is_done_once_from_the_steps(monkeypatch):
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that pass only where a test says so."""
+    now = [0.0]
+    monkeypatch.setattr("priorbench.bench.estimate.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_the_estimate_tells_what_is_done_once_from_the_steps(clock):
     """Thirty seconds before the first step, then a tenth a step."""
-    clock = [30.0]
-    monkeypatch.setattr("priorbench.bench.estimate.time.monotonic", lambda: clock[0])
-    taste = _Taste()
-
-    def fit():
-        for step in range(1, 1001):
-            taste(step, 1000, 0.0)
-            clock[0] += 0.1
-
+    taste = _Taste(None, 1.0)
+    clock[0] = 30.0
     with pytest.raises(_Enough):
-        fit()
-    assert clock[0] + taste.rest == pytest.approx(30 + 0.1 * 999)
+        for step in taste.steps(1000):
+            clock[0] += 0.1
+            taste.progress(step + 1, 1000, 0.0)
+    assert clock[0] + taste.rest == pytest.approx(30 + 0.1 * 1000)
+    assert taste.learned
+
+
+def test_the_estimate_adds_up_the_phases_of_a_fit(clock):
+    """Twenty rounds of 6 s that ask for the time, and then 100 steps of half a second."""
+    taste = _Taste(None, 1.0)
+    for step in range(20):
+        clock[0] += 6.0
+        taste.progress(step + 1, 20, 0.0)
+        if taste.out_of_time():
+            break
+    assert step == 1
+    with pytest.raises(_Enough):
+        for step in taste.steps(100):
+            clock[0] += 0.5
+            taste.progress(step + 1, 100, 0.0)
+    assert clock[0] + taste.rest == pytest.approx(20 * 6.0 + 100 * 0.5)
+
+
+def test_a_fit_without_steps_that_never_asks_for_the_time_is_ended(clock):
+    taste = _Taste(None, 1.0)
+    with pytest.raises(_Enough):
+        for step in range(100):
+            clock[0] += 2.0
+            taste.progress(step + 1, 100, 0.0)
+    assert clock[0] + taste.rest == pytest.approx(200)
+    assert not taste.learned
+
+
+@pytest.mark.slow
+def test_a_fit_that_is_shared_is_counted_once():
+    """vae is fitted once for three t_trunc, gaussian for each; so it is with the disk."""
+    config = {"priors": "vae,gaussian", "n_samples": 20, "steps": 1}
+    sets = ["full_chain.steps=1", "controls=[]", "rivals=[]", "rival_timesteps=uniform"]
+    sets += ["n_validation=0", "fit_budget=1000s"]
+    once, thrice = (
+        make_plan(make_config(overrides=config | {"t_trunc": t}, sets=sets))
+        for t in ([100], [100, 200, 300])
+    )
+    one, three = (estimate(plan, plan.cells) for plan in (once, thrice))
+    assert 1000 < one.seconds < three.seconds < 1200
+    assert one.disk < three.disk < 2 * one.disk

@@ -50,14 +50,19 @@ def test_a_folder_that_is_no_pipeline_is_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_the_shipped_backbone_is_small_and_has_its_card():
-    path = shipped("digits/backbone")
-    assert sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) <= 3 * 2**20
+@pytest.mark.parametrize(
+    ("name", "megabytes", "shape"),
+    [("digits", 3, (1, 8, 8)), ("mnist", 6, (1, 28, 28)), ("cifar10-small", 8, (3, 32, 32))],
+)
+def test_a_shipped_backbone_is_small_and_has_its_card(name, megabytes, shape):
+    path = shipped(f"{name}/backbone")
+    assert sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) <= megabytes * 10**6
     assert "priorbench backbone train" in (path / "README.md").read_text()
     training = json.loads((path / "training.json").read_text())
-    diffusion = FrozenDiffusion.from_pretrained(path, device="cpu")
+    diffusion = FrozenDiffusion.from_pretrained(name, device="cpu")
     assert training["parameters"] == sum(p.numel() for p in diffusion.network.parameters())
-    assert diffusion.shape == (1, 8, 8)
+    assert diffusion.shape == shape
+    assert {p.dtype for p in diffusion.network.parameters()} == {torch.float32}
 
 
 def test_everything_that_a_run_does_leaves_every_weight_as_it_was(tiny, marginal):

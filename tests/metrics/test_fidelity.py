@@ -8,15 +8,9 @@ from PIL import Image
 
 from priorbench.data.dataset import to_bytes, to_float
 from priorbench.data.digits import load
-from priorbench.metrics.fidelity import (
-    FLOOR_DRAWS,
-    KID_SUBSET,
-    features_of,
-    fid,
-    fid_floor,
-    fidelity,
-)
+from priorbench.metrics.fidelity import FLOOR_DRAWS, features_of, fid, fid_floor, fidelity
 from priorbench.metrics.loading import digits
+from priorbench.metrics.reference import KID_SUBSET
 
 
 def test_the_floor_is_a_mean_over_draws_with_its_error():

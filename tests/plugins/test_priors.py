@@ -13,6 +13,7 @@ from priorbench import FitRun, FrozenDiffusion, TruncatedMarginal, UserError, lo
 from priorbench.plan.choice import Choice
 from priorbench.plan.mistakes import check_params
 from priorbench.plugin_manager import load_plugins
+from priorbench.prior import reloaded
 
 PRIORS = sorted(load_plugins().of_kind("prior"))
 
@@ -470,3 +471,49 @@ def test_sinf_along_one_direction_is_the_optimal_map_on_a_line():
     assert bool((moved.flatten()[order].diff() >= -1e-6).all())
     away = (moved.flatten().sort().values - data.flatten().sort().values).abs()
     assert float(away[50:-100].max()) < 0.05
+
+
+LARGE = (3, 20, 20)  # 1,200 numbers: above them, not all axes are kept
+
+
+@pytest.fixture(scope="module")
+def large():
+    """Large images of a Gaussian law: its variances fall as those of images do, to nothing."""
+    g = torch.Generator().manual_seed(0)
+    d = math.prod(LARGE)
+    axes = torch.linalg.qr(randn((d, d), g)).Q
+    deviations = 2.0 / (1 + torch.arange(d)) ** 0.5
+    deviations[400:] = 1e-3
+    images = (randn((3000, d), g) * deviations @ axes.T).view(-1, *LARGE)
+    diffusion = FrozenDiffusion(tiny_unet(LARGE), DDPMScheduler(100), device="cpu")
+    return TruncatedMarginal(images, diffusion, 20)
+
+
+@pytest.mark.parametrize(("name", "params"), [
+    ("gaussian", {}),
+    ("mixture", {"components": 1, "emits": "x_t"}),
+    ("mixture", {"components": 1, "emits": "x_0"}),
+])  # fmt: skip
+def test_large_images_have_their_covariance_from_fewer_axes(name, params, large):
+    """Exactly, from the tensors themselves; and the draws have it, as nearly as 20,000 can."""
+    prior = fitted(name, large, **params)
+    kept = sum(x.nbytes for x in prior.state_dict().values())
+    d = math.prod(LARGE)
+    assert kept < 0.4 * 4 * d * d / 2  # 400 of 1,200 axes, in half precision
+    x = large.images.flatten(1).double()
+    signal, noise = large.alpha_bar, 1 - large.alpha_bar
+    wanted = signal * torch.cov(x.T, correction=0) + noise * torch.eye(d, dtype=torch.double)
+    drawn = at_t(prior, 20_000, large).flatten(1).double()
+    if name == "gaussian":
+        factor, rest = prior.factor.double(), prior.deviation.double().square()
+        assert (factor @ factor.T + rest.diag() - wanted).abs().max() < 2e-3
+    leading = torch.linalg.eigh(wanted).eigenvectors.flip(1)[:, [0, 1, 10, 100, 300, 500, 1100]]
+    ratio = (drawn @ leading).var(0) / (leading * (wanted @ leading)).sum(0)
+    assert (ratio - 1).abs().max() < 0.05  # a variance of 20,000 draws is that near
+
+
+def test_a_large_prior_comes_back_from_its_weights(large):
+    prior = fitted("mixture", large, components=2)
+    again = reloaded(make("mixture", components=2), LARGE, prior.state_dict())
+    again.fitted.fill_(True)
+    assert torch.equal(draw(again, 5), draw(prior, 5))

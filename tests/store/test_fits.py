@@ -79,6 +79,44 @@ def test_fresh_fits_again_to_the_same(copied_run):
 
 
 @pytest.mark.slow
+def test_a_fit_that_t_trunc_has_no_part_in_is_made_once(tmp_path):
+    """vae asks for clean images alone; ot compares draws of x_{t_trunc}."""
+    priors = ["vae[iterations=6,width=8]", "ot[iterations=2,width=8,slices=pixels]"]
+    watcher = Watcher()
+    both = small_run(tmp_path / "both", priors=priors, t_trunc=[100, 200], watcher=watcher)
+    assert watcher.steps.count(("vae", 6)) == 1
+    assert watcher.steps.count(("ot", 2)) == 2
+    one, other = sorted(tmp_path.glob("both/priors/vae-*/prior.safetensors"))
+    assert one.samefile(other)
+    assert both[both.prior == "vae"].fit_seconds.nunique() == 1
+    assert {json.loads(f.with_name("prior.json").read_text())["t_trunc"] for f in (one, other)} == {
+        100, 200,
+    }  # fmt: skip
+    alone = small_run(tmp_path / "alone", priors=priors, t_trunc=[200])
+    assert_same(both[both.t_trunc == 200], alone[alone.t_trunc == 200])
+
+
+@pytest.mark.slow
+def test_fresh_takes_no_fit_of_another_t_trunc(tmp_path):
+    small_run(tmp_path, t_trunc=[100])
+    watcher = Watcher()
+    small_run(tmp_path, t_trunc=[200], fresh=True, watcher=watcher)
+    assert ("vae", 6) in watcher.steps
+
+
+@pytest.mark.slow
+def test_a_damaged_fit_of_another_t_trunc_is_set_aside(tmp_path):
+    small_run(tmp_path, t_trunc=[100])
+    (weights,) = tmp_path.glob("priors/vae-*/prior.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-5] + b"\0\0\0\0\1")
+    watcher = Watcher()
+    found = small_run(tmp_path, t_trunc=[200], watcher=watcher)
+    assert (found.status == "ok").all()
+    assert ("vae", 6) in watcher.steps
+    assert "set aside" in watcher.notes[0]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["header", "weights", "other", "json"])
 def test_a_damaged_fit_is_named_set_aside_and_fitted_again(damage, tmp_path):
     first = small_run(tmp_path)
