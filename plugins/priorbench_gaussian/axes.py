@@ -36,18 +36,32 @@ class Axes:
 
 
 def principal_axes(x: Tensor, least: int = 0) -> Axes:
-    """The axes of images (N, d), in float64.
+    """The axes of images (N, d), in float64 and on the CPU.
 
     Arguments:
         least: how many are kept at least, if there are as many.
     """
-    x = x.double()
-    d = x.shape[1]
-    values, vectors = torch.linalg.eigh(torch.cov(x.T, correction=0).reshape(d, d))
+    x, d = x.cpu(), x.shape[1]
+    mean, covariance = _moments(x)
+    values, vectors = torch.linalg.eigh(covariance)
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
     r = d
     if d > LARGE:
         left = values.flip(0).cumsum(0).flip(0)  # the variance from each axis on
         r = max(least, int((left > d * UNSEEN**2).sum()))
     rest = float(values[r:].mean()) if r < d else 0.0
-    return Axes(x.mean(0), values[:r], vectors[:, :r], rest)
+    return Axes(mean, values[:r], vectors[:, :r], rest)
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (d,) and covariance (d, d) of x (N, d), in float64."""
+    d = x.shape[1]
+    if d <= LARGE:
+        x = x.double()
+        return x.mean(0), torch.cov(x.T, correction=0).reshape(d, d)
+    mean = x.mean(0, dtype=torch.float64)
+    total = torch.zeros(d, d, dtype=torch.float64)
+    for rows in x.split(4096):  # all of them in float64 would fill the memory
+        rows = rows.double() - mean
+        total += rows.T @ rows
+    return mean, total / len(x)

@@ -62,12 +62,12 @@ class GaussianPrior(TruncPrior):
         self.register_buffer("deviation", torch.ones(d))
 
     def fit(self, marginal: TruncatedMarginal, run: FitRun) -> None:
-        x = marginal.images.flatten(1).cpu().double()
         signal, noise = marginal.alpha_bar, 1 - marginal.alpha_bar
-        self.mean.copy_(math.sqrt(signal) * x.mean(0).view(marginal.shape))
-        if self.covariance == "full" and x.shape[1] > LARGE:
-            self._fit_large(x, signal, noise)
+        if self.covariance == "full" and math.prod(marginal.shape) > LARGE:
+            self._fit_large(marginal.images.flatten(1), signal, noise)
             return run.progress(1, 1, float("nan"))
+        x = marginal.images.flatten(1).cpu().double()
+        self.mean.copy_(math.sqrt(signal) * x.mean(0).view(marginal.shape))
         x = x - x.mean(0)
         variance = signal * x.square().mean(0) + noise
         if self.covariance == "full":
@@ -91,6 +91,7 @@ class GaussianPrior(TruncPrior):
     def _fit_large(self, x: Tensor, signal: float, noise: float) -> None:
         """The full covariance of images (N, d), whose last axes are taken to be alike."""
         axes = principal_axes(x)
+        self.mean.copy_(math.sqrt(signal) * axes.mean.view(self.mean.shape))
         factor = axes.vectors * (signal * (axes.values - axes.rest)).clamp(min=0).sqrt()
         self.factor = factor.to(self.device, axes.dtype)
         self.deviation.fill_(math.sqrt(signal * axes.rest + noise))

@@ -111,7 +111,7 @@ class GaussianMaps(nn.Module):
             components: the largest number of Gaussians; 0 is a point of x_0, the mean.
             crowd, ridge: as in :class:`priorbench_mixture.prior.MixturePrior`.
         """
-        x = marginal.images.flatten(1).cpu().double()
+        x = marginal.images.flatten(1).cpu()
         signal, noise = (1.0, 0.0) if clean else (marginal.alpha_bar, 1 - marginal.alpha_bar)
         axes = principal_axes(x, self.coordinates)
         if components == 0:  # a point has no extent
@@ -121,7 +121,7 @@ class GaussianMaps(nn.Module):
         count = min(components, len(x) // crowd)
         if count > 1:
             mean, basis = axes.mean, axes.vectors[:, :q]
-            y = ((x - mean) @ basis).float()
+            y = torch.cat([((rows.double() - mean) @ basis).float() for rows in x.split(4096)])
             shares, centres, covariances = fit_mixture(y, count, ridge, run)
             # The ridge serves the fit alone: samples must not carry it as noise.
             mixture = shares, centres, covariances - ridge * torch.eye(q, dtype=torch.double)
