@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test quick lint reference reference-gls reference-nfe reference-digits-nfe reference-mnist-nfe coverage benchmark-rivals benchmark-sliced benchmark-chain benchmark-report torture overhead workers gpu clean
+.PHONY: run test quick lint reference reference-gls reference-nfe reference-digits-nfe reference-mnist-nfe coverage check-cifar benchmark-extractor benchmark-few-steps benchmark-rivals benchmark-sliced benchmark-chain benchmark-report torture overhead workers gpu clean
 
 # The digits default: five priors at three t_trunc, in three to eight minutes.
 run: $(VENV)/installed
@@ -39,6 +39,22 @@ reference-nfe: reference-digits-nfe reference-mnist-nfe
 reference-digits-nfe reference-mnist-nfe: reference-%: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/priorbench run $* --output results/reference/$*
 	$(BIN)/priorbench report results/reference/$* --figures svg,pdf --latex
+
+# CIFAR-10 as a folder with train/<class>/ and test/<class>/, for the targets that need it.
+CIFAR10 ?= data/cifar10-jpeg
+
+# 64 samples of the backbone cifar10-small and what its full chain scores: an hour of a core.
+check-cifar: $(VENV)/installed-dev
+	$(BIN)/priorbench backbone check cifar10-small --dataset $(CIFAR10) --solver ddim --steps 100 \
+	  --n-samples 2000 --batch-size 100 --grid results/reference/cifar10-small/backbone.png
+
+# At which size EfficientNet-Lite0 should look at small images: an hour of a core.
+benchmark-extractor: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/extractor_size.py --dataset $(CIFAR10)
+
+# Pure noise in 5, 10 and 20 steps of each solver with cifar10-small: two hours of a core, resumable.
+benchmark-few-steps: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/few_steps.py --dataset $(CIFAR10) --backbone cifar10-small
 
 # How often the intervals contain the true FID, and what whole runs say by chance: an hour.
 coverage: $(VENV)/installed

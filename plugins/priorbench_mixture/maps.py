@@ -42,7 +42,7 @@ JUDGED_AT = 0.1
 Law = tuple[Tensor, Tensor, Tensor]  # shares (K,), centres (K, q), covariances (K, q, q)
 
 
-def fit_mixture(points: Tensor, count: int, ridge: float, run: FitRun) -> Law:
+def fit_mixture(points: Tensor, count: int, ridge: float, run: FitRun, report: bool = False) -> Law:
     """A mixture of ``count`` Gaussians over points (N, q), by a few EM steps from k-means.
 
     It stops at the run's deadline, and draws its seed from the run's generator.
@@ -50,6 +50,7 @@ def fit_mixture(points: Tensor, count: int, ridge: float, run: FitRun) -> Law:
     Arguments:
         ridge: a variance added to each component, in squared units of the points; it is part of
             the covariances that are returned.
+        report: whether to report progress, as is right for what is not part of a step.
 
     Returns:
         Shares (K,), centres (K, q) and covariances (K, q, q), float64, on the CPU.
@@ -62,7 +63,8 @@ def fit_mixture(points: Tensor, count: int, ridge: float, run: FitRun) -> Law:
         warnings.simplefilter("ignore")  # one step never converges
         for step in range(EM_STEPS):
             model.fit(points.cpu().numpy())
-            run.progress(step + 1, EM_STEPS, math.nan)
+            if report:
+                run.progress(step + 1, EM_STEPS, math.nan)
             if model.converged_ or run.out_of_time():
                 break
     shares, centres, covariances = (
@@ -122,7 +124,7 @@ class GaussianMaps(nn.Module):
         if count > 1:
             mean, basis = axes.mean, axes.vectors[:, :q]
             y = torch.cat([((rows.double() - mean) @ basis).float() for rows in x.split(4096)])
-            shares, centres, covariances = fit_mixture(y, count, ridge, run)
+            shares, centres, covariances = fit_mixture(y, count, ridge, run, report=True)
             # The ridge serves the fit alone: samples must not carry it as noise.
             mixture = shares, centres, covariances - ridge * torch.eye(q, dtype=torch.double)
             scale = (1 - JUDGED_AT, JUDGED_AT) if clean else (signal, noise)

@@ -31,14 +31,19 @@ def clock(monkeypatch):
     return now
 
 
+def take(steps, seconds, taste, clock, total):
+    """Take steps of so many seconds each."""
+    for step in steps:
+        clock[0] += seconds
+        taste.progress(step + 1, total, 0.0)
+
+
 def test_the_estimate_tells_what_is_done_once_from_the_steps(clock):
     """Thirty seconds before the first step, then a tenth a step."""
     taste = _Taste(None, 1.0)
     clock[0] = 30.0
     with pytest.raises(_Enough):
-        for step in taste.steps(1000):
-            clock[0] += 0.1
-            taste.progress(step + 1, 1000, 0.0)
+        take(taste.steps(1000), 0.1, taste, clock, 1000)
     assert clock[0] + taste.rest == pytest.approx(30 + 0.1 * 1000)
     assert taste.learned
 
@@ -53,18 +58,14 @@ def test_the_estimate_adds_up_the_phases_of_a_fit(clock):
             break
     assert step == 1
     with pytest.raises(_Enough):
-        for step in taste.steps(100):
-            clock[0] += 0.5
-            taste.progress(step + 1, 100, 0.0)
+        take(taste.steps(100), 0.5, taste, clock, 100)
     assert clock[0] + taste.rest == pytest.approx(20 * 6.0 + 100 * 0.5)
 
 
 def test_a_fit_without_steps_that_never_asks_for_the_time_is_ended(clock):
     taste = _Taste(None, 1.0)
     with pytest.raises(_Enough):
-        for step in range(100):
-            clock[0] += 2.0
-            taste.progress(step + 1, 100, 0.0)
+        take(range(100), 2.0, taste, clock, 100)
     assert clock[0] + taste.rest == pytest.approx(200)
     assert not taste.learned
 
