@@ -49,6 +49,7 @@ nitpick_ignore = [
     ("py:class", "priorbench.diffusion.process.Time"),  # a type variable
     ("py:class", "priorbench.plan.config.RunConfig"),  # its keys are a table of docs/reference.md
     ("py:class", "Source"),
+    ("py:class", "priorbench.metrics.neighbours.Nearest"),
     ("py:class", "priorbench.subject.Failed"),
 ]
 

@@ -81,7 +81,7 @@ def test_fresh_fits_again_to_the_same(copied_run):
 @pytest.mark.slow
 def test_a_fit_that_t_trunc_has_no_part_in_is_made_once(tmp_path):
     """vae asks for clean images alone; ot compares draws of x_{t_trunc}."""
-    priors = ["vae[iterations=6,width=8]", "ot[iterations=2,width=8,slices=pixels]"]
+    priors = ["vae[iterations=6,width=8]", "ot[iterations=2,width=8,slices=pixels,start=gaussian]"]
     watcher = Watcher()
     both = small_run(tmp_path / "both", priors=priors, t_trunc=[100, 200], watcher=watcher)
     assert watcher.steps.count(("vae", 6)) == 1
