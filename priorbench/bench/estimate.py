@@ -163,8 +163,7 @@ def _pictures(task: Task, spec: CellSpec) -> float:
     """Bytes of the pictures that are kept of a cell."""
     image = task.dataset.test[0].numel()
     kept = spec.n_samples if spec.save_samples else PREVIEW
-    shown = PREVIEW + kept * len(spec.solvers) + STAGES * SHOWN
-    return float(image * shown * len(spec.solvers))
+    return float(image * (PREVIEW + kept + STAGES * SHOWN) * len(spec.solvers))
 
 
 @dataclass(frozen=True)
