@@ -123,7 +123,7 @@ def estimate(plan: Plan, specs: Iterable[CellSpec]) -> Estimate:
         seconds, steps, share = read_budget(spec.fit_budget)
         kind = (spec.label, steps, share)
         if kind not in fits:
-            fits[kind] = _tasted(task, spec, steps, share)
+            fits[kind] = _taste_of(task, spec, steps, share)
         fit = fits[kind]
         own = None if fit.shared else spec.t_trunc
         if (spec.label, spec.fit_budget, spec.seed, own) not in made:
@@ -137,7 +137,7 @@ def estimate(plan: Plan, specs: Iterable[CellSpec]) -> Estimate:
     return Estimate(total, disk)
 
 
-def _tasted(task: Task, spec: CellSpec, steps: int | None, share: float | None) -> _Tasted:
+def _taste_of(task: Task, spec: CellSpec, steps: int | None, share: float | None) -> _Tasted:
     prior = make_prior(load_plugins().find("prior", spec.prior).load(), spec.label, spec.params)
     taste, marginal = _Taste(steps, share or 1.0), task.marginal(spec.t_trunc)
     started = time.monotonic()

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError
@@ -51,7 +51,28 @@ class Classifier(nn.Module):
         return logits
 
 
-class FolderExtractor(FeatureExtractorBase):  # type: ignore[misc]  # torch-fidelity has no types
+class OneLayer(FeatureExtractorBase):  # type: ignore[misc]  # torch-fidelity has no types
+    """An extractor with one ``layer`` of features, the same for every metric."""
+
+    layer: ClassVar[str]
+
+    @classmethod
+    def get_provided_features_list(cls) -> tuple[str, ...]:
+        """The layers that there are."""
+        return (cls.layer,)
+
+    @classmethod
+    def get_default_feature_layer_for_metric(cls, metric: str) -> str:
+        """The layer for ``metric``."""
+        return cls.layer
+
+    @staticmethod
+    def can_be_compiled() -> bool:
+        """What is small gains nothing by that."""
+        return False
+
+
+class FolderExtractor(OneLayer):
     """The classifier of a folder, as ``torch-fidelity`` takes it: bytes in, features out.
 
     Arguments:
@@ -62,6 +83,8 @@ class FolderExtractor(FeatureExtractorBase):  # type: ignore[misc]  # torch-fide
     Raises:
         UserError: if the folder holds no extractor.
     """
+
+    layer = LAYER
 
     def __init__(self, name: str, features_list: list[str], folder: Path, **kwargs: Any) -> None:
         super().__init__(name, features_list)
@@ -79,21 +102,6 @@ class FolderExtractor(FeatureExtractorBase):  # type: ignore[misc]  # torch-fide
                 f"the weights in {folder} are not of the architecture that extractor.json states"
             ) from error
         self.eval().requires_grad_(False)
-
-    @staticmethod
-    def get_provided_features_list() -> tuple[str, ...]:
-        """The layers that there are."""
-        return (LAYER,)
-
-    @staticmethod
-    def get_default_feature_layer_for_metric(metric: str) -> str:
-        """The layer for ``metric``: the same for all."""
-        return LAYER
-
-    @staticmethod
-    def can_be_compiled() -> bool:
-        """It is too small to gain by that."""
-        return False
 
     def forward(self, input: Tensor) -> tuple[Tensor, ...]:
         """Features ((N, F),) of bytes (N, C, H, W); grey images may have three equal channels."""

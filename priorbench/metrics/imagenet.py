@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch_fidelity import register_feature_extractor
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
 from ..errors import UserError
+from .extractors import OneLayer
 
 NAME = "efficientnet-lite0"
 LAYER = "pooled"
@@ -35,7 +35,7 @@ def installed() -> bool:
     return all(find_spec(package) for package in PACKAGES)
 
 
-class EfficientNetLite0(FeatureExtractorBase):  # type: ignore[misc]  # torch-fidelity has no types
+class EfficientNetLite0(OneLayer):
     """1,280 pooled features of EfficientNet-Lite0, as ``torch-fidelity`` takes an extractor.
 
     Arguments:
@@ -48,6 +48,8 @@ class EfficientNetLite0(FeatureExtractorBase):  # type: ignore[misc]  # torch-fi
             the published ones.
     """
 
+    layer = LAYER
+
     def __init__(
         self, name: str, features_list: list[str], size: int = SIZE, **kwargs: Any
     ) -> None:
@@ -55,21 +57,6 @@ class EfficientNetLite0(FeatureExtractorBase):  # type: ignore[misc]  # torch-fi
         self.size = size
         self.network: Any = published_network().to(memory_format=torch.channels_last)
         self.eval().requires_grad_(False)
-
-    @staticmethod
-    def get_provided_features_list() -> tuple[str, ...]:
-        """The layers that there are."""
-        return (LAYER,)
-
-    @staticmethod
-    def get_default_feature_layer_for_metric(metric: str) -> str:
-        """The layer for ``metric``: the same for all."""
-        return LAYER
-
-    @staticmethod
-    def can_be_compiled() -> bool:
-        """It was never tried."""
-        return False
 
     def forward(self, input: Tensor) -> tuple[Tensor, ...]:
         """Features ((N, 1280),) of bytes (N, 3, H, W).
