@@ -23,6 +23,7 @@ from .metrics.leakage import NoiseLevel, Stored, quiet_directions
 from .metrics.memorisation import authenticity, neighbour_ratio
 from .metrics.neighbours import neighbour_distances
 from .metrics.reference import Reference
+from .metrics.wasserstein import Cloud
 from .plugin_manager import load_plugins
 
 if TYPE_CHECKING:
@@ -111,6 +112,11 @@ class Task:
     def reference(self, split: str) -> Reference:
         """The features of a split, to measure samples against."""
         return Reference(self.features(split))
+
+    @cached_property
+    def test_cloud(self) -> Cloud:
+        """The images of the test split, to measure distances to."""
+        return Cloud(self.images("test"))
 
     @cached_property
     def train_neighbours(self) -> Tensor:

@@ -103,7 +103,7 @@ def _neighbours(features: Tensor, task: Task) -> Row:
 def _at_0(images: Tensor, at_t: AtT, task: Task, spec: CellSpec) -> Row:
     """Distances between x_0 and the test images, and how the chain changed them."""
     generator = generator_for(spec.seed, "evaluate x_0")
-    found = distances(to_float(images), task.images("test"), generator, spec.w2_points)
+    found = distances(to_float(images), task.test_cloud, generator, spec.w2_points)
     alpha_bar = float(task.diffusion.process.alpha_bar[spec.t_trunc])
     amplification = found["sw2"] * alpha_bar**0.5 / max(at_t.columns["sw2_xt"], 1e-12)
     columns: Row = {f"{name}_x0": value for name, value in found.items()}

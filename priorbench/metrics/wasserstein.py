@@ -1,13 +1,18 @@
-r"""Wasserstein distances between two clouds of points with equal weights, by POT.
+r"""Wasserstein distances between two clouds of points with equal weights.
 
 All are roots, in units of a pixel in [-1, 1] times the square root of the number of pixels: W2
 between x and x + c is :math:`\lVert c \rVert`. For finite samples the exact distance is biased
 upward, and more so in higher dimensions. So compare it with the oracle's row, which has the same
 bias.
 
+The exact distance is that of POT, and the others agree with POT's (``tests/metrics/``), whose
+general programs take ten times as long for images of 3,072 numbers.
+
 Reference: POT: Python Optimal Transport (Flamary et al., JMLR 2021),
 https://jmlr.org/papers/v22/20-451.html. It is imported where it is used: that takes a second.
 """
+
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -17,61 +22,93 @@ from ..diffusion.process import randn
 PROJECTIONS = 512
 
 
+class Cloud:
+    """Points (N, ...) with equal weights, for many distances to the same ones.
+
+    Attributes:
+        points: the same, (N, d), float64 on the CPU.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.points = x.detach().cpu().flatten(1).double()
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """The mean, (d,)."""
+        return self.points.mean(0)
+
+    @cached_property
+    def factor(self) -> Tensor:
+        """A matrix F of at most d rows, (min(N, d), d), with the covariance F'F."""
+        centred: Tensor = (self.points - self.mean) / max(len(self) - 1, 1) ** 0.5
+        if len(centred) > centred.shape[1]:
+            _, centred = torch.linalg.qr(centred, mode="r")
+        return centred
+
+
 def sliced_w2(
-    x: Tensor, y: Tensor, generator: torch.Generator, projections: int = PROJECTIONS
+    x: Tensor | Cloud, y: Tensor | Cloud, generator: torch.Generator, projections: int = PROJECTIONS
 ) -> float:
     """Sliced W2 of (N, ...) and (M, ...) along ``projections`` random directions."""
-    import ot
-
-    x, y = _points(x), _points(y)
+    x, y = _cloud(x), _cloud(y)
     directions = torch.nn.functional.normalize(
-        randn((x.shape[1], projections), generator).double(), dim=0
+        randn((x.points.shape[1], projections), generator).double(), dim=0
     )
-    return float(ot.sliced_wasserstein_distance(x, y, projections=directions, p=2))
+    along_x, along_y = ((directions.T @ p.points.T).sort().values for p in (x, y))
+    # On a line the points meet in their order, each as long as it has mass: 1 / N or 1 / M. In
+    # units of 1 / NM the pairs change at the multiples of M and of N.
+    n, m = len(x), len(y)
+    ends = torch.cat([torch.arange(n) * m + m, torch.arange(m) * n + n]).unique()
+    mass = ends.diff(prepend=torch.zeros(1, dtype=ends.dtype)).double() / (n * m)
+    apart = along_x[:, (ends - 1) // m] - along_y[:, (ends - 1) // n]
+    return float((apart.square() @ mass).mean().sqrt())
 
 
-def exact_w2(x: Tensor, y: Tensor) -> float:
+def exact_w2(x: Tensor | Cloud, y: Tensor | Cloud) -> float:
     """W2 of (N, ...) and (M, ...), by the linear programme, solved to optimality."""
     import ot
 
-    x, y = _points(x), _points(y)
-    cost = ot.dist(x, y, metric="sqeuclidean").numpy()
+    x, y = _cloud(x), _cloud(y)
+    cost = ot.dist(x.points, y.points, metric="sqeuclidean").numpy()
     a, b = ot.unif(len(x)), ot.unif(len(y))
     return float(max(ot.emd2(a, b, cost, numItermax=10_000_000), 0.0) ** 0.5)
 
 
-def gaussian_w2(x: Tensor, y: Tensor) -> float:
-    """W2 of the Gaussians that have the moments of (N, ...) and (M, ...).
+def gaussian_w2(x: Tensor | Cloud, y: Tensor | Cloud) -> float:
+    r"""W2 of the Gaussians that have the moments of (N, ...) and (M, ...).
 
-    It is a lower bound of W2, exact for Gaussian laws.
+    It is a lower bound of W2, exact for Gaussian laws. With :math:`\Sigma = F^\top F` for both,
+    the trace of :math:`(\Sigma_x^{1/2} \Sigma_y \Sigma_x^{1/2})^{1/2}` is the sum of the singular
+    values of :math:`F_x F_y^\top`, so no matrix has to be larger than the number of points.
     """
-    import ot
-
-    x, y = _points(x), _points(y)
-    # With fewer points than dimensions, the distance is the same in the space that they span.
-    if len(x) + len(y) < x.shape[1]:
-        basis = torch.linalg.qr(torch.cat([x, y]).T).Q
-        x, y = x @ basis, y @ basis
-    moments = [(p.mean(0), torch.cov(p.T).reshape(p.shape[1], -1)) for p in (x, y)]
-    (mean_x, cov_x), (mean_y, cov_y) = moments
-    return float(ot.gaussian.bures_wasserstein_distance(mean_x, mean_y, cov_x, cov_y))
+    x, y = _cloud(x), _cloud(y)
+    across = x.factor @ y.factor.T
+    if across.shape[0] > across.shape[1]:
+        across = across.T
+    # A fourth of the time of svdvals, and as good to 1e-8 of the largest.
+    cross = torch.linalg.eigvalsh(across @ across.T).clamp(min=0).sqrt().sum()
+    spread = x.factor.square().sum() + y.factor.square().sum() - 2 * cross
+    return float(((x.mean - y.mean).square().sum() + spread).clamp(min=0).sqrt())
 
 
 def distances(
-    x: Tensor, y: Tensor, generator: torch.Generator, exact_points: int
+    x: Tensor | Cloud, y: Tensor | Cloud, generator: torch.Generator, exact_points: int
 ) -> dict[str, float]:
     """sw2, w2 and w2_gaussian between images (N, C, H, W) and (M, C, H, W).
 
     w2 is computed on the first ``exact_points`` of each, since it costs their number cubed.
     """
+    x, y = _cloud(x), _cloud(y)
     n = min(exact_points, len(x), len(y))
     return {
         "sw2": sliced_w2(x, y, generator),
-        "w2": exact_w2(x[:n], y[:n]),
+        "w2": exact_w2(x.points[:n], y.points[:n]),
         "w2_gaussian": gaussian_w2(x, y),
     }
 
 
-def _points(x: Tensor) -> Tensor:
-    """(N, ...) as points (N, d), float64 on the CPU."""
-    return x.detach().cpu().flatten(1).double()
+def _cloud(x: Tensor | Cloud) -> Cloud:
+    return x if isinstance(x, Cloud) else Cloud(x)

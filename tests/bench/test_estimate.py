@@ -2,7 +2,8 @@
 
 import pytest
 
-from priorbench.bench.estimate import _Enough, _Taste, estimate
+from priorbench.bench.estimate import estimate
+from priorbench.bench.taste import Enough, Taste
 from priorbench.plan.layout import make_plan
 from priorbench.plan.reading import make_config
 
@@ -27,7 +28,7 @@ def test_the_estimate_counts_images_times_evaluations(monkeypatch):
 def clock(monkeypatch):
     """Seconds that pass only where a test says so."""
     now = [0.0]
-    monkeypatch.setattr("priorbench.bench.estimate.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("priorbench.bench.taste.time.monotonic", lambda: now[0])
     return now
 
 
@@ -40,9 +41,9 @@ def take(steps, seconds, taste, clock, total):
 
 def test_the_estimate_tells_what_is_done_once_from_the_steps(clock):
     """Thirty seconds before the first step, then a tenth a step."""
-    taste = _Taste(None, 1.0)
+    taste = Taste(None, 1.0)
     clock[0] = 30.0
-    with pytest.raises(_Enough):
+    with pytest.raises(Enough):
         take(taste.steps(1000), 0.1, taste, clock, 1000)
     assert clock[0] + taste.rest == pytest.approx(30 + 0.1 * 1000)
     assert taste.learned
@@ -50,21 +51,21 @@ def test_the_estimate_tells_what_is_done_once_from_the_steps(clock):
 
 def test_the_estimate_adds_up_the_phases_of_a_fit(clock):
     """Twenty rounds of 6 s that ask for the time, and then 100 steps of half a second."""
-    taste = _Taste(None, 1.0)
+    taste = Taste(None, 1.0)
     for step in range(20):
         clock[0] += 6.0
         taste.progress(step + 1, 20, 0.0)
         if taste.out_of_time():
             break
     assert step == 1
-    with pytest.raises(_Enough):
+    with pytest.raises(Enough):
         take(taste.steps(100), 0.5, taste, clock, 100)
     assert clock[0] + taste.rest == pytest.approx(20 * 6.0 + 100 * 0.5)
 
 
 def test_a_fit_without_steps_that_never_asks_for_the_time_is_ended(clock):
-    taste = _Taste(None, 1.0)
-    with pytest.raises(_Enough):
+    taste = Taste(None, 1.0)
+    with pytest.raises(Enough):
         take(range(100), 2.0, taste, clock, 100)
     assert clock[0] + taste.rest == pytest.approx(200)
     assert not taste.learned

@@ -8,7 +8,7 @@ from helpers.draws import gaussian
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from priorbench.metrics.wasserstein import distances, exact_w2, gaussian_w2, sliced_w2
+from priorbench.metrics.wasserstein import Cloud, distances, exact_w2, gaussian_w2, sliced_w2
 
 
 def test_exact_w2_is_pots_and_a_shift_is_its_length():
@@ -162,6 +162,36 @@ def test_exact_points_bound_the_linear_programme_alone():
     assert found["sw2"] == sliced_w2(x, y, torch.Generator().manual_seed(0))
     assert found["w2_gaussian"] == gaussian_w2(x, y)
     assert distances(x, y, torch.Generator().manual_seed(0), 100)["w2"] == exact_w2(x[:20], y)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=seeds, n=st.integers(1, 12), m=st.integers(1, 12), d=st.integers(1, 4))
+def test_sliced_w2_is_pots(seed, n, m, d):
+    """Of sets of any two sizes: on a line a point's mass may go to several others."""
+    x, y = gaussian(n, d, seed=seed).double(), 2 * gaussian(m, d, seed=seed + 1).double() + 1
+    directions = torch.nn.functional.normalize(
+        torch.randn(d, 16, generator=torch.Generator().manual_seed(0)).double(), dim=0
+    )
+    wanted = ot.sliced_wasserstein_distance(x, y, projections=directions, p=2)
+    assert fixed_sw2(x, y) == pytest.approx(float(wanted), rel=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=seeds, n=st.integers(2, 12), m=st.integers(2, 12), d=st.integers(1, 12))
+def test_gaussian_w2_is_pots(seed, n, m, d):
+    """With more or fewer points than dimensions on either side."""
+    x, y = gaussian(n, d, seed=seed).double(), 2 * gaussian(m, d, seed=seed + 1).double() + 1
+    of_x, of_y = ((p.mean(0), torch.cov(p.T).reshape(d, d)) for p in (x, y))
+    wanted = ot.gaussian.bures_wasserstein_distance(of_x[0], of_y[0], of_x[1], of_y[1])
+    assert gaussian_w2(x, y) == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_a_cloud_is_as_good_as_its_points():
+    x, y = gaussian(30), gaussian(20, seed=1)
+    kept = Cloud(y)
+    for _ in range(2):
+        found = distances(x, kept, torch.Generator().manual_seed(0), 10)
+        assert found == distances(x, y, torch.Generator().manual_seed(0), 10)
 
 
 def test_gaussian_w2_of_few_points_in_many_dimensions_is_pots():
