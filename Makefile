@@ -48,11 +48,11 @@ check-cifar: $(VENV)/installed-dev
 	$(BIN)/priorbench backbone check cifar10-small --dataset $(CIFAR10) --solver ddim --steps 100 \
 	  --n-samples 2000 --batch-size 100 --grid results/reference/cifar10-small/backbone.png
 
-# At which size EfficientNet-Lite0 should look at small images: an hour of a core.
+# At which size EfficientNet-Lite0 should look at small images: an estimated hour of a core.
 benchmark-extractor: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/extractor_size.py --dataset $(CIFAR10)
 
-# Pure noise in 5, 10 and 20 steps of each solver with cifar10-small: two hours of a core, resumable.
+# Pure noise in 5, 10 and 20 steps of each solver with cifar10-small: an estimated two hours of a core, resumable.
 benchmark-few-steps: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/few_steps.py --dataset $(CIFAR10) --backbone cifar10-small
 
