@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test quick lint reference reference-gls reference-nfe reference-digits-nfe reference-mnist-nfe coverage check-cifar benchmark-extractor benchmark-few-steps benchmark-rivals benchmark-sliced benchmark-chain benchmark-report torture overhead workers gpu clean
+.PHONY: run test quick lint reference reference-gls reference-nfe reference-digits-nfe reference-mnist-nfe coverage check-cifar benchmark-extractor benchmark-few-steps benchmark-rivals benchmark-sliced benchmark-chain benchmark-report benchmark-executors torture overhead workers gpu clean
 
 # The digits default: five priors at three t_trunc, in three to eight minutes.
 run: $(VENV)/installed
@@ -91,6 +91,10 @@ overhead: $(VENV)/installed
 # What a second worker saves: four minutes.
 workers: $(VENV)/installed
 	$(BIN)/python benchmarks/workers.py
+
+# 64 short cells under each executor, three times, with one thread each: an estimated ten minutes.
+benchmark-executors: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/workers.py --short --executors serial,process,ray --repeats 3
 
 DEVICE ?= auto
 GPU_PYTHON := $(if $(WHEELS),$(PYTHON),$(BIN)/python)

@@ -51,6 +51,7 @@ nitpick_ignore = [
     ("py:class", "Source"),
     ("py:class", "priorbench.metrics.neighbours.Nearest"),
     ("py:class", "priorbench.subject.Failed"),
+    ("py:class", "priorbench.store.fits.Fits"),
 ]
 
 html_theme = "furo"

@@ -60,6 +60,11 @@ def register_executors(register: Register) -> None:
         "priorbench.bench.executors:process",
         summary="several cells at once (--workers), in processes",
     )
+    register(
+        "ray",
+        "priorbench.bench.on_ray:execute",
+        summary="cells as tasks of a Ray cluster; needs the extra 'ray'",
+    )
 
 
 @hookimpl

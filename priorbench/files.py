@@ -1,6 +1,7 @@
 """Atomic writes, and moving aside files that cannot be trusted."""
 
 import os
+import platform
 import re
 import zipfile
 import zlib
@@ -29,7 +30,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         CannotWrite: if the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Two machines that share a disk may have processes of one number.
+    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:

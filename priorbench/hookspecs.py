@@ -12,7 +12,7 @@ import pluggy
 #: The version of this interface: hooks, TruncPrior, TruncatedMarginal, FitRun and the other public
 #: names. The second number rises when something is added. The first rises when something that a
 #: plugin may rely on changes or is removed.
-INTERFACE = "1.2"
+INTERFACE = "1.3"
 
 hookspec = pluggy.HookspecMarker("priorbench")
 hookimpl = pluggy.HookimplMarker("priorbench")
@@ -72,7 +72,8 @@ def register_executors(register: Register) -> None:
     """Executors. The factory takes (work, specs) and yields the ``CellResult`` of each spec.
 
     It yields each result as soon as it is there, in any order. ``work`` is a
-    ``priorbench.bench.work.Work``: ``work(spec)`` computes a cell.
+    ``priorbench.bench.work.Work``: ``work(spec)`` computes a cell. Keyword-only arguments are the
+    executor's options, which a config gives in a section of its name.
     """
 
 

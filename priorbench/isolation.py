@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.nn.modules import module as modules
 
@@ -74,8 +75,12 @@ def isolated(changed: Callable[[str], None] = lambda name: None) -> Iterator[Non
 
 @contextlib.contextmanager
 def standard() -> Iterator[None]:
-    """The arithmetic that figures are computed in, whatever a script or a plugin has chosen."""
-    with isolated():
+    """The arithmetic that figures are computed in, whatever a script or a plugin has chosen.
+
+    numpy and scikit-learn get as many threads as torch has: sums in another order have other last
+    digits, and a cell would have others in another process.
+    """
+    with isolated(), threadpool_limits(torch.get_num_threads(), user_api="blas"):
         torch.set_default_dtype(torch.float32)
         torch.set_default_device(None)
         np.seterr(divide="warn", over="warn", under="ignore", invalid="warn")

@@ -16,6 +16,7 @@ from .files import CannotWrite, write_atomically
 from .plan.budget import read_budget
 from .plan.config import RunConfig
 from .plan.layout import Plan, read_plan
+from .plan.shards import WHOLE, Shard
 from .plan.spec import CellResult, CellSpec
 from .plugin_manager import load_plugins
 from .report.page import write_report
@@ -25,8 +26,10 @@ from .store.log import RunLog
 from .store.provenance import provenance
 from .store.results import Store
 from .tables.best import best
-from .tables.columns import Row
+from .tables.columns import COLUMNS, Row
 from .tables.fold import comparison, summary
+
+SHOWN = 6  # how many missing results are named
 
 Failed = dict[str, list[Row]]  # the rows of each result that failed, by its name
 
@@ -76,6 +79,7 @@ def run(
     settings: Mapping[str, Any] | None = None,
     fresh: bool = False,
     collect: bool = False,
+    shard: str | None = None,
     report: bool = True,
     observer: Observer | None = None,
 ) -> pd.DataFrame:
@@ -98,11 +102,14 @@ def run(
             folder, or ``results/<data set>`` where a data set is given without a config.
         fresh: compute everything again, whatever is there.
         collect: compute nothing, and only rebuild the tables.
+        shard: compute a part of the cells, ``"2/8"``, beside the jobs that compute the others into
+            the same folder. No tables are written: ``collect`` makes them afterwards.
         report: write ``report.html`` too.
         observer: hears how the run gets on.
 
     Returns:
-        comparison.csv: one row for each cell, solver setting and split.
+        comparison.csv: one row for each cell, solver setting and split; of a shard, what is there
+        so far.
 
     Raises:
         UserError: for anything in the input that cannot be right; nothing has been written then.
@@ -114,13 +121,20 @@ def run(
     }  # fmt: skip
     sets = [f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()]
     plan = read_plan(config, overrides, sets)
-    store = Store(output_folder(plan.config, output))
-    return execute(plan, store, fresh=fresh, collect=collect, report=report, observer=observer)
+    part = Shard.parse(shard) if shard else WHOLE
+    store = open_store(plan.config, output, part)
+    options = {"fresh": fresh, "collect": collect, "report": report}
+    return execute(plan, store, shard=part, observer=observer, **options)
 
 
 def output_folder(config: RunConfig, output: str | Path | None) -> Path:
     """Where a run writes to."""
     return Path(output) if output else Path("results") / config.name
+
+
+def open_store(config: RunConfig, output: str | Path | None, shard: Shard = WHOLE) -> Store:
+    """The results of a run, or of a shard of it."""
+    return Store(output_folder(config, output), shard.name)
 
 
 def execute(
@@ -130,13 +144,14 @@ def execute(
     collect: bool = False,
     report: bool = True,
     observer: Observer | None = None,
+    shard: Shard = WHOLE,
 ) -> pd.DataFrame:
     """Compute what ``plan`` has no result for, and write the tables, the grids and the page.
 
-    Each result is kept as soon as it is done.
+    Each result is kept as soon as it is done. A shard writes results alone.
 
     Returns:
-        comparison.csv.
+        comparison.csv; of a shard, what it would be by now.
 
     Raises:
         UserError: if another run is in the folder, or it cannot be written to. Results that are
@@ -145,56 +160,79 @@ def execute(
     watcher = observer or Observer()
     if collect:
         return _collect(plan, store, report, watcher)
-    with locked(store.folder):
-        table = _run(plan, store, fresh, report, watcher)
-    load_plugins().announce("run_finished", comparison=table)
+    with locked(store.folder, shard.name):
+        table = _run(plan, store, shard, fresh, report, watcher)
+    if not shard.name:
+        load_plugins().announce("run_finished", comparison=table)
     return table
 
 
 def _collect(plan: Plan, store: Store, report: bool, watcher: Observer) -> pd.DataFrame:
     """The tables of the results that are there."""
     plan = _matched(plan, store)
-    absent = sum(len(store.missing(spec)) for spec in plan.cells)
-    table = _write_tables(plan, store, store.failed())
+    results = [one for spec in plan.cells for one in spec.results]
+    absent = {one.cell: one for one in results if store.missing(one)}
+    failed = {cell: rows for cell, rows in store.failed().items() if cell in absent}
+    table = _write_tables(plan, store, failed)
     if absent:
-        every = sum(len(spec.results) for spec in plan.cells)
-        watcher.noted(f"{every - absent} of {every} results are there; the tables lack the others")
+        there = f"{len(results) - len(absent)} of {len(results)} results are there"
+        lacking = [one.long_title for cell, one in absent.items() if cell not in failed]
+        watcher.noted("; ".join(filter(None, [there, _counted(failed), _named(lacking)])))
     _write_page(store, report)
     return table
 
 
-def _run(plan: Plan, store: Store, fresh: bool, report: bool, watcher: Observer) -> pd.DataFrame:
-    """Compute the results that are not there, and write the tables."""
+def _counted(failed: Failed) -> str:
+    return f"{len(failed)} failed" if failed else ""
+
+
+def _named(lacking: list[str]) -> str:
+    """The results that tables lack."""
+    if not lacking:
+        return ""
+    more = f", and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
+    return f"the tables lack {'; '.join(lacking[:SHOWN])}{more}"
+
+
+def _run(
+    plan: Plan, store: Store, shard: Shard, fresh: bool, report: bool, watcher: Observer
+) -> pd.DataFrame:
+    """Compute the results that are not there, and write the tables unless it is a shard."""
     started, log = time.monotonic(), RunLog(store.folder / "logs", watcher.noted)
     about = provenance(plan)
-    for line in (*store.clean(), *store.broken_off()):
+    for line in store.take_up():
         log.note(line)
     if fresh:
-        for spec in _matched(plan, store).cells:
+        for spec in shard.of(_matched(plan, store).cells):
             store.forget(spec)
     _write_json(store.folder / "run.json", about)
-    plan, failed = _compute_all(plan, store, watcher, log)
-    table = _write_tables(plan, store, failed)
-    about["cells"] = [one.cell for spec in plan.cells for one in spec.results]
+    about |= {"shard": shard.name} if shard.name else {}
+    plan, failed = _compute_all(plan, store, shard, watcher, log)
+    fold = _table if shard.name else _write_tables
+    table = fold(plan, store, failed)
+    about["cells"] = [one.cell for spec in shard.of(plan.cells) for one in spec.results]
     about["seconds"] = round(time.monotonic() - started, 1)
-    _write_json(store.folder / "run.json", about)
-    _write_page(store, report)
+    _write_json(store.own / "run.json", about)
+    _write_page(store, report and not shard.name)
     return table
 
 
-def _compute_all(plan: Plan, store: Store, watcher: Observer, log: RunLog) -> tuple[Plan, Failed]:
+def _compute_all(
+    plan: Plan, store: Store, shard: Shard, watcher: Observer, log: RunLog
+) -> tuple[Plan, Failed]:
     """Compute the results that are not there, then those that they turn out to be compared with.
 
     Returns:
         The plan with the latter, and what failed.
     """
-    missing = _missing(plan, store)
-    watcher.started(plan, len(plan.cells) - len(missing))
+    cells = shard.of(plan.cells)
+    missing = _missing(cells, store)
+    watcher.started(replace(plan, cells=cells), len(cells) - len(missing))
     load_plugins().announce("run_started", plan=plan)
     try:
         failed = compute(plan, missing, store, watcher, log)
         plan = _matched(plan, store)
-        if missing := _missing(plan, store, failed):
+        if missing := _missing(shard.of(plan.cells), store, failed):
             log.note(
                 "a prior evaluates the frozen model in 'sample': "
                 "rivals with as many evaluations follow"
@@ -202,17 +240,18 @@ def _compute_all(plan: Plan, store: Store, watcher: Observer, log: RunLog) -> tu
             watcher.more(len(missing))
             failed = compute(plan, missing, store, watcher, log, failed)
         if plan.config.exclusive_timing:
-            _write_tables(plan, store, failed)  # in case the second pass is interrupted
-            _time_alone(plan, store, log)
+            if not shard.name:
+                _write_tables(plan, store, failed)  # in case the second pass is interrupted
+            _time_alone(shard.of(plan.cells), store, log)
     finally:
         watcher.stopped()
     return plan, failed
 
 
-def _missing(plan: Plan, store: Store, failed: Failed | None = None) -> list[CellSpec]:
+def _missing(cells: list[CellSpec], store: Store, failed: Failed | None = None) -> list[CellSpec]:
     """The cells that lack a result, with the settings that lack it; ``failed`` are not retried."""
     found = []
-    for spec in plan.cells:
+    for spec in cells:
         left = [
             one.solvers[0]
             for one in spec.results
@@ -261,7 +300,8 @@ def compute(
     timeout = read_budget(config.timeout).seconds
     listener = _Listener(store, watcher)
     work = Work(store.fits, config.workers, timeout, listener=listener, curves=curves)
-    results = load_plugins().find("executor", config.executor).load()(work, specs)
+    execute_all = load_plugins().find("executor", config.executor).load()
+    results = execute_all(work, specs, **config.executor_options)
     try:
         for result in results:
             for line in result.notes:
@@ -290,9 +330,9 @@ def _failures(result: CellResult) -> Failed:
     return {cell: [row for row in result.rows if row["cell"] == cell] for cell in bad}
 
 
-def _time_alone(plan: Plan, store: Store, log: RunLog) -> None:
+def _time_alone(cells: list[CellSpec], store: Store, log: RunLog) -> None:
     """Time again, one cell after the other, what was timed while other cells ran."""
-    for spec in plan.cells:
+    for spec in cells:
         crowded = [one for one in spec.results if _is_crowded(store.rows([one]))]
         if not crowded:
             continue
@@ -315,6 +355,22 @@ def _is_crowded(rows: list[Row]) -> bool:
 
 def _write_tables(plan: Plan, store: Store, failed: Failed) -> pd.DataFrame:
     """comparison.csv, summary.csv, best.csv and the grids."""
+    table = _table(plan, store, failed)
+    if not len(table):
+        raise UserError(
+            f"{store.folder} holds no result of this plan yet; "
+            "run the same command without --collect first"
+        )
+    means = summary(table)
+    tables = {"comparison": table, "summary": means, "best": best(table, means)}
+    for name, content in tables.items():
+        write_atomically(store.folder / f"{name}.csv", content.to_csv(index=False).encode())
+    write_grids(plan, store)
+    return table
+
+
+def _table(plan: Plan, store: Store, failed: Failed) -> pd.DataFrame:
+    """comparison.csv, of what is there and of what failed."""
     results = [one for spec in plan.cells for one in spec.results]
     rows = [
         row | {"fit": store.fits.path(one).name, "fit_budget": budget or ""}
@@ -323,17 +379,8 @@ def _write_tables(plan: Plan, store: Store, failed: Failed) -> pd.DataFrame:
         for row in failed.get(one.cell) or store.rows([one])
     ]
     if not rows:
-        raise UserError(
-            f"{store.folder} holds no result of this plan yet; "
-            "run the same command without --collect first"
-        )
-    table = comparison(rows, plan.config.full_chain.solver, plan.config.full_chain.steps)
-    means = summary(table)
-    tables = {"comparison": table, "summary": means, "best": best(table, means)}
-    for name, content in tables.items():
-        write_atomically(store.folder / f"{name}.csv", content.to_csv(index=False).encode())
-    write_grids(plan, store)
-    return table
+        return pd.DataFrame(columns=COLUMNS)
+    return comparison(rows, plan.config.full_chain.solver, plan.config.full_chain.steps)
 
 
 def _write_page(store: Store, wanted: bool) -> None:

@@ -13,7 +13,8 @@ model with random weights, T = 100. So choose hyperparameters with which a fit t
 two. A prior that cannot be expected to pass a check declares that, with the reason:
 ``expected_failures = {"gaussian target": "pure noise is not fitted"}``.
 
-The idea is that of scikit-learn's ``parametrize_with_checks``.
+The idea is that of scikit-learn's ``parametrize_with_checks``. Executors have checks of their own:
+``parametrize_with_executor_checks`` of :mod:`priorbench.executor_checks`.
 """
 
 import inspect
@@ -25,6 +26,7 @@ from typing import Any, Literal
 
 from .conformance import CHECKS
 from .errors import one_line, unknown
+from .executor_checks import parametrize_with_executor_checks
 from .glance import quick_failures
 from .isolation import no_forks
 from .prior import TruncPrior
@@ -36,6 +38,7 @@ __all__ = [
     "Subject",
     "example_marginal",
     "parametrize_with_checks",
+    "parametrize_with_executor_checks",
     "quick_failures",
     "run_check",
 ]

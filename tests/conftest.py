@@ -18,9 +18,12 @@ from priorbench.plugin_manager import load_plugins
 
 # Files whose tests share a run or a browser: each goes to one worker as a whole, and first.
 SHARED = {
-    "tests/bench/test_cheats.py", "tests/bench/test_poison.py", "tests/bench/test_preview.py",
+    "tests/bench/test_cheats.py", "tests/bench/test_on_ray.py", "tests/bench/test_poison.py",
+    "tests/bench/test_preview.py",
     "tests/report/test_report_browser.py", "tests/test_runner.py",
 }  # fmt: skip
+
+AS_SHIPPED = {}  # what `one_timing` changes
 
 settings.register_profile("tests", deadline=None)  # whatever else the machine is doing
 settings.load_profile("tests")
@@ -63,8 +66,18 @@ def one_timing():
     if "torch" in sys.modules:
         from priorbench.bench import learning, sampling
 
+        AS_SHIPPED.update(DRAWS=learning.DRAWS, SHARES=learning.SHARES)
         sampling.TIMINGS = 1
         learning.DRAWS, learning.SHARES = 100, (0.0, learning.LATE)
+
+
+@pytest.fixture
+def looks_as_users_do(monkeypatch):
+    """Fits are looked at here as often as in other processes, which know nothing of the above."""
+    from priorbench.bench import learning
+
+    monkeypatch.setattr(learning, "DRAWS", AS_SHIPPED["DRAWS"])
+    monkeypatch.setattr(learning, "SHARES", AS_SHIPPED["SHARES"])
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@ that users can do is left out of it.
 """
 
 import inspect
+import json
 import os
 import re
 import runpy
@@ -14,7 +15,9 @@ from pathlib import Path
 from types import ModuleType
 
 import click
+import jsonschema
 import pytest
+import ray
 import torch
 import yaml
 
@@ -22,6 +25,8 @@ import priorbench
 from priorbench import FitRun, hookspecs
 from priorbench.cli import cli
 from priorbench.plan.config import RunConfig
+from priorbench.plan.mistakes import problems_of
+from priorbench.plan.reading import make_config
 from priorbench.plugin_manager import Plugins
 from priorbench.tables.columns import ROLES, SCHEMA
 
@@ -126,7 +131,8 @@ def run_blocks(page, folder):
 def test_every_block_of_the_tutorial_runs(tmp_path):
     shells = run_blocks(PAGE, tmp_path)
     printed = "".join(shells)
-    assert len(shells) == 5
+    assert len(shells) == 6
+    assert "3 passed, 1 deselected" in printed
     assert "hello world" in printed
     assert "torch.Size([3, 1, 8, 8])" in printed
     assert "all 17 checks are as expected" in printed
@@ -147,6 +153,44 @@ def test_every_block_of_the_page_on_sampling_runs(tmp_path):
     assert export.endswith("winner\n")
     assert elsewhere == "16 (8, 8)\n"
     assert len(list((tmp_path / "work/samples").iterdir())) == 17
+
+
+CLUSTER = (ROOT / "docs/cluster.md").read_text()
+
+
+@pytest.mark.parametrize("script", blocks(CLUSTER, "sh"))
+def test_the_scripts_for_schedulers_are_bash(script, tmp_path):
+    """With a priorbench that notes how it is called."""
+    tool = tmp_path / "priorbench"
+    tool.write_text('#!/bin/sh\necho "$@" >> called\n')
+    (tmp_path / "srun").write_text('#!/bin/sh\nexec "$@"\n')
+    for path in tmp_path.iterdir():
+        path.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_CPUS_PER_TASK": "4"}
+    subprocess.run(
+        ["bash", "-eu", "-c", script], check=True, cwd=tmp_path,
+        env=environment | {"SLURM_ARRAY_TASK_ID": "3"},
+    )  # fmt: skip
+    called = (tmp_path / "called").read_text().splitlines()
+    shards = sorted(words.rpartition("--shard ")[2] for words in called if "--shard" in words)
+    assert shards in (["3/8"], ["1/2", "2/2"])
+    assert len(called) == len(shards) + (len(shards) > 1)  # the second script collects too
+    for words in called:
+        context = click.Context(cli)
+        run = cli.get_command(context, "run")
+        assert run.make_context("run", words.split()[1:], resilient_parsing=True)
+
+
+def test_the_configs_of_the_page_on_clusters_are_valid():
+    executor, cluster = (yaml.safe_load(block) for block in blocks(CLUSTER, "yaml"))
+    config = make_config(executor | {"name": "shown"})
+    assert config.executor_options == {"num_cpus": 4, "num_gpus": 0.5}
+    assert problems_of(config) == []
+    schema = Path(ray.__file__).parent / "autoscaler" / "ray-schema.json"
+    jsonschema.validate(cluster, json.loads(schema.read_text()))
+    assert "bogus" not in cluster
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(cluster | {"bogus": 1}, json.loads(schema.read_text()))
 
 
 def test_no_hook_and_no_argument_is_undocumented():

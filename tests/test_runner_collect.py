@@ -29,7 +29,7 @@ def test_collect_shows_what_failed_and_says_what_is_missing(tmp_path, monkeypatc
     again = priorbench.run(priors="gaussian,raises", collect=True, observer=watcher, **arguments)
     assert first.status.tolist() == again.status.tolist()
     assert (again.status == "failed").sum() == 1
-    assert watcher.notes == ["3 of 4 results are there; the tables lack the others"]
+    assert watcher.notes == ["3 of 4 results are there; 1 failed"]
     load_plugins.cache_clear()
 
 

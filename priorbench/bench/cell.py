@@ -14,7 +14,6 @@ from math import ceil, nan
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..data.dataset import to_bytes
@@ -34,7 +33,7 @@ from ..tables.columns import Row
 from ..task import Task, forget, load_task
 from .guard import Guard
 from .learning import Curve, Learning, gains, watched
-from .measure import AtT, choosing_fid, facts, make_row, test_columns
+from .measure import AtT, choosing_fid, facts, machine, make_row, test_columns
 from .operations import of_evaluation, of_prior
 from .preview import preview
 from .sampling import Chain, Drawn, denoised, drawn
@@ -382,13 +381,15 @@ def retimed(spec: CellSpec, rows: list[Row], fits: Fits, note: Callable[[str], N
             one.cell: denoised(samples.x_t, samplers[one.solvers[0]], spec) for one in spec.results
         }
     return [
-        row | _timing(row, samples, chains[row["cell"]]) for row in rows if row["cell"] in chains
+        row | _timing(row, task, samples, chains[row["cell"]])
+        for row in rows
+        if row["cell"] in chains
     ]
 
 
-def _timing(row: Row, samples: Drawn, chain: Chain) -> Row:
+def _timing(row: Row, task: Task, samples: Drawn, chain: Chain) -> Row:
     found: Row = {"prior_seconds": samples.seconds, "denoise_seconds": chain.seconds}
-    found |= {"threads": torch.get_num_threads(), "concurrency": 1}
+    found |= machine(task) | {"concurrency": 1}
     if "images_per_second" in row:  # a reported row, not one that settings are chosen by
         found["images_per_second"] = 1 / (samples.seconds + chain.seconds)
         found |= {"prior_batches": samples.batches, "denoise_batches": chain.batches}

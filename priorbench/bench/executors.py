@@ -1,7 +1,9 @@
 """Executors: how a list of cells is run. All of them call the same pure function.
 
 An executor is a function of a :class:`~priorbench.bench.work.Work` and specs; it yields a result
-for each. A new one starts here, or in a plugin that registers it.
+for each. Its keyword-only arguments are its options, which a config gives in a section of its name.
+A new one starts here, or in a plugin that registers it. That of Ray is in :mod:`.on_ray`, so that
+nothing else imports ray.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,6 +1,7 @@
 """What samples are worth: x_t and x_0 of a cell become the columns of its rows."""
 
 import math
+import platform
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -25,6 +26,7 @@ from ..tables.columns import COLUMNS, Row
 from ..task import JUDGED, Task
 from ..version import __version__
 from .sampling import Chain, Drawn
+from .timing import hardware
 
 Guarded = Callable[[], AbstractContextManager[None]]
 
@@ -134,6 +136,17 @@ def choosing_fid(
     return task.reference(split).fid(features_of(to_bytes(x_0), task.extractor))
 
 
+def machine(task: Task) -> Row:
+    """The columns that say where a row was computed."""
+    device = task.diffusion.device
+    return {
+        "device": str(device),
+        "hardware": hardware(device),
+        "node": platform.node(),
+        "threads": torch.get_num_threads(),
+    }
+
+
 def make_row(task: Task, spec: CellSpec, solver: str, steps: int | None, **values: Any) -> Row:
     """A row of comparison.csv, without the columns that need other rows."""
     return {
@@ -154,8 +167,7 @@ def make_row(task: Task, spec: CellSpec, solver: str, steps: int | None, **value
         "n_reference": len(task.dataset.test),
         "model_precision": spec.precision,
         "fit_budget": spec.fit_budget or "",
-        "device": str(task.diffusion.device),
-        "threads": torch.get_num_threads(),
+        **machine(task),
         "concurrency": 1,
         "warning": task.warning(spec.n_samples),
         "failed_checks": "",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..data.dataset import batch_sizes
+from ..store.provenance import processor
 
 Draw = Callable[[int, torch.Generator], Tensor]
 
@@ -20,6 +21,11 @@ def clock(device: torch.device) -> float:
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
     return time.perf_counter()
+
+
+def hardware(device: torch.device) -> str:
+    """What computes on ``device``: the name of the GPU, else that of the processor."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
 
 
 class PeakMemory:

@@ -1,5 +1,7 @@
 """What an executor is handed: a function from a spec to its result, and how to call it."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -7,6 +9,8 @@ from typing import Any, Protocol
 from ..plan.spec import CellResult, CellSpec
 from ..store.fits import Fits
 from .cell import failure, run_cell, task_of
+
+REPORTS = 0.1  # the least seconds between two reports of a fit's progress
 
 
 class Listener(Protocol):
@@ -27,6 +31,30 @@ class Nobody:
 
     def progress(self, spec: CellSpec, step: int, total: int, loss: float) -> None:
         """Ignore it."""
+
+
+class Reporter:
+    """The listener of a process that computes cells for another: passes on what it hears.
+
+    Arguments:
+        send: is called with ``"cell", spec`` and, not too often, with ``"progress", spec, step,
+            total, loss``.
+    """
+
+    def __init__(self, send: Callable[..., None]) -> None:
+        self.send = send
+        self.last = 0.0
+
+    def cell(self, spec: CellSpec) -> None:
+        """A cell begins."""
+        self.last = time.monotonic()
+        self.send("cell", spec)
+
+    def progress(self, spec: CellSpec, step: int, total: int, loss: float) -> None:
+        """The fit of a cell has come this far."""
+        if step == total or time.monotonic() - self.last > REPORTS:
+            self.last = time.monotonic()
+            self.send("progress", spec, step, total, loss)
 
 
 @dataclass(frozen=True)
@@ -62,9 +90,16 @@ class Work:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"listener": Nobody()}
 
-    def failed(self, spec: CellSpec, reason: str) -> CellResult:
-        """The result of a cell whose process is gone."""
-        return self._signed(failure(spec, reason))
+    def failed(self, spec: CellSpec, reason: str, node: str | None = None) -> CellResult:
+        """The result of a cell whose process is gone.
+
+        Arguments:
+            node: the machine that it was on; by default this one.
+        """
+        result = self._signed(failure(spec, reason))
+        for row in result.rows if node is not None else ():
+            row["node"] = node
+        return result
 
     def _signed(self, result: CellResult) -> CellResult:
         for row in result.rows:

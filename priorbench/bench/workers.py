@@ -17,10 +17,9 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from ..plan.spec import CellResult, CellSpec
-from .work import Work
+from .work import Reporter, Work
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-REPORTS = 0.1  # the least seconds between two reports of a fit's progress
 PATIENCE = 3600.0  # the most seconds to wait before looking at the workers again
 
 
@@ -115,7 +114,7 @@ class Worker:
         return None if self.process.is_alive() else self._ended(None)
 
     def _hear(self, event: str, *values: Any) -> CellResult | None:
-        """Act on one message of the process; see :class:`_Reporter` and :func:`_serve`."""
+        """Act on one message of the process; see :class:`.work.Reporter` and :func:`_serve`."""
         match event:
             case "ready":
                 self.ready = True
@@ -163,30 +162,13 @@ def _reason(code: int | None) -> str:
     return f"its process was killed by {signal.Signals(-code).name}{hint}"
 
 
-class _Reporter:
-    """The process's listener: sends on what it hears, progress not too often."""
-
-    def __init__(self, pipe: Any) -> None:
-        self.pipe = pipe
-        self.last = 0.0
-
-    def cell(self, spec: CellSpec) -> None:
-        self.last = time.monotonic()
-        self.pipe.send(("cell", spec))
-
-    def progress(self, spec: CellSpec, step: int, total: int, loss: float) -> None:
-        if step == total or time.monotonic() - self.last > REPORTS:
-            self.last = time.monotonic()
-            self.pipe.send(("progress", spec, step, total, loss))
-
-
 def _serve(pipe: Any, work: Work, threads: int) -> None:
     """What the process does: take specs, send events and results, until nobody is there."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
     # tqdm's own lock is a semaphore of the system, which outlives a process that is killed.
     tqdm.set_lock(threading.RLock())
     torch.set_num_threads(threads)
-    work = replace(work, listener=_Reporter(pipe))
+    work = replace(work, listener=Reporter(lambda *event: pipe.send(event)))
     pipe.send(("ready",))
     with suppress(EOFError):
         while True:

@@ -8,7 +8,7 @@ import click
 @click.option(
     "--output",
     type=click.Path(file_okay=False),
-    help="A folder for the three tables. [default: write none]",
+    help="A folder for the three tables and the page. [default: write none]",
 )
 def compare(runs: tuple[str, ...], output: str | None) -> int:
     """Fold RUNS (results folders, or their comparison.csv) into one table.
@@ -21,6 +21,7 @@ def compare(runs: tuple[str, ...], output: str | None) -> int:
 
     from ..errors import UserError
     from ..files import write_atomically
+    from ..report.page import write_report
     from ..report.terminal import output_console, show
     from ..tables.compare import differences, fold, read_run
 
@@ -34,5 +35,7 @@ def compare(runs: tuple[str, ...], output: str | None) -> int:
     if output:
         for file, frame in {"comparison": table, "summary": means, "best": chosen}.items():
             write_atomically(Path(output) / f"{file}.csv", frame.to_csv(index=False).encode())
-        console.print(f"{output}: comparison.csv, summary.csv, best.csv", highlight=False)
+        write_report(names, Path(output) / "report.html")
+        files = "comparison.csv, summary.csv, best.csv, report.html"
+        console.print(f"{output}: {files}", highlight=False, markup=False)
     return 0

@@ -49,7 +49,7 @@ class Bars(Observer):
         self.fits: dict[str, TaskID] = {}
 
     def cell(self, spec: CellSpec) -> None:
-        what = escape(f"  {_title(spec)}")
+        what = escape(f"  {spec.long_title}")
         self.fits[spec.cell] = self.bars.add_task(what, total=None)
 
     def progress(self, spec: CellSpec, step: int, total: int, loss: float) -> None:
@@ -64,7 +64,7 @@ class Bars(Observer):
         self.done += 1
         self.bars.update(self.cells, advance=1)
         if not self.terminal:
-            click.echo(f"{self.done} of {self.total} cells: {_title(spec)}", err=True)
+            click.echo(f"{self.done} of {self.total} cells: {spec.long_title}", err=True)
         if spec.cell in self.fits:
             self.bars.remove_task(self.fits.pop(spec.cell))
 
@@ -75,14 +75,6 @@ class Bars(Observer):
     def stopped(self) -> None:
         if self.terminal:
             self.bars.stop()
-
-
-def _title(spec: CellSpec) -> str:
-    """The cell, with its solver and steps if it has a single setting."""
-    if len(spec.solvers) > 1:
-        return spec.title
-    solver, steps = spec.solvers[0]
-    return f"{spec.title}, {steps or 'all'} step{'' if steps == 1 else 's'} of {solver}"
 
 
 class Bar:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..plan.layout import Plan
+    from ..plan.shards import Shard
+    from ..plan.spec import CellSpec
     from ..store.results import Store
 
 
@@ -82,6 +85,11 @@ if TYPE_CHECKING:
 @click.option(
     "--from", "again", metavar="FILE", help="Repeat the run recorded in run.json, without CONFIG."
 )
+@click.option(
+    "--shard",
+    metavar="K/N",
+    help="Compute the K-th of N parts, beside the jobs of the others; then --collect.",
+)
 @click.option("--collect", is_flag=True, help="Only rebuild the tables.")
 @click.option("--fresh", is_flag=True, help="Compute everything again, including finished cells.")
 @click.option(
@@ -97,6 +105,7 @@ def run(
     sets: tuple[str, ...],
     output: str | None,
     again: str | None,
+    shard: str | None,
     collect: bool,
     fresh: bool,
     report: bool,
@@ -110,21 +119,23 @@ def run(
     """
     _at_most_one({"CONFIG": config, "--from": again})
     _at_most_one({"--collect": collect, "--fresh": fresh, "--dry-run": dry_run})
+    _at_most_one({"--collect": collect, "--shard": shard})
     past = _past_run(again) if again else None
     import torch  # noqa: F401 - the slow import, after the errors that need none
 
     from ..plan.layout import read_plan
-    from ..runner import output_folder
-    from ..store.results import Store
+    from ..plan.shards import WHOLE, Shard
+    from ..runner import open_store
 
+    part = Shard.parse(shard) if shard else WHOLE
     plan = read_plan(past["config"] if past else config, options, sets)
-    store = Store(output_folder(plan.config, output))
+    store = open_store(plan.config, output, part)
     if dry_run:
-        _dry_run(plan, store, fresh)
+        _dry_run(replace(plan, cells=part.of(plan.cells)), store, fresh)
         return 0
     if past:
         _say_differences(past, plan, str(again))
-    return _run(plan, store, fresh=fresh, collect=collect, report=report)
+    return _run(plan, store, part, fresh=fresh, collect=collect, report=report)
 
 
 def _at_most_one(given: dict[str, Any]) -> None:
@@ -184,7 +195,9 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _run(plan: Plan, store: Store, *, fresh: bool, collect: bool, report: bool) -> int:
+def _run(
+    plan: Plan, store: Store, shard: Shard, *, fresh: bool, collect: bool, report: bool
+) -> int:
     """Compute a plan and print its tables; returns the exit code."""
     from ..report.terminal import output_console, show
     from ..runner import execute
@@ -196,13 +209,16 @@ def _run(plan: Plan, store: Store, *, fresh: bool, collect: bool, report: bool) 
     try:
         with stops_tidily():
             table = execute(
-                plan, store, fresh=fresh, collect=collect, report=report, observer=Bars()
-            )
+                plan, store, fresh=fresh, collect=collect, report=report, observer=Bars(),
+                shard=shard,
+            )  # fmt: skip
     except Stopped as stop:
-        click.echo(f"priorbench: stopped; {_done(plan, store)}", err=True)
+        click.echo(f"priorbench: stopped; {_done(plan, store, shard)}", err=True)
         return stop.code
     except CannotWrite as error:
-        raise UserError(f"{error}; {_done(plan, store)}") from error
+        raise UserError(f"{error}; {_done(plan, store, shard)}") from error
+    if shard.name:
+        return _said_of_shard(plan, store, shard, table)
     console = output_console()
     means = summary(table)
     show(table, means, best(table, means), console)
@@ -210,12 +226,32 @@ def _run(plan: Plan, store: Store, *, fresh: bool, collect: bool, report: bool) 
     return 1 if (table.status != "ok").any() else 0
 
 
-def _done(plan: Plan, store: Store) -> str:
+def _done(plan: Plan, store: Store, shard: Shard) -> str:
     from ..store.provenance import command
 
-    done = sum(not store.missing(spec) for spec in plan.cells)
-    cells = f"{done} of {len(plan.cells)} cells are done and kept in {store.folder}"
-    return f"{cells}; to resume: {command(without='--fresh')}"
+    cells = shard.of(plan.cells)
+    done = sum(not store.missing(spec) for spec in cells)
+    kept = f"{done} of {len(cells)} cells are done and kept in {store.folder}"
+    return f"{kept}; to resume: {command(without='--fresh')}"
+
+
+def _said_of_shard(plan: Plan, store: Store, shard: Shard, table: pd.DataFrame) -> int:
+    """Print how far a shard and the others are; returns the exit code."""
+    from ..store.provenance import command
+
+    def done(cells: list[CellSpec]) -> str:
+        return f"{sum(not store.missing(spec) for spec in cells)} of {len(cells)}"
+
+    mine = shard.of(plan.cells)
+    click.echo(
+        f"shard {shard.name}: {done(mine)} cells done; of all shards {done(plan.cells)}. When all "
+        f"are: {command(without='--shard')} --collect"
+    )
+    names = {one.cell for spec in mine for one in spec.results}
+    failed = (table.status != "ok") & table.cell.isin(names)
+    for error in table[failed].error.unique():
+        click.echo(f"priorbench: failed: {error}", err=True)
+    return 1 if failed.any() else 0
 
 
 def _written(table: pd.DataFrame, store: Store, report: bool) -> str:

@@ -24,9 +24,12 @@ def stops_tidily() -> Iterator[None]:
     The second signal ends the process at once, whatever the program is doing.
     """
 
+    caught: list[int] = []
+
     def stop(number: int, frame: FrameType | None) -> None:
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
+        caught.append(number)
         raise Stopped(number)
 
     if threading.current_thread() is not threading.main_thread():
@@ -37,6 +40,11 @@ def stops_tidily() -> Iterator[None]:
     before = {s: signal.signal(s, stop) for s in heeded}
     try:
         yield
+    except KeyboardInterrupt as error:
+        # A library that waits in C, as Ray does, raises one of its own in place of ours.
+        if caught and not isinstance(error, Stopped):
+            raise Stopped(caught[0]) from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -55,6 +55,7 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
     compile: bool = False
     save_samples: bool = False
     executor: str = "serial"
+    executor_options: dict[str, Any] = {}  # given in a section of the executor's name
     workers: int = Field(1, ge=1, le=1024)
     timeout: str | None = None
     exclusive_timing: bool = False

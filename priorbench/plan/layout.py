@@ -11,7 +11,7 @@ from ..errors import UserError
 from ..plugin_manager import Registration, load_plugins
 from ..prior import parameter_defaults
 from ..task import Source, Task, default_for, forget_changed, load_data, load_task
-from ..version import __version__
+from ..version import MEASUREMENT, __version__
 from .choice import Choice
 from .config import RunConfig
 from .mistakes import axis_problems, problems_of
@@ -21,10 +21,6 @@ from .spec import CellSpec, Setting
 # The libraries that compute figures. Another version may give another figure, so versions are part
 # of a cell's name.
 MEASURED_BY = ("torch", "diffusers", "torch-fidelity", "POT", "scikit-learn")
-
-# Raise this whenever our own code would give a cell other figures: results of earlier code are then
-# computed again.
-MEASUREMENT = "5"
 
 # The keys of a config that a cell takes over as they are.
 COPIED = (

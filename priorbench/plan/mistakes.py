@@ -1,6 +1,8 @@
 """What is wrong with the names, hyperparameters and axes of a config, each with its path."""
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from ..diffusion.process import ForwardProcess
 from ..diffusion.solvers import respace, solver_class
@@ -35,13 +37,31 @@ def _in_priors(config: RunConfig) -> Iterator[str]:
 
 
 def _in_plugged(config: RunConfig) -> Iterator[str]:
-    """Metrics and the executor."""
-    named = [(f"metrics[{i}]", "metric", name) for i, name in enumerate(config.metrics)]
-    for where, kind, name in [*named, ("executor", "executor", config.executor)]:
+    """Metrics, the executor and its options."""
+    for i, name in enumerate(config.metrics):
         try:
-            load_plugins().find(kind, name).load()
+            load_plugins().find("metric", name).load()
         except UserError as error:
-            yield f"{where}: {error}"
+            yield f"metrics[{i}]: {error}"
+    try:
+        execute = load_plugins().find("executor", config.executor).load()
+    except UserError as error:
+        yield f"executor: {error}"
+    else:
+        yield from _in_options(config, execute)
+
+
+def _in_options(config: RunConfig, execute: Callable[..., Any]) -> Iterator[str]:
+    """The options of the executor: its keyword-only arguments."""
+    parameters = inspect.signature(execute).parameters.values()
+    known = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    for name, value in config.executor_options.items():
+        if name not in known:
+            error = unknown("option", name, known, of=f"executor {config.executor!r}")
+            yield f"{config.executor}.{name}: {error}"
+        elif not _fits(type(known[name]), value):
+            kind = KINDS[type(known[name])]
+            yield f"{config.executor}.{name}: must be {kind}, got {value!r}"
 
 
 def _in_solvers(config: RunConfig) -> Iterator[str]:

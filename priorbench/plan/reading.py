@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ..errors import UserError, printable, unknown
+from ..plugin_manager import load_plugins
 from .choice import Choice
 from .config import FullChain, RunConfig
 from .safe_yaml import read_yaml
@@ -106,7 +107,7 @@ def make_config(
     if source is None and "name" not in named:
         values["name"] = _name_of(values.get("dataset", "digits"))
     values = {str(key): value for key, value in values.items()}
-    problems = list(_unprintable(values))
+    problems = [*_unprintable(values), *_gather_options(values, sets)]
     try:
         config = RunConfig.model_validate(values)
     except ValidationError as error:
@@ -115,6 +116,24 @@ def make_config(
     if problems:
         raise ConfigError(problems, None)
     return config
+
+
+def _gather_options(values: dict[str, Any], sets: Iterable[str]) -> Iterator[str]:
+    """Make the section of the executor in use its ``executor_options``; yield what is wrong.
+
+    A file may have sections of others, so that a run can choose among them.
+    """
+    executor = str(values.get("executor", RunConfig.model_fields["executor"].default))
+    for name in load_plugins().of_kind("executor"):
+        if name in RunConfig.model_fields or name not in values:
+            continue
+        section = values.pop(name)
+        if not isinstance(section, Mapping):
+            yield f"{name}: must be a mapping of the executor's options, got {_short(section)}"
+        elif name == executor:
+            values["executor_options"] = {**values.get("executor_options", {}), **section}
+        elif any(assignment.startswith(f"{name}.") for assignment in sets):
+            yield f"{name}: is of the executor {name!r}, and the run has {executor!r} (--executor)"
 
 
 def _name_of(dataset: Any) -> str:

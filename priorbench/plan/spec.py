@@ -94,6 +94,14 @@ class CellSpec:
         budget = f", fit of {self.fit_budget}" if self.fit_budget else ""
         return f"{self.label} t_trunc {self.t_trunc} seed {self.seed}{budget}"
 
+    @property
+    def long_title(self) -> str:
+        """The title, and of a cell with a single setting ``, 5 steps of ddim``."""
+        if len(self.solvers) > 1:
+            return self.title
+        solver, steps = self.solvers[0]
+        return f"{self.title}, {steps or 'all'} step{'' if steps == 1 else 's'} of {solver}"
+
 
 def name_of(spec: dict[str, Any]) -> str:
     """The hash that names the result of a :class:`CellSpec`, given as a dictionary."""

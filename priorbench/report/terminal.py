@@ -175,6 +175,11 @@ def _budgets(rows: pd.DataFrame) -> list[str]:
     return ["budget"] if contenders(rows).fit_budget.nunique() > 1 else []
 
 
+def _seeds(rows: pd.DataFrame) -> list[str]:
+    """The heading of the column of seeds, if there are several."""
+    return ["seeds"] if (rows.seeds > 1).any() else []
+
+
 def _settings(means: pd.DataFrame, table: pd.DataFrame, console: Console) -> None:
     """Print one line per setting.
 
@@ -190,8 +195,9 @@ def _settings(means: pd.DataFrame, table: pd.DataFrame, console: Console) -> Non
     best = {m.name: (ranked[m.name] * m.better).max() * m.better for m in shown if m.better}
     settings = [place_of(row) for row in ranked.sort_values("fid").to_dict("records")]
     first = set(level(settings[0], settings, Chosen(table)) if settings else [])
-    budgets = _budgets(means)
-    drawn = _table("t_trunc", "solver", "NFE", "prior", *budgets, *(m.heading for m in shown))
+    budgets, seeds = _budgets(means), _seeds(means)
+    columns = ["t_trunc", "solver", "NFE", "prior", *budgets, *seeds]
+    drawn = _table(*columns, *(m.heading for m in shown))
     for row in _sections(drawn, means, "t_trunc"):
         figures = []
         for measure in shown:
@@ -205,6 +211,7 @@ def _settings(means: pd.DataFrame, table: pd.DataFrame, console: Console) -> Non
         setting = [str(row.t_trunc), str(row.solver), str(int(row.nfe))]
         prior = Text(named(row.prior, row.params))
         fitted = [str(row.fit_budget or ("" if row.control else "none")) for _ in budgets]
+        fitted += [str(row.seeds) for _ in seeds]
         drawn.add_row(*setting, prior, *fitted, *figures, style="dim" if row.control else "")
     console.print(drawn)
     if len(ranked):
@@ -219,8 +226,8 @@ def _best(best: pd.DataFrame, console: Console) -> None:
     spread = ["95 %", "excess"] if console.width >= WIDE else []
     ratios = ["x noise", "x noise,\ntime"]
     best = best.fillna({"params": "", "fit_budget": ""})
-    budgets = _budgets(best)
-    headings = ["NFE", *rank, "prior", "t_trunc", "solver", "FID", *spread, *ratios, EARNED]
+    budgets, seeds = _budgets(best), _seeds(best)
+    headings = ["NFE", *rank, "prior", "t_trunc", "solver", *seeds, "FID", *spread, *ratios, EARNED]
     drawn = _table(*budgets, *headings)
     best = best.assign(size=best.fit_budget.map(size))
     best = best.sort_values(["size", "nfe", "control", "fid"])
@@ -234,6 +241,7 @@ def _best(best: pd.DataFrame, console: Console) -> None:
             Text(named(row.prior, row.params)),
             str(row.t_trunc),
             str(row.solver),
+            *(str(row.seeds) for _ in seeds),
             f"{row.fid:.2f}",
             *([interval, _figure(row.excess, ".2f")] if spread else []),
             *(_figure(ratio, ".2f") for ratio in (row.relative_nfe, row.relative_time)),

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from ..plugin_manager import LEFT_OUT
 
 
 def provenance(plan: Plan) -> dict[str, Any]:
-    """Command, resolved config, commit, plugins, versions, machine, hashes."""
+    """Command, resolved config, commit, plugins, versions, machine, hashes; of the whole plan, if
+    this process computes a shard of it.
+    """
     versions: dict[str, str] = {}
     for spec in plan.cells:
         versions |= spec.versions
     return {
-        "command": command() if _started_as_command() else "priorbench.run",
+        "command": command("--shard") if _started_as_command() else "priorbench.run",
         "commit": commit(),
         "started": f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z}",
         "config": plan.config.model_dump(),
@@ -34,7 +37,7 @@ def provenance(plan: Plan) -> dict[str, Any]:
         "versions": versions | {"python": platform.python_version()},
         "machine": {
             "platform": platform.platform(),
-            "processor": _processor(),
+            "processor": processor(),
             "threads": torch.get_num_threads(),
             "cores": os.cpu_count(),
         },
@@ -51,8 +54,18 @@ def _started_as_command() -> bool:
 
 
 def command(without: str = "") -> str:
-    """The command line that started this process, ready to be typed, without one option."""
-    return shlex.join(["priorbench", *(a for a in sys.argv[1:] if a != without)])
+    """The command line that started this process, ready to be typed.
+
+    Arguments:
+        without: an option that is left out, with the value that it takes if it is ``--shard``.
+    """
+    words, left = [], iter(sys.argv[1:])
+    for word in left:
+        if word == without == "--shard":
+            next(left, None)
+        elif word != without and not (without and word.startswith(f"{without}=")):
+            words.append(word)
+    return shlex.join(["priorbench", *words])
 
 
 def read_provenance(path: str | Path) -> dict[str, Any]:
@@ -103,7 +116,8 @@ def _git(*arguments: str) -> str:
     return found.stdout.strip()
 
 
-def _processor() -> str:
+@cache
+def processor() -> str:
     """The processor's name, if the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -42,14 +42,20 @@ class Store:
     they are saved), ``priors/`` the fitted priors (:class:`~priorbench.store.fits.Fits`), and
     ``set-aside/`` what could not be trusted.
 
+    Several shards of a run share all that; what each of them says of itself is in a folder of its
+    own.
+
     Attributes:
         folder: where it is.
+        own: where ``run.json``, ``failed.json`` and ``under-way.json`` are: in ``folder``, or, of
+            the shard 2/8, in ``shards/2-of-8``.
         fits: the fitted priors.
         under_way: the titles of the cells that are being computed, by their hash.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shard: str = "") -> None:
         self.folder = folder
+        self.own = folder / "shards" / shard.replace("/", "-of-") if shard else folder
         self.fits = Fits(folder / "priors")
         self.under_way: dict[str, str] = {}
 
@@ -81,15 +87,20 @@ class Store:
         return found
 
     def failed(self) -> dict[str, list[Row]]:
-        """The rows of what failed in the last run here, by result.
+        """The rows of what failed in the last run here, or the last of each shard, by result.
 
         They are shown in tables, but never taken for results.
         """
-        try:
-            found = json.loads((self.folder / "failed.json").read_bytes())
-            return {cell: [dict(row) for row in rows] for cell, rows in found.items()}
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-            return {}
+        found: dict[str, list[Row]] = {}
+        for path in self._of_all("failed.json"):
+            with suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
+                failed = json.loads(path.read_bytes())
+                found |= {cell: [dict(row) for row in rows] for cell, rows in failed.items()}
+        return found
+
+    def _of_all(self, name: str) -> list[Path]:
+        """The files of that name of the run and of its shards."""
+        return [self.folder / name, *sorted((self.folder / "shards").glob(f"*/{name}"))]
 
     def _kept(self, one: CellSpec) -> dict[str, Any] | None:
         """What is kept of a result; None if it has to be computed."""
@@ -150,7 +161,7 @@ class Store:
 
     def write_failed(self, failed: dict[str, list[Row]]) -> None:
         """Keep the rows of what failed, in place of those of the last run."""
-        path = self.folder / "failed.json"
+        path = self.own / "failed.json"
         if failed:
             write_atomically(path, json.dumps(failed, indent=1).encode() + b"\n")
         else:
@@ -164,6 +175,11 @@ class Store:
 
     # --- crashes
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether nobody else is at work in the folder: a shard is not, a whole run is."""
+        return self.own == self.folder
+
     def begin(self, spec: CellSpec) -> None:
         """Remember on disk that a cell is being computed, so that a crash can be traced to it."""
         self._note_under_way(self.under_way | {spec.cell: spec.title})
@@ -174,7 +190,7 @@ class Store:
 
     def _note_under_way(self, cells: dict[str, str]) -> None:
         self.under_way = cells
-        path = self.folder / "under-way.json"
+        path = self.own / "under-way.json"
         if cells:
             write_atomically(path, json.dumps(list(cells.values())).encode() + b"\n")
         else:
@@ -182,14 +198,27 @@ class Store:
 
     def broken_off(self) -> Iterator[str]:
         """Say which cells were under way if the last run here crashed or was killed."""
-        path = self.folder / "under-way.json"
-        with suppress(OSError, ValueError, TypeError):
-            cells = ", ".join(map(str, json.loads(path.read_bytes())))
-            yield (
-                f"the last run here ended without a word while it computed {cells}: "
-                "it crashed, or was killed"
-            )
-        remove(path)
+        name = "under-way.json"
+        for path in self._of_all(name) if self.is_alone else [self.own / name]:
+            with suppress(OSError, ValueError, TypeError):
+                cells = ", ".join(map(str, json.loads(path.read_bytes())))
+                yield (
+                    f"the last run here ended without a word while it computed {cells}: "
+                    "it crashed, or was killed"
+                )
+            remove(path)
+
+    def take_up(self) -> Iterator[str]:
+        """Make the folder ready to go on with.
+
+        Yields:
+            A line for the user for each thing that was not as it should be.
+        """
+        if self.is_alone:
+            yield from self.clean()
+            for path in self._of_all("failed.json"):  # whatever failed is tried again
+                remove(path)
+        yield from self.broken_off()
 
     def clean(self) -> Iterator[str]:
         """Remove unfinished files, and set aside files that are damaged or not a run's.

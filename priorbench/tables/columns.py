@@ -159,7 +159,10 @@ SCHEMA = (
     Column("peak_memory_mb", "The most memory in use during the cell, in MB: allocated on CUDA, "
            "else resident in the process.", "averaged seconds varies"),
     Column("device", "The device that the frozen model ran on."),
-    Column("threads", "CPU threads of the process."),
+    Column("hardware", "What it is: the name of the GPU, else that of the processor.",
+           "text younger"),
+    Column("node", "The machine that computed the row, by its host name.", "text varies younger"),
+    Column("threads", "CPU threads of the process: of torch, and of the BLAS of numpy and scipy."),
     Column("concurrency", "How many cells ran at once while this one was timed.", "same"),
     Column("model_precision", "The frozen model's arithmetic: fp32, bf16 or fp16.", "setting same"),
     Column("warning", "What to know before believing the row; usually empty.", "text varies"),
@@ -194,7 +197,7 @@ LABEL = ["prior", "params"]
 WHERE = ["t_trunc", "solver", "steps"]
 FIT = [*LABEL, "t_trunc", "fit_budget"]
 PLACE = [*FIT, "solver", "steps"]
-MACHINE = ["device", "threads"]
+MACHINE = ["device", "hardware", "threads"]
 CLOCK = [*MACHINE, "concurrency"]  # the conditions of timing: seconds under different ones differ
 # Those that tables add: they need other rows, or are words for what rows hold.
 ADDED = [

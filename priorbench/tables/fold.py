@@ -14,6 +14,8 @@ from .columns import (
     SETTING,
     SEVERAL,
     SHARED,
+    TEXT,
+    YOUNGER,
     Row,
     reported,
     succeeded,
@@ -35,7 +37,8 @@ def comparison(rows: list[Row], full_solver: str, full_steps: int | None) -> pd.
     """
     rows = shared(rows)
     plugged = list(dict.fromkeys(key for row in rows for key in row if key not in COLUMNS))
-    table = pd.DataFrame(rows).reindex(columns=COLUMNS + plugged)
+    lacking = dict.fromkeys((c for c in YOUNGER if c in TEXT), "")  # in rows of earlier versions
+    table = pd.DataFrame(rows).reindex(columns=COLUMNS + plugged).fillna(lacking)
     full = reported(succeeded(table))
     full = full[
         (full.prior == "noise")

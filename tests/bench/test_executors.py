@@ -6,22 +6,17 @@ import threading
 import pytest
 from helpers.survival import Watcher, assert_same, small_run
 
-from priorbench.bench import learning
-from priorbench.bench.learning import DRAWS, SHARES
 from priorbench.bench.work import Nobody, Work
 from priorbench.store.fits import Fits
 
 
 @pytest.mark.slow
 def test_processes_come_to_the_serial_results_and_what_dies_in_them_is_a_row(
-    faulty, tmp_path, monkeypatch
+    faulty, tmp_path, looks_as_users_do
 ):
     """One pool for all: two workers, a prior that exits, one that is killed, and the events of the
     rest.
     """
-    # Workers look at fits as often as users' do, so here we do too.
-    monkeypatch.setattr(learning, "DRAWS", DRAWS)
-    monkeypatch.setattr(learning, "SHARES", SHARES)
     options = {"priors": "dies,killed,vae[iterations=6,width=8],gaussian"}
     watcher = Watcher()
     found = small_run(tmp_path / "a", {"executor": "process", "workers": 2}, watcher, **options)

@@ -62,30 +62,23 @@ def test_a_folder_in_use_says_by_whom_and_a_stop_says_how_to_go_on(tmp_path):
         first.wait()
 
 
-def test_sigterm_ends_a_run_and_its_processes(tmp_path):
-    first = start(
-        "--priors",
-        "hangs",
-        "--output",
-        "out",
-        "--executor",
-        "process",
-        "--workers",
-        "2",
-        cwd=tmp_path,
-    )
+@pytest.mark.parametrize(
+    "executor", [["process", "--workers", "2"], ["ray"]], ids=lambda words: words[0]
+)
+def test_sigterm_ends_a_run_and_its_processes(tmp_path, executor):
+    first = start("--priors", "hangs", "--output", "out", "--executor", *executor, cwd=tmp_path)
     try:
         until(lambda: list(tmp_path.glob("out/cells/*.json")))
-        children = subprocess.run(
+        found = subprocess.run(
             ["pgrep", "-P", str(first.pid)], capture_output=True, text=True, check=False
-        ).stdout
+        ).stdout.split()
         first.send_signal(signal.SIGTERM)
         _, said = first.communicate(timeout=300)
         assert first.returncode == 143
         assert "1 of 2 cells are done" in said
         assert "Traceback" not in said
-        assert len(children.split()) >= 2
-        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children.split()))
+        assert len(found) >= 2
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in found))
     finally:
         first.kill()
         first.wait()

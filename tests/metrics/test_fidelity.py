@@ -54,7 +54,8 @@ def test_equal_a_direct_call_of_torch_fidelity_on_saved_images(tmp_path, n):
         cache=False, verbose=False,
         kid_subset_size=min(KID_SUBSET, len(generated), len(reference)), samples_shuffle=False,
     )  # fmt: skip
-    assert ours["fid"] == pytest.approx(theirs["frechet_inception_distance"], abs=1e-6)
+    # It reads the images in smaller batches, for which some processors round features otherwise.
+    assert ours["fid"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6)
     assert ours["kid"] == pytest.approx(theirs["kernel_inception_distance_mean"], abs=1e-6)
     assert ours["precision"] == pytest.approx(theirs["precision"], abs=1e-6)
     assert ours["recall"] == pytest.approx(theirs["recall"], abs=1e-6)

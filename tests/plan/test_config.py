@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from priorbench import UserError
 from priorbench.plan.choice import Choice, parse_choices
+from priorbench.plan.layout import read_plan
 from priorbench.plan.reading import make_config, presets
 
 
@@ -399,3 +400,31 @@ def test_budgets_are_a_list_or_text_with_commas_each_once(given, wanted):
 def test_a_budget_that_is_none_is_named(given, said):
     with pytest.raises(UserError, match=re.escape(said)):
         make_config({"fit_budget": given})
+
+
+def test_the_section_of_the_executor_in_use_holds_its_options(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("executor: ray\nray:\n  num_gpus: 0.5\n")
+    config = make_config(path, {}, ["ray.num_cpus=2"])
+    assert config.executor_options == {"num_gpus": 0.5, "num_cpus": 2}
+    again = make_config(config.model_dump(), {}, [])
+    assert again == config
+    # A file may have the sections of several, and --executor choose.
+    assert make_config(path, {"executor": "serial"}, []).executor_options == {}
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (["ray.num_gpus=1"], "ray: is of the executor 'ray', and the run has 'serial'"),
+        (["ray=3"], "ray: must be a mapping of the executor's options, got 3"),
+        (["serial.pause=3"], "executor 'serial' has no option 'pause'; there are: none"),
+        (["executor=ray", "ray.num_cpu=1"], "no option 'num_cpu'; did you mean 'num_cpus'?"),
+        (["executor=ray", "ray.num_cpus=a"], "ray.num_cpus: must be a number, got 'a'"),
+        (["executor=ray", "ray.address=3"], "ray.address: must be a string, got 3"),
+    ],
+)  # fmt: skip
+def test_options_of_executors_that_are_wrong_are_named(sets, message):
+    with pytest.raises(UserError) as error:
+        read_plan(None, {}, sets)
+    assert message in str(error.value)

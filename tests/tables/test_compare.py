@@ -1,5 +1,7 @@
 """``priorbench compare``: runs of several machines in one table, or the column that forbids it."""
 
+import re
+
 import pandas as pd
 import pytest
 from helpers.commands import call
@@ -51,6 +53,18 @@ def test_seeds_from_two_machines_are_averaged(runs):
     _, means, _ = fold(both(a, b))
     (mean,) = means.itertuples()
     assert (mean.seeds, mean.fid) == (3, 3.0)
+
+
+def test_seconds_of_other_processors_have_no_mean_and_those_of_other_nodes_do(runs):
+    a = runs("a", [row("ot", 1.0, seed=0)])
+    b = runs("b", [row("ot", 2.0, seed=1)], node="there")
+    c = runs("c", [row("ot", 3.0, seed=2)], node="there", hardware="Xeon")
+    _, alike, _ = fold(both(a, b))
+    assert alike[["fit_seconds", "denoise_seconds"]].notna().all(axis=None)
+    assert set(alike.hardware) == {"EPYC"}
+    _, other, _ = fold(both(a, b, c))
+    assert other[["fit_seconds", "denoise_seconds"]].isna().all(axis=None)
+    assert set(other.hardware) == {"several"}
 
 
 def test_the_same_seed_from_two_versions_counts_once_and_a_failure_never_hides_it(runs):
@@ -134,6 +148,11 @@ def test_the_command_writes_what_it_prints(runs, tmp_path):
     assert result.returncode == 0, result.stderr
     assert "First at NFE 3: ot." in result.stdout
     assert "ot against the best solver from pure noise: at equal NFE" in result.stdout
+    assert re.search(r"NFE +rank +prior +t_trunc +solver +seeds +FID", result.stdout)
+    assert re.search(r"3 +1 +ot +100 +dpm\+\+ +3 +1\.10", result.stdout)
+    assert result.stdout.endswith("comparison.csv, summary.csv, best.csv, report.html\n")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "First at NFE 3: ot." in page
     assert set(pd.read_csv(tmp_path / "out" / "best.csv").prior) == {"noise", "ot", "vae"}
     assert len(pd.read_csv(tmp_path / "out" / "comparison.csv")) == 14
 

@@ -47,6 +47,7 @@ def test_a_cell_that_has_rows_of_several_budgets_counts_once():
         {"nfe_prior": 0.5},
         {"threads": 2},
         {"device": "cuda"},
+        {"hardware": "H100"},
         {"concurrency": 2},
         {"model_precision": "bf16"},
     ],
