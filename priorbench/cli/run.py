@@ -232,7 +232,7 @@ def _done(plan: Plan, store: Store, shard: Shard) -> str:
     cells = shard.of(plan.cells)
     done = sum(not store.missing(spec) for spec in cells)
     kept = f"{done} of {len(cells)} cells are done and kept in {store.folder}"
-    return f"{kept}; to resume: {command(without='--fresh')}"
+    return f"{kept}; to resume: {command('--fresh')}"
 
 
 def _said_of_shard(plan: Plan, store: Store, shard: Shard, table: pd.DataFrame) -> int:
@@ -245,7 +245,7 @@ def _said_of_shard(plan: Plan, store: Store, shard: Shard, table: pd.DataFrame) 
     mine = shard.of(plan.cells)
     click.echo(
         f"shard {shard.name}: {done(mine)} cells done; of all shards {done(plan.cells)}. When all "
-        f"are: {command(without='--shard')} --collect"
+        f"are: {command('--shard', '--fresh')} --collect"
     )
     names = {one.cell for spec in mine for one in spec.results}
     failed = (table.status != "ok") & table.cell.isin(names)

@@ -131,7 +131,8 @@ def _gather_options(values: dict[str, Any], sets: Iterable[str]) -> Iterator[str
         if not isinstance(section, Mapping):
             yield f"{name}: must be a mapping of the executor's options, got {_short(section)}"
         elif name == executor:
-            values["executor_options"] = {**values.get("executor_options", {}), **section}
+            known = values.get("executor_options", {})
+            values["executor_options"] = {**known, **section} if isinstance(known, dict) else known
         elif any(assignment.startswith(f"{name}.") for assignment in sets):
             yield f"{name}: is of the executor {name!r}, and the run has {executor!r} (--executor)"
 

@@ -53,18 +53,18 @@ def _started_as_command() -> bool:
     )
 
 
-def command(without: str = "") -> str:
+def command(*without: str) -> str:
     """The command line that started this process, ready to be typed.
 
     Arguments:
-        without: an option that is left out, with the value that it takes if it is ``--shard``.
+        without: options that are left out; ``--shard`` with its value.
     """
-    words, left = [], iter(sys.argv[1:])
-    for word in left:
-        if word == without == "--shard":
-            next(left, None)
-        elif word != without and not (without and word.startswith(f"{without}=")):
+    words, rest = [], iter(sys.argv[1:])
+    for word in rest:
+        if word.partition("=")[0] not in without:
             words.append(word)
+        elif word == "--shard":
+            next(rest, None)
     return shlex.join(["priorbench", *words])
 
 

@@ -422,6 +422,7 @@ def test_the_section_of_the_executor_in_use_holds_its_options(tmp_path):
         (["executor=ray", "ray.num_cpu=1"], "no option 'num_cpu'; did you mean 'num_cpus'?"),
         (["executor=ray", "ray.num_cpus=a"], "ray.num_cpus: must be a number, got 'a'"),
         (["executor=ray", "ray.address=3"], "ray.address: must be a string, got 3"),
+        (["executor=ray", "ray.num_cpus=1", "executor_options=3"], "executor_options: "),
     ],
 )  # fmt: skip
 def test_options_of_executors_that_are_wrong_are_named(sets, message):
