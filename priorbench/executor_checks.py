@@ -184,7 +184,8 @@ def check_interrupt(executor: Executor, place: Path) -> None:
 
     watcher = Impatient()
     try:
-        hangs = {"name": "hangs", "params": {"place": str(place)}}
+        # An executor in this process, which may begin with it, has to wait for its end.
+        hangs = {"name": "hangs", "params": {"place": str(place), "seconds": 4 * DYING}}
         executor.run(place / "found", ["plain", hangs], watcher)
     except KeyboardInterrupt:
         pass

@@ -55,10 +55,18 @@ class Exits(Plain):
 
 
 class Hangs(Plain):
-    """Never looks at its deadline, and leaves one file after the other."""
+    """Never looks at its deadline, and leaves one file after the other.
+
+    Arguments:
+        seconds: after which it ends all the same.
+    """
+
+    def __init__(self, *, place: str = "", seconds: float = HOUR) -> None:
+        super().__init__(place=place)
+        self.seconds = seconds
 
     def fit(self, marginal: TruncatedMarginal, run: FitRun) -> None:
-        ends = time.monotonic() + HOUR
+        ends = time.monotonic() + self.seconds
         while time.monotonic() < ends:
             self.mark()
             time.sleep(BEAT)
