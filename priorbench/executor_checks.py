@@ -151,11 +151,10 @@ def check_no_cells(executor: Executor, place: Path) -> None:
 
 def check_failures(executor: Executor, place: Path) -> None:
     """A prior that raises, ends its process or never ends is a row, and no other row suffers."""
-    hangs = {"name": "hangs", "params": {"place": str(place)}}
-    priors = ["raises", "exits", hangs, "plain"]
-    found = executor.run(
-        place / "found", priors, timeout=f"{executor.timeout:g}s", seeds=1
-    ).set_index("prior")
+    marks = _marks(place)
+    priors = ["raises", "exits", _hangs(marks), "plain"]
+    timeout = f"{executor.timeout:g}s"
+    found = executor.run(place / "found", priors, timeout=timeout, seeds=1).set_index("prior")
     bad = found[found.status != "ok"].error.to_dict()
     good = sorted(set(found[found.status == "ok"].index))
     _expect(good == ["noise", "plain"], f"noise and plain should succeed; what fails: {bad}")
@@ -168,42 +167,60 @@ def check_failures(executor: Executor, place: Path) -> None:
         str(bad.get("hangs", "")).startswith("timeout: "),
         f"a cell over its timeout should fail with 'timeout: ...', got {bad.get('hangs')!r}",
     )
-    _expect_over(place)
+    _expect(any(marks.iterdir()), "the fit that hangs should have begun")
+    _expect_over(marks)
+
+
+class _Impatient(_Watcher):
+    """Interrupts the run when a cell is done, and another goes on if the executor has several."""
+
+    def __init__(self, marks: Path) -> None:
+        super().__init__()
+        self.marks = marks
+
+    def finished(self, spec: CellSpec, result: CellResult) -> None:
+        super().finished(spec, result)
+        waited = time.monotonic() + DYING
+        while not any(self.marks.iterdir()) and time.monotonic() < waited:
+            time.sleep(0.1)
+        raise KeyboardInterrupt
 
 
 def check_interrupt(executor: Executor, place: Path) -> None:
     """An interrupted run keeps what is done, leaves nothing at work, and can be taken up."""
-
-    class Impatient(_Watcher):
-        def finished(self, spec: CellSpec, result: CellResult) -> None:
-            super().finished(spec, result)
-            waited = time.monotonic() + DYING
-            while not any(place.glob("*-*")) and time.monotonic() < waited:
-                time.sleep(0.1)
-            raise KeyboardInterrupt
-
-    watcher = Impatient()
+    marks = _marks(place)
+    watcher, after = _Impatient(marks), _Watcher()
     try:
-        # An executor in this process, which may begin with it, has to wait for its end.
-        hangs = {"name": "hangs", "params": {"place": str(place), "seconds": 4 * DYING}}
-        executor.run(place / "found", ["plain", hangs], watcher)
+        # An executor in this process, which may begin with the fit that hangs, waits for its end.
+        priors = ["plain", _hangs(marks, seconds=2 * DYING)]
+        executor.run(place / "found", priors, watcher, seeds=1)
     except KeyboardInterrupt:
         pass
     else:
         raise BrokenContract("an interrupt should be raised where results are asked for")
-    _expect_over(place)
-    after = _Watcher()
-    found = executor.run(place / "found", ["plain"], after)
+    _expect_over(marks)
+    found = executor.run(place / "found", ["plain"], after, seeds=1)
     _expect((found.status == "ok").all(), "an interrupted run should be taken up")
     twice = set(watcher.done) & set(after.done)
     _expect(not twice, f"what was done should be kept, and it is computed again: {twice}")
 
 
-def _expect_over(place: Path) -> None:
-    """Expect that no fit goes on that leaves marks in ``place``."""
+def _marks(place: Path) -> Path:
+    """A folder for the files that a fit leaves as long as it goes on."""
+    folder = place / "marks"
+    folder.mkdir()
+    return folder
+
+
+def _hangs(marks: Path, **params: float) -> dict[str, Any]:
+    return {"name": "hangs", "params": {"place": str(marks), **params}}
+
+
+def _expect_over(marks: Path) -> None:
+    """Expect that no fit goes on that leaves files in ``marks``."""
     waited = time.monotonic() + DYING
     count = -1
-    while count != (count := sum(1 for _ in place.iterdir())):
+    while count != (count := sum(1 for _ in marks.iterdir())):
         _expect(time.monotonic() < waited, "a fit goes on after its cell was given up")
         time.sleep(1)
 
@@ -229,7 +246,8 @@ def _tried() -> Iterator[Path]:
             yield Path(place)
     finally:
         torch.set_num_threads(threads)
-        os.environ[FILES] = known or ""
+        os.environ.pop(FILES)
+        os.environ.update({FILES: known} if known else {})
         load_plugins.cache_clear()
 
 

@@ -22,11 +22,11 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
 
 from .conformance import CHECKS
 from .errors import one_line, unknown
-from .executor_checks import parametrize_with_executor_checks
 from .glance import quick_failures
 from .isolation import no_forks
 from .prior import TruncPrior
@@ -42,6 +42,17 @@ __all__ = [
     "quick_failures",
     "run_check",
 ]
+
+
+if TYPE_CHECKING:
+    from .executor_checks import parametrize_with_executor_checks
+
+
+def __getattr__(name: str) -> Any:
+    """The checks of executors, which take seconds to import."""
+    if name == "parametrize_with_executor_checks":
+        return import_module("priorbench.executor_checks").parametrize_with_executor_checks
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def test_every_block_of_the_tutorial_runs(tmp_path):
     shells = run_blocks(PAGE, tmp_path)
     printed = "".join(shells)
     assert len(shells) == 6
-    assert "3 passed, 1 deselected" in printed
+    assert "1 passed, 3 deselected" in printed
     assert "hello world" in printed
     assert "torch.Size([3, 1, 8, 8])" in printed
     assert "all 17 checks are as expected" in printed

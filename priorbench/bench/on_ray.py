@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from math import floor
@@ -59,6 +59,15 @@ class Needs:
         room = [has["CPU"] / self.num_cpus]
         room += [has["GPU"] / self.num_gpus] if self.num_gpus else []
         return int(min(room) + 1e-9)
+
+    def task(self, function: Callable[..., Any], retries: int) -> Any:
+        """``function`` as a task that occupies as much.
+
+        Unless ``max_calls`` is 0, a worker with a GPU ends after a task, and the next one loads
+        everything anew.
+        """
+        resources = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus}
+        return ray.remote(max_retries=retries, max_calls=0, **resources)(function)
 
 
 def execute(
@@ -170,7 +179,7 @@ def _surroundings(needs: Needs) -> Surroundings:
 @contextmanager
 def _loading(specs: list[CellSpec], needs: Needs, around: Surroundings) -> Iterator[None]:
     """Have the workers of the first cells load what all share, and cancel that on an error."""
-    task = ray.remote(num_cpus=needs.num_cpus, num_gpus=needs.num_gpus, max_calls=0)(load)
+    task = needs.task(load, retries=0)
     count = min(len(specs), sum(around.at_once.values()))
     refs = [task.remote(specs[0], around) for _ in range(count)]
     try:
@@ -255,15 +264,13 @@ class _Flight:
     def __init__(
         self, work: Work, specs: list[CellSpec], needs: Needs, around: Surroundings
     ) -> None:
-        self.work, self.needs, self.around = work, needs, around
+        self.work, self.needs = work, needs
         self.waiting = deque(enumerate(specs))
         self.sent: dict[Any, _Sent] = {}
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board)
         self.board = actor.options(scheduling_strategy=here).remote()
-        # Unless max_calls is 0, a worker with a GPU ends after a cell, and loads everything anew.
-        resources = {"num_cpus": needs.num_cpus, "num_gpus": needs.num_gpus}
-        self.task = ray.remote(max_retries=RETRIES, max_calls=0, **resources)(compute)
+        self.task = needs.task(compute, RETRIES)
         self.shared = ray.put(work), self.board, ray.put(around)
 
     @property
