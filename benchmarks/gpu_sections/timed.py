@@ -104,7 +104,9 @@ def hasty(section: Section) -> Figures:
         "work_ms": 1000 * work,
         "charged_ms": 1000 * charged,
     }
-    require(charged >= 0.9 * work, "it was not charged for its work", figures)
+    # In small the work takes 20 ms, which other work on the machine may shorten or stretch.
+    share = 0.5 if section.size.quick else 0.9
+    require(charged >= share * work, "it was not charged for its work", figures)
     return figures
 
 
