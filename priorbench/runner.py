@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -200,7 +200,7 @@ def _run(
     """Compute the results that are not there, and write the tables unless it is a shard."""
     started, log = time.monotonic(), RunLog(store.folder / "logs", watcher.noted)
     about = provenance(plan)
-    for line in store.take_up():
+    for line in (*store.take_up(), *_replaced(plan, store)):
         log.note(line)
     if fresh:
         for spec in shard.of(_matched(plan, store).cells):
@@ -215,6 +215,21 @@ def _run(
     _write_json(store.own / "run.json", about)
     _write_page(store, report and not shard.name)
     return table
+
+
+def _replaced(plan: Plan, store: Store) -> Iterator[str]:
+    """Say so if the tables in the folder have results that they will have no more."""
+    try:
+        about = json.loads((store.folder / "run.json").read_bytes())
+        before, command = set(about["cells"]), str(about["command"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    now = {one.cell for spec in _matched(plan, store).cells for one in spec.results}
+    if before - now and (store.folder / "comparison.csv").is_file():
+        yield (
+            f"the tables and the page in {store.folder} were of another plan or version "
+            f"({command}) and are replaced; its results stay, and that command makes them again"
+        )
 
 
 def _compute_all(

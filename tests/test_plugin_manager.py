@@ -214,7 +214,7 @@ def test_an_installed_plugin_that_raises_on_import_is_listed_as_broken(tmp_path)
     )
     done = with_installed(tmp_path, "plugins")
     assert done.returncode == 0, done.stderr
-    assert "broken bad of bad-prior 1.2: OSError: no such library" in done.stdout
+    assert "broken: bad of bad-prior 1.2: OSError: no such library" in done.stderr
     (line,) = [k for k in done.stdout.splitlines() if "swan" in k]
     assert line.split()[:4] == ["prior", "swan", "good-prior", "3.4"]
     assert all(name in done.stdout for name in BUILT_IN)
@@ -302,7 +302,7 @@ def test_a_plugin_may_require_an_interface(monkeypatch, wanted, reason):
 def test_with_a_plugin_that_raises_at_import_the_command_line_works(tmp_path):
     install(tmp_path, "bad-prior", "1.2", "bad", "raise OSError('no such library')")
     assert with_installed(tmp_path, "--help").returncode == 0
-    assert "no such library" in with_installed(tmp_path, "plugins").stdout
+    assert "no such library" in with_installed(tmp_path, "plugins").stderr
     done = with_installed(
         tmp_path, "run", "--priors", "gaussian", "--t-trunc", "100", "--n-samples", "16", "--set",
         "controls=[]",

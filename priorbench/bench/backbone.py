@@ -1,6 +1,7 @@
 """What a frozen model is worth by itself: whether it fits a data set, and what it scores."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -45,19 +46,41 @@ def drawn(
     return torch.cat(batches)
 
 
-def score(images: torch.Tensor, data: Dataset, extractor: "FeatureExtractorBase") -> dict[str, str]:
+@dataclass(frozen=True)
+class Score:
+    """What draws of the full chain score against the test split.
+
+    Attributes:
+        test: how many test images there are.
+        floor: FID of ``training`` images of the training split: what a perfect model would score.
+    """
+
+    extractor: str
+    fid: float
+    floor: float
+    precision: float
+    recall: float
+    test: int
+    training: int
+
+    def in_words(self) -> dict[str, str]:
+        """For a table: property -> value."""
+        return {
+            "extractor": self.extractor,
+            f"FID against {self.test} test images": f"{self.fid:.2f}",
+            f"FID of {self.training} training images (floor)": f"{self.floor:.2f}",
+            "precision, recall": f"{self.precision:.3f}, {self.recall:.3f}",
+        }
+
+
+def score(images: torch.Tensor, data: Dataset, extractor: "FeatureExtractorBase") -> Score:
     """FID, precision and recall of draws of the full chain, bytes (N, C, H, W), against the test
     split.
-
-    Returns:
-        Names and figures, the floor among them.
     """
     test, n = features_of(data.test, extractor), len(images)
     made = fidelity(features_of(images, extractor), test)
     floor, _ = fid_floor(features_of(data.train, extractor), test, n)
-    return {
-        "extractor": extractor.get_name(),
-        f"FID against {len(data.test)} test images": f"{made['fid']:.2f}",
-        f"FID of {min(n, len(data.train))} training images (floor)": f"{floor:.2f}",
-        "precision, recall": f"{made['precision']:.3f}, {made['recall']:.3f}",
-    }
+    return Score(
+        extractor.get_name(), made["fid"], float(floor), made["precision"], made["recall"],
+        len(data.test), min(n, len(data.train)),
+    )  # fmt: skip

@@ -44,13 +44,20 @@ def _registered() -> dict[str, Registration]:
     return load_plugins().of_kind("command")
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="priorbench", message="%(prog)s %(version)s")
 @click.option("--traceback", is_flag=True, help="Show the traceback of an error.")
-def cli(traceback: bool) -> None:
+@click.pass_context
+def cli(context: click.Context, /, traceback: bool) -> None:
     """Which generator of x_{t_trunc} is worth having, and at which t_trunc? Does any of them beat a
     fast solver from pure noise?
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def main() -> None:

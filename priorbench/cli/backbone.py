@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -238,6 +239,7 @@ def _nothing_contradicts(context: click.Context) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also draw the first 64 samples, as a picture in this file (.png).",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with figures as numbers.")
 def check(
     path: str,
     dataset: str | None,
@@ -249,6 +251,7 @@ def check(
     seed: int,
     device: str,
     grid: Path | None,
+    as_json: bool,
 ) -> int:
     """Describe the model at PATH: a registered name, a diffusers folder or a hub name.
 
@@ -256,11 +259,6 @@ def check(
     chain against the test split beside the floor (the FID of training images). The exit code is 1
     if the model does not fit. --grid draws samples, with a data set or without.
     """
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from ..bench.backbone import drawn, misfit, score
     from ..diffusion.frozen import FrozenDiffusion
     from .options import named_dataset, named_extractor
@@ -268,7 +266,7 @@ def check(
 
     data = None if dataset is None else named_dataset(dataset)
     diffusion = FrozenDiffusion.from_pretrained(path, device=device)
-    facts = diffusion.describe()
+    facts, scored = diffusion.describe(), None
     wrong = "" if data is None else misfit(data, diffusion, path)
     if data is not None:
         facts[f"fits {data.name}"] = f"no: {wrong}" if wrong else "yes"
@@ -281,12 +279,26 @@ def check(
             _draw(images, grid)
             facts["grid"] = str(grid)
         if data is not None and reader is not None:
-            facts |= score(images, data, reader)
+            scored = score(images, data, reader)
+    if as_json:
+        figures = {"score": asdict(scored)} if scored else {}
+        click.echo(json.dumps({"path": path} | facts | figures, indent=1))
+    else:
+        _show(path, facts | (scored.in_words() if scored else {}))
+    return 1 if wrong else 0
+
+
+def _show(path: str, facts: dict[str, str]) -> None:
+    """Print what is known of a model, as a table."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=SIMPLE, show_header=False, title=Text(path), title_justify="left")
     for name, value in facts.items():
         table.add_row(Text(name), Text(value))
     Console().print(table)
-    return 1 if wrong else 0
 
 
 def _draw(images: "Tensor", path: Path) -> None:

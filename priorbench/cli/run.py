@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from ..errors import UserError
 from ..files import CannotWrite
+from .sections import Sectioned, options_of
+from .words import duration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,88 +21,117 @@ if TYPE_CHECKING:
     from ..plan.shards import Shard
     from ..plan.spec import CellSpec
     from ..store.results import Store
+    from .progress import Volume
+
+
+def presets_and_files(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
+    """What a shell offers for CONFIG."""
+    from ..plan.reading import presets
+
+    found = [CompletionItem(name) for name in presets() if name.startswith(begun)]
+    return [*found, CompletionItem(begun, type="file")]
+
+
+compared, by_what = options_of("What is compared"), options_of("By what")
+measured, placed = options_of("How it is measured"), options_of("How cells are computed")
+kept, told = options_of("What is kept"), options_of("What is said")
 
 
 @click.command(
-    epilog="Plugins: --plugin FILE, --plugins-dir FOLDER, -p no:NAME; see 'priorbench --help'."
+    cls=Sectioned,
+    epilog="Plugins: --plugin FILE, --plugins-dir FOLDER, -p no:NAME; see 'priorbench --help'. "
+    "Defaults are those of the preset digits, which other presets change.",
 )
-@click.argument("config", required=False)
-@click.option(
-    "--priors", help="The contenders: 'ot,vae' or 'ot[projections=64],ot[projections=512]'."
+@click.argument("config", required=False, shell_complete=presets_and_files)
+@compared(
+    "--priors",
+    help="The contenders: 'ot,vae' or 'ot[projections=64],ot[projections=512]'. "
+    "[default: gaussian,mixture,ot,vae,gan]",
 )
-@click.option("--t-trunc", help="Where the chain starts: 100,200,400.")
-@click.option(
+@compared("--t-trunc", help="Where the chain starts. [default: 100,200,400]")
+@compared(
     "--solver",
     help="ddpm, ddim, dpm++, dpm++sde, unipc, or the class of a diffusers scheduler; separate "
-    "several by commas.",
+    "several by commas. [default: dpm++]",
 )
-@click.option(
+@compared(
     "--steps",
-    help="Steps of the truncated chain: 5,10,20; 'all' takes every timestep.",
+    help="Steps of the truncated chain: 5,10,20; 'all' takes every timestep. [default: 5]",
 )
-@click.option(
+@compared(
     "--fit-budget",
     help="Give every learned prior the same budget: 60s, 2min, '500 steps' or 25%; 10s,60s,5min "
-    "runs the grid with each.",
+    "runs the grid with each. [default: each prior's own number of steps]",
 )
-@click.option("--seeds", type=int, help="The number of seeds.")
-@click.option("--seed", type=int, help="The first seed.")
-@click.option("--n-samples", type=int, help="The number of samples drawn for each measurement.")
-@click.option(
+@compared("--seeds", type=int, help="The number of seeds. [default: 1]")
+@compared("--seed", type=int, help="The first seed. [default: 0]")
+@by_what(
     "--dataset",
-    help="digits, mnist, torchvision:CIFAR10, a folder of images, an .npz; NAME[key=value].",
+    help="digits, mnist, torchvision:CIFAR10, a folder of images, an .npz; NAME[key=value]. "
+    "[default: digits]",
 )
-@click.option(
+@by_what(
     "--backbone",
     help="A registered model, a diffusers folder or a hub name. [default: the data set's own]",
 )
-@click.option(
+@by_what(
     "--extractor",
     help="The network whose features FID uses: a registered name, inception-v3-compat or a "
     "folder. [default: the data set's own]",
 )
-@click.option("--metrics", help="Metrics that plugins add, separated by commas.")
-@click.option("--device", help="auto, cpu, cuda, ...")
-@click.option(
+@measured(
+    "--n-samples",
+    type=int,
+    help="The number of samples drawn for each measurement. [default: 1500]",
+)
+@measured("--metrics", help="Metrics that plugins add, separated by commas.")
+@measured("--device", help="auto, cpu, cuda, ... [default: auto]")
+@measured(
+    "--exclusive-timing",
+    is_flag=True,
+    default=None,
+    help="Time cells again, alone, if they were timed beside others.",
+)
+@placed(
+    "--executor",
+    help="serial, process, ray, or the name of one that a plugin adds. [default: serial]",
+)
+@placed(
+    "--workers",
+    type=int,
+    help="The number of cells computed at once by --executor process. [default: 1]",
+)
+@placed("--timeout", help="Fail a cell after this long: 60s, 10min, 2h. [default: never]")
+@placed(
+    "--shard",
+    metavar="K/N",
+    help="Compute the K-th of N parts, beside the jobs of the others; then --collect.",
+)
+@kept(
     "--output",
     type=click.Path(file_okay=False),
     help="The folder to write. [default: results/<config name>]",
 )
+@kept("--fresh", is_flag=True, help="Compute everything again, including finished cells.")
+@kept("--collect", is_flag=True, help="Only rebuild the tables.")
+@kept(
+    "--from", "again", metavar="FILE", help="Repeat the run recorded in run.json, without CONFIG."
+)
+@kept(
+    "--report/--no-report",
+    default=True,
+    help="Write the page report.html. [default: --report]",
+)
+@told("--dry-run", is_flag=True, help="Only print the plan and an estimate of the time it takes.")
+@told("--json", "as_json", is_flag=True, help="Print the plan of --dry-run as JSON.")
+@told("-q", "--quiet", is_flag=True, help="No progress and no tables: only what went wrong.")
+@told("-v", "--verbose", is_flag=True, help="Tell of each cell all its FIDs, its fit and its log.")
 @click.option(
     "--set",
     "sets",
     multiple=True,
     metavar="KEY=VALUE",
     help="Set any key of the config. Can be repeated.",
-)
-@click.option("--executor", help="serial, process, or the name of one that a plugin adds.")
-@click.option(
-    "--workers", type=int, help="The number of cells computed at once by --executor process."
-)
-@click.option("--timeout", help="Fail a cell after this long: 60s, 10min, 2h.")
-@click.option(
-    "--exclusive-timing",
-    is_flag=True,
-    default=None,
-    help="Time cells again, alone, if they were timed beside others.",
-)
-@click.option(
-    "--from", "again", metavar="FILE", help="Repeat the run recorded in run.json, without CONFIG."
-)
-@click.option(
-    "--shard",
-    metavar="K/N",
-    help="Compute the K-th of N parts, beside the jobs of the others; then --collect.",
-)
-@click.option("--collect", is_flag=True, help="Only rebuild the tables.")
-@click.option("--fresh", is_flag=True, help="Compute everything again, including finished cells.")
-@click.option(
-    "--report/--no-report",
-    default=True,
-    help="Write the page report.html. [default: --report]",
-)
-@click.option(
-    "--dry-run", is_flag=True, help="Only print the plan and an estimate of the time it takes."
 )
 def run(
     config: str | None,
@@ -110,6 +143,9 @@ def run(
     fresh: bool,
     report: bool,
     dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
     **options: Any,
 ) -> int:
     """Compare priors at every t_trunc, solver and number of steps.
@@ -120,22 +156,29 @@ def run(
     _at_most_one({"CONFIG": config, "--from": again})
     _at_most_one({"--collect": collect, "--fresh": fresh, "--dry-run": dry_run})
     _at_most_one({"--collect": collect, "--shard": shard})
+    _at_most_one({"--quiet": quiet, "--verbose": verbose})
+    if as_json and not dry_run:
+        raise UserError("--json is of --dry-run: the tables of a run are CSV files already")
     past = _past_run(again) if again else None
     import torch  # noqa: F401 - the slow import, after the errors that need none
 
     from ..plan.layout import read_plan
     from ..plan.shards import WHOLE, Shard
     from ..runner import open_store
+    from .progress import Volume
 
     part = Shard.parse(shard) if shard else WHOLE
     plan = read_plan(past["config"] if past else config, options, sets)
     store = open_store(plan.config, output, part)
     if dry_run:
-        _dry_run(replace(plan, cells=part.of(plan.cells)), store, fresh)
+        _dry_run(replace(plan, cells=part.of(plan.cells)), store, fresh, as_json)
         return 0
     if past:
         _say_differences(past, plan, str(again))
-    return _run(plan, store, part, fresh=fresh, collect=collect, report=report)
+    elif config is None and options["dataset"]:
+        _say_taken_over(options, sets)
+    said = Volume.QUIET if quiet else Volume.VERBOSE if verbose else Volume.NORMAL
+    return _run(plan, store, part, said, fresh=fresh, collect=collect, report=report)
 
 
 def _at_most_one(given: dict[str, Any]) -> None:
@@ -158,26 +201,51 @@ def _say_differences(past: dict[str, Any], plan: Plan, path: str) -> None:
         click.echo(f"priorbench: differs from {path}: {line}", err=True)
 
 
-def _dry_run(plan: Plan, store: Store, fresh: bool) -> None:
-    """Print the cells of a plan, and about how long those that are left take."""
-    from rich.markup import escape
+def _say_taken_over(options: dict[str, Any], sets: tuple[str, ...]) -> None:
+    """Print what a run on another data set takes from the preset of digits."""
+    from ..plan.reading import taken_over
 
+    found = taken_over(options, sets)
+    if found:
+        said = "; ".join(f"{key}: {json.dumps(value)}" for key, value in found.items())
+        click.echo(f"priorbench: as in the preset digits: {said}", err=True)
+
+
+def _dry_run(plan: Plan, store: Store, fresh: bool, as_json: bool) -> None:
+    """Print the cells of a plan, and about how long those that are left take."""
     from ..bench.estimate import estimate
     from ..report.terminal import output_console
 
-    console = output_console()
     left = [spec for spec in plan.cells if fresh or store.missing(spec)]
+    needed = estimate(plan, left)
+    cells = [
+        {
+            "title": spec.title,
+            "prior": spec.label,
+            "t_trunc": spec.t_trunc,
+            "seed": spec.seed,
+            "fit_budget": spec.fit_budget,
+            "settings": [[solver, steps] for solver, steps in spec.solvers],
+            "done": spec not in left,
+        }
+        for spec in plan.cells
+    ]
+    if as_json:
+        about = {"folder": str(store.folder), "rows": plan.rows, "cells": cells}
+        about |= {"seconds": round(needed.seconds, 1), "bytes": round(needed.disk)}
+        click.echo(json.dumps(about, indent=1))
+        return
+    console = output_console()
     for spec in plan.cells:
         solvers = ", ".join(f"{s} {'all' if k is None else k}" for s, k in spec.solvers)
         note = "" if spec in left else " (done)"
-        line = f"{spec.title}: {solvers}{note}"
-        console.print(escape(line), highlight=False)
-    done, needed = len(plan.cells) - len(left), estimate(plan, left)
+        console.print(f"{spec.title}: {solvers}{note}", highlight=False, markup=False)
     console.print(
-        f"{len(plan.cells)} cells ({done} done), {plan.rows} rows into "
-        f"{escape(str(store.folder))}; about {duration(needed.seconds)} on this machine and "
+        f"{len(plan.cells)} cells ({len(plan.cells) - len(left)} done), {plan.rows} rows into "
+        f"{store.folder}; about {duration(needed.seconds)} on this machine and "
         f"{megabytes(needed.disk)} of disk",
         highlight=False,
+        markup=False,
     )
 
 
@@ -186,30 +254,28 @@ def megabytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(1, round(size / 1e6))} MB"
 
 
-def duration(seconds: float) -> str:
-    """``3 min 20 s``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
 def _run(
-    plan: Plan, store: Store, shard: Shard, *, fresh: bool, collect: bool, report: bool
+    plan: Plan,
+    store: Store,
+    shard: Shard,
+    said: Volume,
+    *,
+    fresh: bool,
+    collect: bool,
+    report: bool,
 ) -> int:
     """Compute a plan and print its tables; returns the exit code."""
     from ..report.terminal import output_console, show
     from ..runner import execute
     from ..tables.best import best
     from ..tables.fold import summary
-    from .progress import Bars
+    from .progress import Bars, Volume
     from .signals import Stopped, stops_tidily
 
     try:
         with stops_tidily():
             table = execute(
-                plan, store, fresh=fresh, collect=collect, report=report, observer=Bars(),
+                plan, store, fresh=fresh, collect=collect, report=report, observer=Bars(said),
                 shard=shard,
             )  # fmt: skip
     except Stopped as stop:
@@ -220,6 +286,8 @@ def _run(
     if shard.name:
         return _said_of_shard(plan, store, shard, table)
     console = output_console()
+    if said is Volume.QUIET:
+        return 1 if (table.status != "ok").any() else 0
     means = summary(table)
     show(table, means, best(table, means), console)
     console.print(_written(table, store, report), highlight=False)

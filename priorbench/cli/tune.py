@@ -97,7 +97,7 @@ def _show(found: Tuned, folder: Any, limit: Limit) -> None:
     from ..tables.fold import summary
     from ..tables.words import named
     from ..winner import load_best
-    from .run import duration
+    from .words import duration
 
     console = output_console()
     console.print(_tried(found))

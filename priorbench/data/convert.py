@@ -101,19 +101,22 @@ def _pictures(source: Path | list[Image.Image]) -> list[Picture]:
 
 def _check_sizes(pictures: list[Picture]) -> None:
     """Raise if the headers tell that the images differ in size; note those that are unreadable."""
-    sizes = []
+    sizes: list[list[tuple[int, int]]] = []
+    first: dict[tuple[int, ...], str] = {}  # where each size was seen first
     for picture in pictures:
         try:
             sizes.append(_sizes(picture.item))
         except _UNREADABLE as error:
             picture.problem = one_line(error)
+        else:
+            first.setdefault(sizes[-1][0], picture.where)
     if sizes and not set(sizes[0]).intersection(*sizes):
-        raise _differ({size[0] for size in sizes}, pictures)
+        raise _differ(first, pictures)
 
 
 def _decode(pictures: list[Picture], resize: int | None, channels: int | None) -> None:
     """Give every picture its pixels, or its problem."""
-    shapes: set[tuple[int, ...]] = set()
+    first: dict[tuple[int, ...], str] = {}
     for picture in pictures:
         if picture.problem:
             continue
@@ -122,9 +125,9 @@ def _decode(pictures: list[Picture], resize: int | None, channels: int | None) -
         except _UNREADABLE as error:
             picture.problem = one_line(error)
             continue
-        shapes.add(picture.pixels.shape[:2])
-        if len(shapes) > 1:  # by a rotation tag that the header does not tell
-            raise _differ(shapes, pictures)
+        first.setdefault(picture.pixels.shape[:2], picture.where)
+        if len(first) > 1:  # by a rotation tag that the header does not tell
+            raise _differ(first, pictures)
 
 
 def _labels(found: Mapping[str, list[Picture]]) -> dict[str, Tensor]:
@@ -145,8 +148,10 @@ def _unreadable(pictures: list[Picture]) -> str:
     return f"{len(found)} images cannot be read: {', '.join(found)}"
 
 
-def _differ(sizes: set[tuple[int, ...]], pictures: list[Picture]) -> UserError:
-    shown = [f"{h}x{w}" for h, w in sorted(sizes)[:5]] + ["..."] * (len(sizes) > 5)
+def _differ(first: dict[tuple[int, ...], str], pictures: list[Picture]) -> UserError:
+    """The error for images of several sizes, each with the first image of that size."""
+    shown = [f"{h}x{w} ({first[h, w]})" for h, w in sorted(first)[:5]]
+    shown += ["..."] * (len(first) > 5)
     said = f"the images differ in size: {', '.join(shown)}; resize=PIXELS brings them to one size"
     unreadable = any(picture.problem for picture in pictures)
     return UserError(f"{_unreadable(pictures)}; {said}" if unreadable else said)

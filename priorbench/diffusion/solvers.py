@@ -153,6 +153,9 @@ def solver_class(name: str) -> tuple[type, dict[str, Any]]:
     cls = getattr(diffusers, class_name, None) if class_name.endswith("Scheduler") else None
     if cls is None:
         every = [n for n in dir(diffusers) if n.endswith("Scheduler") and not n.startswith("Flax")]
+        spelled = name.lower().replace("pp", "++")  # as diffusers spells it
+        if spelled in SOLVERS:
+            raise UserError(f"there is no solver {name!r}; did you mean {spelled!r}?")
         raise unknown("solver", name, [*SOLVERS, *every])
     try:
         reason = _unfit(cls)

@@ -67,6 +67,13 @@ def read_config(source: str | Path | None) -> dict[str, Any]:
     return {"name": _UNSAFE.sub("-", path.stem)} | values
 
 
+def taken_over(overrides: Mapping[str, Any], sets: Iterable[str]) -> dict[str, Any]:
+    """What a run without a config takes from the default preset: all that is not given."""
+    given = {key for key, value in overrides.items() if value is not None}
+    given |= {assignment.partition("=")[0].partition(".")[0] for assignment in sets}
+    return {k: v for k, v in read_config(None).items() if k not in given | {"name"}}
+
+
 def assign(values: dict[str, Any], assignment: str) -> None:
     """Apply one ``--set key=value`` (``full_chain.steps=50``); the value is YAML.
 

@@ -15,7 +15,7 @@ def test_a_file_is_a_plugin(tmp_path, arguments):
     (tmp_path / "swan.py").write_text(FILE)
     done = outcome(tmp_path, *arguments)
     assert done.returncode == 0, done.stderr
-    (line,) = [k for k in done.stdout.splitlines() if " swan " in k]
+    (line,) = [k for k in done.stdout.splitlines() if "\tswan\t" in k]
     assert "swan.py" in line
 
 
@@ -24,8 +24,8 @@ def test_a_folder_may_come_from_the_environment_and_its_broken_files_are_listed(
     (tmp_path / "goose.py").write_text("import nowhere_at_all")
     done = outcome(tmp_path, "plugins", PRIORBENCH_PLUGINS_DIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert " swan " in done.stdout
-    assert "ModuleNotFoundError: No module named 'nowhere_at_all'" in done.stdout
+    assert "\tswan\t" in done.stdout
+    assert "ModuleNotFoundError: No module named 'nowhere_at_all'" in done.stderr
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
@@ -55,9 +55,9 @@ def test_switches_that_are_wrong_get_one_line(tmp_path, arguments, message):
 def test_a_plugin_can_be_left_out(tmp_path):
     done = outcome(tmp_path, "plugins", "-p", "no:gan", "-p", "no:vae")
     assert done.returncode == 0, done.stderr
-    assert " gan " not in done.stdout
-    assert " vae " not in done.stdout
-    assert " ot " in done.stdout
+    assert "\tgan\t" not in done.stdout
+    assert "\tvae\t" not in done.stdout
+    assert "\tot\t" in done.stdout
 
 
 def test_a_file_that_implements_no_hook_is_an_error(tmp_path):
