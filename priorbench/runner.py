@@ -37,8 +37,8 @@ Failed = dict[str, list[Row]]  # the rows of each result that failed, by its nam
 class Observer:
     """Somebody who watches a run. This one ignores everything; override what you want to see."""
 
-    def started(self, plan: Plan, done: int) -> None:
-        """The run begins, and ``done`` of its cells are there already."""
+    def started(self, plan: Plan, left: Sequence[CellSpec]) -> None:
+        """The run begins; ``left`` are those of its cells that are not there yet."""
 
     def cell(self, spec: CellSpec) -> None:
         """A cell begins."""
@@ -242,7 +242,7 @@ def _compute_all(
     """
     cells = shard.of(plan.cells)
     missing = _missing(cells, store)
-    watcher.started(replace(plan, cells=cells), len(cells) - len(missing))
+    watcher.started(replace(plan, cells=cells), missing)
     load_plugins().announce("run_started", plan=plan)
     try:
         failed = compute(plan, missing, store, watcher, log)

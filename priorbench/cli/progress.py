@@ -1,7 +1,7 @@
 """Progress on stderr. Importing this module imports torch, so commands import it late."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from types import TracebackType
 from typing import Any
@@ -57,12 +57,16 @@ class Bars(Observer):
         self.volume = volume
         self.drawn = self.bars.console.is_terminal and volume is not Volume.QUIET
 
-    def started(self, plan: Plan, done: int) -> None:
+    def started(self, plan: Plan, left: Sequence[CellSpec]) -> None:
         if self.drawn:
             self.bars.start()
-        self.total, self.done, self.before = len(plan.cells), done, done
+        self.total = len(plan.cells)
+        self.done = self.total - len(left)
+        self.efforts = {spec.cell: effort(spec) for spec in left}
+        self.each = sum(map(effort, left)) / max(1, len(left))
+        self.spent, self.ahead = 0.0, self.each * len(left)
         self.since = time.monotonic()
-        self.cells = self.bars.add_task("cells", total=self.total, completed=done)
+        self.cells = self.bars.add_task("cells", total=self.total, completed=self.done)
         self.fits: dict[str, TaskID] = {}
         self.begun: dict[str, float] = {}
 
@@ -79,6 +83,7 @@ class Bars(Observer):
 
     def finished(self, spec: CellSpec, result: CellResult) -> None:
         self.done += 1
+        self.spent += self.efforts.get(spec.cell, self.each)
         self.bars.update(self.cells, advance=1)
         if spec.cell in self.fits:
             self.bars.remove_task(self.fits.pop(spec.cell))
@@ -92,21 +97,28 @@ class Bars(Observer):
             self._tell(f"    {line}")
 
     def _left(self) -> str:
-        """About how long the cells that are left take, if they are like those so far."""
-        left = self.total - self.done
-        each = (time.monotonic() - self.since) / max(1, self.done - self.before)
-        return f"; about {duration(left * each)} left" if left else ""
+        """About how long the cells that are left take, by their evaluations and the time so far."""
+        if self.done == self.total:
+            return ""
+        rate = (time.monotonic() - self.since) / self.spent
+        return f"; about {duration(rate * (self.ahead - self.spent))} left"
 
     def _tell(self, line: str) -> None:
         self.bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def more(self, cells: int) -> None:
         self.total += cells
+        self.ahead += cells * self.each
         self.bars.update(self.cells, total=self.total)
 
     def stopped(self) -> None:
         if self.drawn:
             self.bars.stop()
+
+
+def effort(spec: CellSpec) -> float:
+    """What a cell takes beside others, in evaluations; measuring a row takes as long as some."""
+    return sum(3 + (steps or spec.t_trunc) for _, steps in spec.solvers)
 
 
 def outcome(result: CellResult) -> str:

@@ -170,13 +170,13 @@ def run(
     part = Shard.parse(shard) if shard else WHOLE
     plan = read_plan(past["config"] if past else config, options, sets)
     store = open_store(plan.config, output, part)
+    if config is None and options["dataset"]:
+        _say_taken_over(options, sets)
     if dry_run:
         _dry_run(replace(plan, cells=part.of(plan.cells)), store, fresh, as_json)
         return 0
     if past:
         _say_differences(past, plan, str(again))
-    elif config is None and options["dataset"]:
-        _say_taken_over(options, sets)
     said = Volume.QUIET if quiet else Volume.VERBOSE if verbose else Volume.NORMAL
     return _run(plan, store, part, said, fresh=fresh, collect=collect, report=report)
 

@@ -59,7 +59,8 @@ class Search:
         """Try settings, and let the best of them go on, rung by rung."""
         count = min(self.trials, len(self.arms))
         rungs = [count, *(-(-count // FACTOR**rung) for rung in range(1, len(FITS)))]
-        self.watcher.started(replace(self.plan, cells=self.plan.cells[:1] * count), 0)
+        cells = self.plan.cells[:1] * count  # which they are turns out as it goes
+        self.watcher.started(replace(self.plan, cells=cells), cells)
         rows = self.everything() if count == len(self.arms) else self.proposals()
         for rung, most in enumerate(rungs):
             if rung:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -14,6 +15,7 @@ from helpers.commands import PATHS, call
 from helpers.runs import SMALL
 
 from priorbench.cli import cli
+from priorbench.cli.progress import Bars
 from priorbench.plan.reading import read_config
 
 SETS = [f"--set={key}={json.dumps(value)}" for key, value in SMALL.items()]
@@ -51,6 +53,25 @@ def test_in_a_log_each_cell_is_a_line(tmp_path):
     both = call(*RUN, "-q", "-v")
     assert both.returncode == 2
     assert "--quiet and --verbose cannot be given together" in both.stderr
+
+
+def test_the_time_left_is_reckoned_by_evaluations(monkeypatch, capsys):
+    """Pure noise, which comes first, has many: other cells take less."""
+    now = [0.0]
+    monkeypatch.setattr("priorbench.cli.progress.time.monotonic", lambda: now[0])
+    heavy, *light = (
+        SimpleNamespace(cell=name, title=name, long_title=name, t_trunc=7, solvers=[("ddim", k)])
+        for name, k in (("noise", 100), ("a", 2), ("b", 7), ("c", None))
+    )
+    bars = Bars()
+    bars.started(SimpleNamespace(cells=["done before", heavy, *light]), [heavy, *light])
+    bars.cell(heavy)
+    now[0] = 103.0
+    row = {"status": "ok", "split": "test", "fid": 1.5, "steps": 100, "solver": "ddim"}
+    bars.finished(heavy, SimpleNamespace(rows=[row], spec=heavy))
+    bars.stopped()
+    said = capsys.readouterr().err
+    assert said == "2 of 5: noise: FID 1.50 by 100 steps of ddim, 1 min 43 s; about 25 s left\n"
 
 
 @pytest.mark.slow
