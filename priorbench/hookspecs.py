@@ -12,7 +12,7 @@ import pluggy
 #: The version of this interface: hooks, TruncPrior, TruncatedMarginal, FitRun and the other public
 #: names. The second number rises when something is added. The first rises when something that a
 #: plugin may rely on changes or is removed.
-INTERFACE = "1.3"
+INTERFACE = "1.4"
 
 hookspec = pluggy.HookspecMarker("priorbench")
 hookimpl = pluggy.HookimplMarker("priorbench")
@@ -30,6 +30,38 @@ class Register(Protocol):
             factory: ``"package.module:attribute"``.
             summary: a few words for ``priorbench plugins``.
             control: whether a prior is a control, which is never ranked.
+        """
+
+
+class Tracker(Protocol):
+    """What is told of a run, to keep it in a service such as MLflow (``run --track NAME``).
+
+    The factory is called with ``(plan, folder, run)``: a ``Plan``, the ``Path`` of the results
+    folder, and the :attr:`run` that it had when the run was last in that folder, or None. Its
+    keyword-only arguments are its options, ``--track 'NAME[key=value]'``. What it raises ends the
+    run before anything is computed, a ``UserError`` with its own words. If a method raises, the
+    user is warned, and the tracker is told no more.
+
+    Attributes:
+        run: what the service calls the tracked run. If it is another than that given to the
+            factory, the tracker is told of everything again.
+    """
+
+    run: str
+
+    def cell_finished(self, result: Any) -> None:
+        """A cell is done, or was found done; ``result`` is its ``CellResult``, without images.
+
+        It may come again with other rows: of other settings, of a failure that was tried again, or
+        timed again. The curve of a fit comes once.
+        """
+
+    def run_finished(self, comparison: Any) -> None:
+        """The tables, pictures and page are in the folder; ``comparison`` is a ``DataFrame``."""
+
+    def close(self, status: str) -> None:
+        """Nothing more comes. ``status`` is ``finished``, ``failed`` (rows failed) or
+        ``stopped`` (the run was interrupted).
         """
 
 
@@ -75,6 +107,11 @@ def register_executors(register: Register) -> None:
     ``priorbench.bench.work.Work``: ``work(spec)`` computes a cell. Keyword-only arguments are the
     executor's options, which a config gives in a section of its name.
     """
+
+
+@hookspec
+def register_trackers(register: Register) -> None:
+    """Trackers. The factory makes a :class:`Tracker`."""
 
 
 @hookspec

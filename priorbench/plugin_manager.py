@@ -25,7 +25,7 @@ from .plugin_files import FILES, digest, module_of, named_files
 from .version import __version__
 
 #: The kinds of things that a plugin registers.
-KINDS = ("prior", "dataset", "backbone", "extractor", "metric", "executor", "command")
+KINDS = ("prior", "dataset", "backbone", "extractor", "metric", "executor", "tracker", "command")
 #: Variable: the entry points or distributions not to load, separated by commas.
 LEFT_OUT = "PRIORBENCH_NO_PLUGINS"
 #: Variable: if it is set, a broken plugin is an error.

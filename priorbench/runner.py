@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from .store.results import Store
 from .tables.best import best
 from .tables.columns import COLUMNS, Row
 from .tables.fold import comparison, summary
+from .tracking import Tracking, tracked
 
 SHOWN = 6  # how many missing results are named
 
@@ -80,6 +81,7 @@ def run(
     fresh: bool = False,
     collect: bool = False,
     shard: str | None = None,
+    track: str | Sequence[str] | None = None,
     report: bool = True,
     observer: Observer | None = None,
 ) -> pd.DataFrame:
@@ -104,6 +106,7 @@ def run(
         collect: compute nothing, and only rebuild the tables.
         shard: compute a part of the cells, ``"2/8"``, beside the jobs that compute the others into
             the same folder. No tables are written: ``collect`` makes them afterwards.
+        track: trackers to tell of the run, ``"mlflow[experiment=mine],tensorboard"``.
         report: write ``report.html`` too.
         observer: hears how the run gets on.
 
@@ -118,6 +121,7 @@ def run(
         "priors": priors, "t_trunc": t_trunc, "solver": solver, "steps": steps, "seeds": seeds,
         "seed": seed, "fit_budget": fit_budget, "n_samples": n_samples, "dataset": dataset,
         "backbone": backbone, "extractor": extractor, "metrics": metrics, "device": device,
+        "track": track,
     }  # fmt: skip
     sets = [f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()]
     plan = read_plan(config, overrides, sets)
@@ -158,6 +162,8 @@ def execute(
             done are kept.
     """
     watcher = observer or Observer()
+    if plan.config.track and shard.name:
+        raise UserError("a shard is not tracked: give --track to --collect, which tells of all")
     if collect:
         return _collect(plan, store, report, watcher)
     with locked(store.folder, shard.name):
@@ -173,12 +179,14 @@ def _collect(plan: Plan, store: Store, report: bool, watcher: Observer) -> pd.Da
     results = [one for spec in plan.cells for one in spec.results]
     absent = {one.cell: one for one in results if store.missing(one)}
     failed = {cell: rows for cell, rows in store.failed().items() if cell in absent}
-    table = _write_tables(plan, store, failed)
+    with tracked(plan, store, watcher.noted) as tracking:
+        table = _write_tables(plan, store, failed)
+        _write_page(store, report)
+        tracking.finish(plan, table)
     if absent:
         there = f"{len(results) - len(absent)} of {len(results)} results are there"
         lacking = [one.long_title for cell, one in absent.items() if cell not in failed]
         watcher.noted("; ".join(filter(None, [there, _counted(failed), _named(lacking)])))
-    _write_page(store, report)
     return table
 
 
@@ -200,20 +208,23 @@ def _run(
     """Compute the results that are not there, and write the tables unless it is a shard."""
     started, log = time.monotonic(), RunLog(store.folder / "logs", watcher.noted)
     about = provenance(plan)
-    for line in (*store.take_up(), *_replaced(plan, store)):
-        log.note(line)
-    if fresh:
-        for spec in shard.of(_matched(plan, store).cells):
-            store.forget(spec)
-    _write_json(store.folder / "run.json", about)
-    about |= {"shard": shard.name} if shard.name else {}
-    plan, failed = _compute_all(plan, store, shard, watcher, log)
-    fold = _table if shard.name else _write_tables
-    table = fold(plan, store, failed)
-    about["cells"] = [one.cell for spec in shard.of(plan.cells) for one in spec.results]
-    about["seconds"] = round(time.monotonic() - started, 1)
-    _write_json(store.own / "run.json", about)
-    _write_page(store, report and not shard.name)
+    with tracked(plan, store, log.note, fresh) as tracking:
+        for line in (*store.take_up(), *_replaced(plan, store)):
+            log.note(line)
+        if fresh:
+            for spec in shard.of(_matched(plan, store).cells):
+                store.forget(spec)
+        _write_json(store.folder / "run.json", about)
+        about |= {"shard": shard.name} if shard.name else {}
+        tracking.catch_up(plan)
+        plan, failed = _compute_all(plan, store, shard, watcher, log, tracking)
+        fold = _table if shard.name else _write_tables
+        table = fold(plan, store, failed)
+        about["cells"] = [one.cell for spec in shard.of(plan.cells) for one in spec.results]
+        about["seconds"] = round(time.monotonic() - started, 1)
+        _write_json(store.own / "run.json", about)
+        _write_page(store, report and not shard.name)
+        tracking.finish(plan, table)
     return table
 
 
@@ -233,7 +244,7 @@ def _replaced(plan: Plan, store: Store) -> Iterator[str]:
 
 
 def _compute_all(
-    plan: Plan, store: Store, shard: Shard, watcher: Observer, log: RunLog
+    plan: Plan, store: Store, shard: Shard, watcher: Observer, log: RunLog, tracking: Tracking
 ) -> tuple[Plan, Failed]:
     """Compute the results that are not there, then those that they turn out to be compared with.
 
@@ -245,7 +256,7 @@ def _compute_all(
     watcher.started(replace(plan, cells=cells), missing)
     load_plugins().announce("run_started", plan=plan)
     try:
-        failed = compute(plan, missing, store, watcher, log)
+        failed = compute(plan, missing, store, watcher, log, tell=tracking.tell)
         plan = _matched(plan, store)
         if missing := _missing(shard.of(plan.cells), store, failed):
             log.note(
@@ -253,7 +264,7 @@ def _compute_all(
                 "rivals with as many evaluations follow"
             )
             watcher.more(len(missing))
-            failed = compute(plan, missing, store, watcher, log, failed)
+            failed = compute(plan, missing, store, watcher, log, failed, tell=tracking.tell)
         if plan.config.exclusive_timing:
             if not shard.name:
                 _write_tables(plan, store, failed)  # in case the second pass is interrupted
@@ -304,10 +315,12 @@ def compute(
     log: RunLog,
     failed: Failed | None = None,
     curves: bool = True,
+    tell: Callable[[CellResult], None] | None = None,
 ) -> Failed:
     """Run ``specs`` and keep the good results; return ``failed`` with the others added.
 
     Arguments:
+        tell: is called with each result, once it is kept.
         curves: whether to watch how the fits get on.
     """
     config, failed = plan.config, dict(failed or {})
@@ -330,6 +343,8 @@ def compute(
             if result.curve:
                 load_plugins().announce("fit_finished", spec=result.spec, curve=result.curve)
             load_plugins().announce("cell_finished", result=result)
+            if tell:
+                tell(result)
             watcher.finished(result.spec, result)
             store.end(result.spec)
     finally:

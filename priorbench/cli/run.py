@@ -122,6 +122,10 @@ kept, told = options_of("What is kept"), options_of("What is said")
     default=True,
     help="Write the page report.html. [default: --report]",
 )
+@kept(
+    "--track",
+    help="Also log the run to mlflow, wandb, tensorboard or a plugin's tracker; NAME[key=value].",
+)
 @told("--dry-run", is_flag=True, help="Only print the plan and an estimate of the time it takes.")
 @told("--json", "as_json", is_flag=True, help="Print the plan of --dry-run as JSON.")
 @told("-q", "--quiet", is_flag=True, help="No progress and no tables: only what went wrong.")

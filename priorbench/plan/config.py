@@ -59,6 +59,7 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
     workers: int = Field(1, ge=1, le=1024)
     timeout: str | None = None
     exclusive_timing: bool = False
+    track: list[Choice] = []
 
     @field_validator("name")
     @classmethod
@@ -103,7 +104,7 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
     def _one(cls, value: Any) -> Any:
         return read_choice(value) if isinstance(value, str) else value
 
-    @field_validator("priors", "controls", mode="before")
+    @field_validator("priors", "controls", "track", mode="before")
     @classmethod
     def _priors(cls, value: Any) -> Any:
         if isinstance(value, str):

@@ -37,7 +37,7 @@ def _in_priors(config: RunConfig) -> Iterator[str]:
 
 
 def _in_plugged(config: RunConfig) -> Iterator[str]:
-    """Metrics, the executor and its options."""
+    """Metrics, the executor and trackers, with their options."""
     for i, name in enumerate(config.metrics):
         try:
             load_plugins().find("metric", name).load()
@@ -48,20 +48,29 @@ def _in_plugged(config: RunConfig) -> Iterator[str]:
     except UserError as error:
         yield f"executor: {error}"
     else:
-        yield from _in_options(config, execute)
+        given = Choice(name=config.executor, params=config.executor_options)
+        yield from _in_options("executor", given, execute, config.executor)
+    for i, tracker in enumerate(config.track):
+        try:
+            make = load_plugins().find("tracker", tracker.name).load()
+        except UserError as error:
+            yield f"track[{i}]: {error}"
+        else:
+            yield from _in_options("tracker", tracker, make, f"track[{i}]")
+        if tracker in config.track[:i]:
+            yield f"track: names {tracker.label!r} twice"
 
 
-def _in_options(config: RunConfig, execute: Callable[..., Any]) -> Iterator[str]:
-    """The options of the executor: its keyword-only arguments."""
-    parameters = inspect.signature(execute).parameters.values()
+def _in_options(kind: str, given: Choice, factory: Callable[..., Any], where: str) -> Iterator[str]:
+    """The options of an executor or tracker: the keyword-only arguments of its factory."""
+    parameters = inspect.signature(factory).parameters.values()
     known = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-    for name, value in config.executor_options.items():
+    for name, value in given.params.items():
         if name not in known:
-            error = unknown("option", name, known, of=f"executor {config.executor!r}")
-            yield f"{config.executor}.{name}: {error}"
+            error = unknown("option", name, known, of=f"{kind} {given.name!r}")
+            yield f"{where}.{name}: {error}"
         elif not _fits(type(known[name]), value):
-            kind = KINDS[type(known[name])]
-            yield f"{config.executor}.{name}: must be {kind}, got {value!r}"
+            yield f"{where}.{name}: must be {KINDS[type(known[name])]}, got {value!r}"
 
 
 def _in_solvers(config: RunConfig) -> Iterator[str]:

@@ -31,6 +31,9 @@ ROW = {
     "status", "cell",
 }  # fmt: skip
 
+# What is known of a fit at each look at it (bench/learning.py).
+LOOK = ["share", "step", "seconds", "loss", "distance", "floor"]
+
 IMAGES = re.compile(r"[0-9a-f]{16}\.npz")
 FIT = re.compile(r"[\w.-]+-t\d+-s\d+-[0-9a-f]{8}")
 
@@ -85,6 +88,13 @@ class Store:
             with suppress(*UNREADABLE), np.load(path, allow_pickle=False) as kept:
                 found |= {name: kept[name] for name in kept.files if name not in found}
         return found
+
+    def curve(self, spec: CellSpec) -> list[dict[str, float]]:
+        """How the fit of a cell got on; empty if it was not watched."""
+        with suppress(OSError, ValueError, KeyError):
+            rows = pd.read_csv(self._curve_path(spec), float_precision="round_trip")
+            return [dict(zip(LOOK, map(float, row), strict=True)) for row in rows[LOOK].to_numpy()]
+        return []
 
     def failed(self) -> dict[str, list[Row]]:
         """The rows of what failed in the last run here, or the last of each shard, by result.
@@ -143,8 +153,10 @@ class Store:
         name = {"prior": spec.prior, "params": spec.settings, "t_trunc": spec.t_trunc}
         name |= {"seed": spec.seed, "fit_budget": spec.fit_budget or ""}
         rows = pd.DataFrame([name | point for point in result.curve])
-        path = self.folder / "fits" / f"{self.fits.path(spec).name}.csv"
-        write_atomically(path, rows.to_csv(index=False).encode())
+        write_atomically(self._curve_path(spec), rows.to_csv(index=False).encode())
+
+    def _curve_path(self, spec: CellSpec) -> Path:
+        return self.folder / "fits" / f"{self.fits.path(spec).name}.csv"
 
     def rewrite(self, spec: CellSpec, rows: list[Row]) -> None:
         """Replace the rows of results that are there, because they were timed again."""
