@@ -113,7 +113,9 @@ def test_a_damaged_fit_of_another_t_trunc_is_set_aside(tmp_path):
     found = small_run(tmp_path, t_trunc=[200], watcher=watcher)
     assert (found.status == "ok").all()
     assert ("vae", 6) in watcher.steps
-    assert "set aside" in watcher.notes[0]
+    replaced, note = watcher.notes
+    assert "are replaced; its results stay" in replaced
+    assert "set aside" in note
 
 
 @pytest.mark.slow
