@@ -104,7 +104,7 @@ def test_no_string_in_priorbench_names_a_plugins_module():
     packages = tuple(sorted({p.parent.name for p in PLUGINS}))
     assert packages == (
         "priorbench_controls", "priorbench_gan", "priorbench_gaussian", "priorbench_mixture",
-        "priorbench_ot", "priorbench_vae",
+        "priorbench_ot", "priorbench_trackers", "priorbench_vae",
     )  # fmt: skip
     for path in (ROOT / "priorbench").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -114,7 +114,7 @@ def test_no_string_in_priorbench_names_a_plugins_module():
 
 def test_a_plugins_factories_are_its_own():
     for r in load_plugins().registrations.values():
-        owner = "priorbench_" if r.kind == "prior" else "priorbench."
+        owner = "priorbench_" if r.kind in ("prior", "tracker") else "priorbench."
         assert r.factory.startswith(owner), r
 
 

@@ -3,6 +3,7 @@
 import json
 
 import helpers
+import pandas as pd
 import pytest
 from helpers.commands import call, command
 from helpers.measures import SMALL
@@ -18,8 +19,8 @@ def test_a_runs_seconds_are_by_a_clock_that_nobody_sets(monkeypatch, tmp_path):
     readings = iter([100.0, 107.5])
     monkeypatch.setattr(run.time, "monotonic", lambda: next(readings, 0.0))
     plan = read_plan(None, {"priors": "noise"}, [*SMALL, "t_trunc=1000"])
-    monkeypatch.setattr(run, "compute", lambda *_: {})
-    monkeypatch.setattr(run, "_write_tables", lambda *_: None)
+    monkeypatch.setattr(run, "compute", lambda *_, **__: {})
+    monkeypatch.setattr(run, "_write_tables", lambda *_: pd.DataFrame({"status": []}))
     run.execute(plan, run.Store(tmp_path), report=False)
     assert json.loads((tmp_path / "run.json").read_text())["seconds"] == 7.5
 

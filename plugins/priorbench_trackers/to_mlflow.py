@@ -18,7 +18,7 @@ from .told import (
 )
 
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
-CELL = "priorbench.cell"  # the tag of a child: the title of its cell
+CELL = "priorbench_cell"  # the tag of a child: the title of its cell
 PARAMS, METRICS = 100, 1000  # what one request may hold
 
 
@@ -68,7 +68,7 @@ class MLflow:
     def _begun(self, plan: Any) -> str:
         from mlflow.tracking.context.registry import resolve_tags
 
-        where = {"priorbench.version": __version__, "priorbench.folder": str(self.folder.resolve())}
+        where = {"priorbench_version": __version__, "priorbench_folder": str(self.folder.resolve())}
         tags = resolve_tags(where)  # with the user, the command and the commit, as MLflow does
         run: str = self.client.create_run(
             self.experiment, tags=tags, run_name=plan.config.name
@@ -100,7 +100,7 @@ class MLflow:
             self._log(made.info.run_id, params=settings_of(result.spec))
         run, error = self.children[title], errors_of(result)
         self._log(run, metrics=list(figures_of(result)))
-        self.client.set_tag(run, "priorbench.error", error)
+        self.client.set_tag(run, "priorbench_error", error)
         self.client.set_terminated(run, STATUS["failed" if error else "finished"])
 
     def run_finished(self, comparison: Any) -> None:

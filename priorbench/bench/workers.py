@@ -6,17 +6,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, parent_process
 from typing import Any
 
 import psutil
 import torch
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from ..errors import UserError
 from ..plan.spec import CellResult, CellSpec
+from .forks import CONTEXT, begin_to_import, interrupts_wait
 from .work import Reporter, Work
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -76,10 +78,12 @@ class Worker:
         self.ready = self.gone = False
         self.spec: CellSpec | None = None
         self.deadline: float | None = None
-        self.pipe, its_end = get_context("spawn").Pipe()
-        arguments = (its_end, work, threads)
-        self.process = get_context("spawn").Process(target=_serve, args=arguments, daemon=False)
-        with _environment(dict.fromkeys(THREADS, str(threads))), _interrupts_wait():
+        self.pipe, its_end = CONTEXT.Pipe()
+        environment = os.environ | dict.fromkeys(THREADS, str(threads))
+        arguments = (its_end, work, threads, environment)
+        self.process = CONTEXT.Process(target=_serve, args=arguments, daemon=False)
+        begin_to_import()
+        with interrupts_wait():
             self.process.start()
         its_end.close()
 
@@ -162,12 +166,18 @@ def _reason(code: int | None) -> str:
     return f"its process was killed by {signal.Signals(-code).name}{hint}"
 
 
-def _serve(pipe: Any, work: Work, threads: int) -> None:
-    """What the process does: take specs, send events and results, until nobody is there."""
+def _serve(pipe: Any, work: Work, threads: int, environment: dict[str, str]) -> None:
+    """What the process does: take specs, send events and results, until nobody is there.
+
+    The environment is given, since what the process was forked from may have begun with another.
+    """
+    os.environ.clear()
+    os.environ.update(environment)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     # tqdm's own lock is a semaphore of the system, which outlives a process that is killed.
     tqdm.set_lock(threading.RLock())
     torch.set_num_threads(threads)
+    threadpool_limits(threads)  # of the libraries that are loaded; others read the environment
     work = replace(work, listener=Reporter(lambda *event: pipe.send(event)))
     pipe.send(("ready",))
     with suppress(EOFError):
@@ -183,31 +193,3 @@ def _die_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-@contextmanager
-def _environment(changes: dict[str, str]) -> Iterator[None]:
-    """Set variables that the libraries of a child read when they are loaded."""
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ |= changes
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """A child started inside never sees the terminal's Ctrl-C; its parent does, and ends it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

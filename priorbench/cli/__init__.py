@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from typing import TYPE_CHECKING
 
@@ -62,6 +64,8 @@ def cli(context: click.Context, /, traceback: bool) -> None:
 
 def main() -> None:
     """The entry point. Bad input gives a message of one line and exit code 2."""
+    # Else the interpreter goes through half a million objects before it ends: two seconds.
+    atexit.register(gc.freeze)
     try:
         code = cli.main(take_plugin_options(sys.argv[1:]), standalone_mode=False)
     except (UserError, click.ClickException) as error:

@@ -164,6 +164,10 @@ def run(
     if as_json and not dry_run:
         raise UserError("--json is of --dry-run: the tables of a run are CSV files already")
     past = _past_run(again) if again else None
+    if options["executor"] == "process" and not (dry_run or collect):
+        from ..bench.forks import begin_to_import
+
+        begin_to_import()
     import torch  # noqa: F401 - the slow import, after the errors that need none
 
     from ..plan.layout import read_plan

@@ -116,7 +116,7 @@ def test_mlflow_says_which_cells_failed(store, tmp_path, monkeypatch):
     assert {title.split()[0]: cell.info.status for title, cell in cells.items()} == {
         "raises": "FAILED", "gaussian": "FINISHED", "noise": "FINISHED",
     }  # fmt: skip
-    assert cells["raises t_trunc 100 seed 0"].data.tags["priorbench.error"]
+    assert cells["raises t_trunc 100 seed 0"].data.tags["priorbench_error"]
 
 
 def test_mlflow_that_cannot_be_reached_or_is_deleted_is_one_line(store, tmp_path, monkeypatch):
