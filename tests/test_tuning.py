@@ -51,6 +51,7 @@ def test_steps_follow_from_seconds(monkeypatch):
     (Limit(seconds=0), {}, (), "max_seconds must be more than 0 and finite, got 0"),
     (Limit(nfe=3), {"fit_budget": "2s,5s"}, (), "fit_budget must be one budget"),
     (Limit(nfe=3), {}, ("n_validation=0",), "n_validation must be more than 0"),
+    (Limit(nfe=3), {"track": "tensorboard"}, (), "a tuning is not tracked"),
     (Limit(nfe=3), {"priors": "vea"}, (), "did you mean 'vae'?"),
 ])  # fmt: skip
 def test_what_cannot_be_tuned_is_refused(limit, options, sets, said):

@@ -1,8 +1,8 @@
 """Where the processes that compute cells come from.
 
-On Linux one process imports everything, and each worker is forked from it: what takes ten seconds
-for a worker of its own takes a hundredth of one. Nothing has been computed in that process, so no
-thread, lock or CUDA context is lost by the fork. Elsewhere workers are spawned.
+On Linux one process imports everything, and each worker is forked from it, with nothing left to
+import. Nothing has been computed in that process, so no thread, lock or CUDA context is lost by the
+fork. Elsewhere workers are spawned, and each imports for itself.
 
 This module imports nothing slow, so that the command line can have that process begin before it
 imports torch itself.
