@@ -1,7 +1,10 @@
 """A run as one of MLflow, with a child for each cell."""
 
+import logging
 import os
 import time
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from .told import (
 
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 CELL = "priorbench_cell"  # the tag of a child: the title of its cell
+ERROR = "priorbench_error"
 PARAMS, METRICS = 100, 1000  # what one request may hold
 
 
@@ -38,6 +42,7 @@ class MLflow:
             from mlflow import MlflowClient
         except ImportError as error:
             raise UserError("it needs MLflow: pip install 'priorbench[mlflow]'") from error
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # a new database
         self.client, self.folder = MlflowClient(tracking_uri=uri or None), folder
         name = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "priorbench"
         found = self.client.get_experiment_by_name(name)
@@ -100,8 +105,9 @@ class MLflow:
             self._log(made.info.run_id, params=settings_of(result.spec))
         run, error = self.children[title], errors_of(result)
         self._log(run, metrics=list(figures_of(result)))
-        self.client.set_tag(run, "priorbench_error", error)
-        self.client.set_terminated(run, STATUS["failed" if error else "finished"])
+        if error or self.client.get_run(run).data.tags.get(ERROR):
+            self.client.set_tag(run, ERROR, error)
+        self._end(run, "failed" if error else "finished")
 
     def run_finished(self, comparison: Any) -> None:
         for path in tables_in(self.folder):
@@ -112,7 +118,11 @@ class MLflow:
             self.client.log_artifact(self.run, str(page))
 
     def close(self, status: str) -> None:
-        self.client.set_terminated(self.run, STATUS[status])
+        self._end(self.run, status)
+
+    def _end(self, run: str, status: str) -> None:
+        with redirect_stdout(StringIO()):  # MLflow says where the run can be seen
+            self.client.set_terminated(run, STATUS[status])
 
     def _log(self, run: str, params: dict[str, Any] | None = None, metrics: Any = ()) -> None:
         from mlflow.entities import Metric, Param

@@ -1,8 +1,10 @@
 """A run as event files of TensorBoard."""
 
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 from PIL import Image
@@ -18,11 +20,12 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._=-]+")  # in the name of a folder
 
 
 class TensorBoard:
-    """Event files: a folder for each cell, with its figures over evaluations, the curve of its fit
-    and its hyperparameters, and ``run`` with the config and the pictures of samples.
+    """Event files: a folder for the run, in it one for each cell, with its figures over
+    evaluations, the curve of its fit and its hyperparameters, and ``run`` with the config and the
+    pictures of samples.
 
     Options:
-        logdir: where they go; by default ``tensorboard`` in the results folder.
+        logdir: where that folder goes; by default ``tensorboard`` in the results folder.
     """
 
     def __init__(self, plan: Any, folder: Path, run: str | None, *, logdir: str = "") -> None:
@@ -31,8 +34,11 @@ class TensorBoard:
         except ImportError as error:
             said = "it needs TensorBoard: pip install 'priorbench[tensorboard]'"
             raise UserError(said) from error
-        self.folder, self.logdir = folder, Path(logdir) if logdir else folder / "tensorboard"
-        self.run = str(self.logdir)
+        above = Path(logdir) if logdir else folder / "tensorboard"
+        there = run is not None and (above / run).is_dir()
+        name = f"{plan.config.name}-{datetime.now():%Y%m%d-%H%M%S}-{uuid4().hex[:4]}"
+        self.run = run if run and there else name
+        self.folder, self.logdir = folder, above / self.run
         with self._writer("run") as writer:
             lines = (f"| {key} | {value} |" for key, value in config_of(plan).items())
             writer.add_text("config", "\n".join(["| key | value |", "|---|---|", *lines]))

@@ -281,8 +281,14 @@ def check(
         if data is not None and reader is not None:
             scored = score(images, data, reader)
     if as_json:
-        figures = {"score": asdict(scored)} if scored else {}
-        click.echo(json.dumps({"path": path} | facts | figures, indent=1))
+        numbers = {
+            "parameters": sum(p.numel() for p in diffusion.network.parameters()),
+            "images": diffusion.shape,
+            "T": diffusion.T,
+            "alpha_bar_T": float(diffusion.process.alpha_bar[-1]),
+        }
+        about = {"path": path, **facts, **numbers, **({"score": asdict(scored)} if scored else {})}
+        click.echo(json.dumps(about, indent=1))
     else:
         _show(path, facts | (scored.in_words() if scored else {}))
     return 1 if wrong else 0

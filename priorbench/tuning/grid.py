@@ -72,7 +72,7 @@ def read_tuning(
             f"got {', '.join(map(str, plan.config.fit_budget))}"
         )
     if plan.config.track:
-        raise UserError("a tuning is not tracked: leave track out, and track a run of what it finds")
+        raise UserError("a tuning is not tracked: leave track out, and track a run afterwards")
     if plan.config.n_validation == 0:
         raise UserError("n_validation must be more than 0: settings are chosen by it")
     if overrides.get("steps") is None and not any(s.split("=")[0].strip() == "steps" for s in sets):

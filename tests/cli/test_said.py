@@ -132,6 +132,8 @@ def test_a_backbone_as_json():
     options = ["--dataset", "digits", "--solver", "dpm++", "--steps", "3", "--n-samples", "30"]
     about = json.loads(call("backbone", "check", "digits", *options, "--json").stdout)
     assert about["fits digits"] == "yes"
+    assert (about["T"], about["images"]) == (1000, [1, 8, 8])
+    assert about["parameters"] == 651_041
     assert about["score"]["fid"] > about["score"]["floor"] > 0
     assert about["score"]["training"] == 30
 

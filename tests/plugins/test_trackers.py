@@ -55,10 +55,11 @@ def runs_of(client, experiment):
     return whole, cells
 
 
-def test_mlflow_has_a_run_with_a_child_for_each_cell(store, tmp_path):
+def test_mlflow_has_a_run_with_a_child_for_each_cell(store, tmp_path, capsys):
     client, uri = store
     folder, options = tmp_path / "out", {"track": f"mlflow[uri={uri},experiment=mine]", **RUN}
     table = small_run(folder, report=True, **options)
+    assert capsys.readouterr().out == ""
     whole, cells = runs_of(client, "mine")
     assert (whole.info.run_name, whole.info.status) == ("digits", "FINISHED")
     assert whole.data.params["full_chain.steps"] == "2"
@@ -141,23 +142,32 @@ def test_a_library_that_is_missing_is_named_with_its_extra(tmp_path, monkeypatch
         small_run(tmp_path, track=name, **RUN)
 
 
-def test_tensorboard_has_a_folder_for_each_cell(tmp_path):
+def test_tensorboard_has_a_folder_for_each_cell(tmp_path, monkeypatch):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     def events(name):
-        found = EventAccumulator(str(tmp_path / "tensorboard" / name))
-        return found.Reload()
+        (folder,) = (tmp_path / "tensorboard").glob(f"digits-*/{name}")
+        return EventAccumulator(str(folder)).Reload()
 
     table = small_run(tmp_path, track="tensorboard", **RUN)
     vae = events("vae-iterations=6-width=8-t_trunc-100-seed-0")
     said = {one.step: one.value for one in vae.Scalars("test/dpmpp/fid")}
     assert said == pytest.approx(fids(table, "vae"), rel=1e-6)  # kept in single precision
     assert [one.step for one in vae.Scalars("fit/distance")][-1] == 6
-    assert "_hparams_/session_start_info" in vae.Tags()["tensors"] + [*vae.summary_metadata]
+    assert "_hparams_/session_start_info" in vae.summary_metadata
     run = events("run")
-    assert "grid" in " ".join(run.Tags()["images"]) or run.Tags()["images"]
+    shown = {path.stem for path in (tmp_path / "grids").glob("*.png")}
+    assert {*run.Tags()["images"]} == shown
     (config,) = run.Tensors("config/text_summary")
     assert "| n_samples | 24 |" in config.tensor_proto.string_val[0].decode()
+
+    # From another folder nothing is told twice; --fresh begins another folder.
+    monkeypatch.chdir(tmp_path.parent)
+    small_run(tmp_path.name, track="tensorboard", **RUN)
+    vae = events("vae-iterations=6-width=8-t_trunc-100-seed-0")
+    assert len(vae.Scalars("test/dpmpp/fid")) == 2
+    small_run(tmp_path.name, track="tensorboard", fresh=True, **RUN)
+    assert len([*(tmp_path / "tensorboard").glob("digits-*")]) == 2
 
 
 def records(folder):
