@@ -5,7 +5,7 @@ import time
 import pytest
 from helpers.survival import Watcher, small_run
 
-from priorbench.bench import workers
+from priorbench.bench import forks, workers
 
 pytestmark = pytest.mark.slow
 
@@ -24,6 +24,16 @@ class Impatient(Watcher):
         super().cell(spec)
         if spec.prior == "hangs":
             self.ahead += 2 * DAY
+
+
+def test_where_there_is_a_gpu_no_worker_is_forked(monkeypatch, tmp_path):
+    monkeypatch.setattr(forks.sys, "platform", "linux")
+    monkeypatch.setattr(forks, "GPUS", (str(tmp_path / "none"), str(tmp_path)))
+    assert not forks.can_fork()
+    monkeypatch.setattr(forks, "GPUS", (str(tmp_path / "none"),))
+    assert forks.can_fork()
+    monkeypatch.setattr(forks.sys, "platform", "darwin")
+    assert not forks.can_fork()
 
 
 def test_a_fit_that_never_looks_at_its_deadline_is_stopped(faulty, tmp_path, monkeypatch):
