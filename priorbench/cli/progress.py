@@ -83,7 +83,11 @@ class Bars(Observer):
 
     def finished(self, spec: CellSpec, result: CellResult) -> None:
         self.done += 1
-        self.spent += self.efforts.get(spec.cell, self.each)
+        taken = self.efforts.get(spec.cell, self.each)
+        if result.ok:
+            self.spent += taken
+        else:  # it says nothing of how long others take
+            self.ahead -= taken
         self.bars.update(self.cells, advance=1)
         if spec.cell in self.fits:
             self.bars.remove_task(self.fits.pop(spec.cell))
@@ -98,7 +102,7 @@ class Bars(Observer):
 
     def _left(self) -> str:
         """About how long the cells that are left take, by their evaluations and the time so far."""
-        if self.done == self.total:
+        if self.done == self.total or not self.spent:
             return ""
         rate = (time.monotonic() - self.since) / self.spent
         return f"; about {duration(rate * (self.ahead - self.spent))} left"

@@ -68,10 +68,15 @@ def test_the_time_left_is_reckoned_by_evaluations(monkeypatch, capsys):
     bars.cell(heavy)
     now[0] = 103.0
     row = {"status": "ok", "split": "test", "fid": 1.5, "steps": 100, "solver": "ddim"}
-    bars.finished(heavy, SimpleNamespace(rows=[row], spec=heavy))
-    bars.stopped()
+    bars.finished(heavy, SimpleNamespace(rows=[row], spec=heavy, ok=True))
     said = capsys.readouterr().err
     assert said == "2 of 5: noise: FID 1.50 by 100 steps of ddim, 1 min 43 s; about 25 s left\n"
+    # What fails at once does not make the others seem quicker.
+    bars.cell(light[0])
+    failed = {"status": "failed", "error": "planted"}
+    bars.finished(light[0], SimpleNamespace(rows=[failed], spec=light[0], ok=False))
+    assert capsys.readouterr().err == "3 of 5: a: failed: planted, 0 s; about 20 s left\n"
+    bars.stopped()
 
 
 @pytest.mark.slow
