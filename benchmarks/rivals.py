@@ -1,6 +1,6 @@
-"""Which settings of the rivals `vae` and `gan` are best, on the validation split alone?
+"""Which settings of `vae`, `gan` and `distil` are best, on the validation split alone?
 
-    python benchmarks/rivals.py [--prior vae,gan] [--dataset digits,mnist] [--seeds 3]
+    python benchmarks/rivals.py [--prior vae,gan,distil] [--dataset digits,mnist] [--seeds 3]
         [--t-trunc 200] [--budget digits=10s,mnist=30s] [--output build/tune]
 
 Runs the settings of `TRIED` through priorbench, prints a table, and writes it as `tune.csv`. If it
@@ -51,6 +51,16 @@ TRIED = {
         "gan[batch_size=128]",
         "gan[learning_rate=0.001]",
         "gan[learning_rate=0.004]",
+    ],
+    "distil": [
+        "distil",
+        "distil[steps=5]",
+        "distil[steps=20]",
+        "distil[solver=unipc]",
+        "distil[updates=1]",
+        "distil[updates=16]",
+        "distil[learning_rate=0.0001]",
+        "distil[learning_rate=0.001]",
     ],
 }
 

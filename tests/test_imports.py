@@ -103,8 +103,8 @@ def test_no_string_in_priorbench_names_a_plugins_module():
     """``import_module("priorbench_ot")`` would be an import too."""
     packages = tuple(sorted({p.parent.name for p in PLUGINS}))
     assert packages == (
-        "priorbench_controls", "priorbench_gan", "priorbench_gaussian", "priorbench_mixture",
-        "priorbench_ot", "priorbench_trackers", "priorbench_vae",
+        "priorbench_controls", "priorbench_distil", "priorbench_gan", "priorbench_gaussian",
+        "priorbench_mixture", "priorbench_ot", "priorbench_trackers", "priorbench_vae",
     )  # fmt: skip
     for path in (ROOT / "priorbench").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -34,7 +34,7 @@ from ..task import Task, forget, load_task
 from .guard import Guard
 from .learning import Curve, Learning, gains, watched
 from .measure import AtT, choosing_fid, facts, machine, make_row, test_columns
-from .operations import of_evaluation, of_prior
+from .operations import evaluations_of_prior, of_evaluation, of_prior
 from .preview import preview
 from .sampling import Chain, Drawn, denoised, drawn
 from .timing import PeakMemory, clock
@@ -142,16 +142,18 @@ class _Cell:
         known |= gains(fit.curve) | {"failed_checks": failed_checks}
         known |= {"flops_prior": self.flops(fit)}
         evaluation = of_evaluation(self.task.diffusion)
+        own = evaluations_of_prior(samples.test.nfe, known["flops_prior"], evaluation)
+        known |= {"nfe_prior": own}
         at_t = AtT(samples.test, self.task, self.spec, fit.prior.emits)
         rows, images = list[Row](), {str(ImageKey("x_t")): _bytes(samples.test.x_t[:PREVIEW])}
         for setting in self.spec.solvers:
             chain = denoised(samples.test.x_t, samples.samplers[setting], self.spec)
-            known["nfe"] = chain.nfe + ceil(samples.test.nfe)
+            known["nfe"] = chain.nfe + ceil(own)
             known["flops_chain"] = chain.nfe * evaluation
             rows += self.measure(setting, chain, samples, at_t, known)
             x_0 = chain.x_0 if self.spec.save_samples else chain.x_0[:PREVIEW]
             images[str(ImageKey("x_0", setting[0], known["nfe"]))] = _bytes(x_0)
-        return rows, images | self.pictures(samples), fit.curve
+        return rows, images | self.pictures(samples, ceil(own)), fit.curve
 
     def failed_checks(self) -> str:
         """The quick conformance checks that a contender fails, made before its first fit here."""
@@ -278,15 +280,14 @@ class _Cell:
             rows.append(row(split=split, **counted | {"n_samples": len(x_t)}, fid=fid))
         return rows
 
-    def pictures(self, samples: Samples) -> Images:
+    def pictures(self, samples: Samples, own_nfe: int) -> Images:
         """Samples on their way from z to x_0. Without them all figures stand."""
         try:
             # The last setting, or at t_trunc = T the first: for pure noise, the full chain.
             at_T = self.spec.t_trunc == self.task.diffusion.T
             sampler = samples.samplers[self.spec.solvers[0 if at_T else -1]]
             with self.guard():
-                x_t, nfe = samples.test.x_t, ceil(samples.test.nfe)
-                shown = preview(sampler, x_t, self.task, self.spec, nfe)
+                shown = preview(sampler, samples.test.x_t, self.task, self.spec, own_nfe)
         except Exception as error:
             self.guard.notes.append(f"{self.spec.title} has no picture of its way: {error}")
             return {}

@@ -37,7 +37,6 @@ def facts(prior: TruncPrior, samples: Drawn, task: Task, spec: CellSpec) -> Row:
         "emits": prior.emits,
         "alpha_bar": task.marginal(spec.t_trunc).alpha_bar,
         "prior_seconds": samples.seconds,
-        "nfe_prior": samples.nfe,
         "parameters": sum(p.numel() for p in prior.parameters()),
     }
 

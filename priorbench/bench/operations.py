@@ -6,6 +6,7 @@ work, sorting and whatever is done outside torch are not.
 """
 
 from collections.abc import Callable
+from math import isnan
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -42,3 +43,17 @@ def of_prior(prior: TruncPrior, spec: CellSpec) -> float:
     """
     n = min(spec.batch_size, spec.n_samples)
     return counted(lambda: prior.sample(n, generator_for(spec.seed, "operations"))) / n
+
+
+def evaluations_of_prior(counted: float, flops: float, evaluation: int) -> float:
+    """What a prior adds to the NFE of an image, so that no network of its own goes uncounted.
+
+    Arguments:
+        counted: its evaluations of the frozen network, for an image.
+        flops: its operations, these evaluations included; NaN if they are not known.
+        evaluation: the operations of one evaluation of the frozen network.
+
+    Returns:
+        ``counted``; or, if they are more, its operations in evaluations, as a whole number.
+    """
+    return max(counted, 0 if isnan(flops) else round(flops / max(evaluation, 1)))

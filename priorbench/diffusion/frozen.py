@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ..errors import UserError, first_line, unknown
 from ..isolation import AsMade, weights_digest
 from .loading import source_of
 from .process import CleanGuess, scheduler_index
-from .solvers import Chain, chain_times, evaluate, process_of
+from .solvers import Chain, chain_times, evaluate, process_of, respace
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -332,6 +333,39 @@ class FrozenDiffusion:
         return Chain(solver, self.process, chosen, self.config).run(
             self.predict, x_t.to(self.device), generator
         )
+
+    @torch.no_grad()
+    def carry(
+        self, x_t: Tensor, t: int, down_to: int, solver: str = "dpm++", steps: int = 10
+    ) -> Tensor:
+        """x_t -> x_{down_to}, both (N, C, H, W), along the chain of a solver without noise.
+
+        With t = T this is the chain's own map from pure noise to x_{t_trunc}.
+
+        Arguments:
+            solver: as in :meth:`denoise`; one that draws noise is given a seed of 0.
+            steps: the number of steps, evenly spaced; with ``down_to`` = 0 as in :meth:`denoise`.
+
+        Raises:
+            UserError: as :meth:`denoise`, or unless 0 <= ``down_to`` < t.
+        """
+        if not down_to:
+            return self.denoise(x_t, t, solver, steps)
+        self.process.check(down_to, "down_to")
+        above = respace(self.process.check(t) - down_to, steps)
+        chain = Chain(solver, self.process, [down_to + s for s in [0, *above]], self.config)
+        end = scheduler_index(down_to)
+        found: list[Tensor] = []
+
+        def predict(x: Tensor, index: float) -> Tensor:
+            if index == end:
+                found.append(x)
+                raise _Reached
+            return self.predict(x, index)
+
+        with suppress(_Reached):
+            chain.run(predict, x_t.to(self.device), torch.Generator().manual_seed(0))
+        return found[0]
 
     @torch.no_grad()
     def trajectory(

@@ -20,6 +20,8 @@ from ..prior import HasLatents, TruncPrior
 from .bundle import CannotBundle, bundle
 from .traced import TracedPrior, traced
 
+DRAWN = 8, 100  # batches that are compared: code may depend on how large they are
+
 
 class ExportedPrior(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """A prior in a model of diffusers: (n, generator) -> n images, (n, C, H, W).
@@ -131,13 +133,15 @@ def _checked(
         made = _model(code, model)(shape=list(shape), emits=prior.emits, **config)
         made.load_state_dict(tensors)
         made = made.to(prior.device).eval()
+        draws = made, lambda n, generator: prior.sample(n, generator).as_subclass(Tensor)
         with torch.no_grad():
-            one, other = (
-                draw(8, torch.Generator().manual_seed(0)) for draw in (made, prior.sample)
+            same = all(
+                torch.equal(*(draw(n, torch.Generator().manual_seed(0)) for draw in draws))
+                for n in DRAWN
             )
     except Exception as error:  # a prior's own code, outside of its home
         raise CannotBundle(one_line(error, named=True)) from error
-    if not torch.equal(one, other.as_subclass(Tensor)):
+    if not same:
         raise CannotBundle("made of its code and weights alone it draws other samples")
     return Exported(model, code, made)
 

@@ -116,7 +116,9 @@ def _program(prior: TruncPrior, latent: list[int]) -> Any:
     z = torch.zeros(4, *latent, device=prior.device)
     try:
         with torch.no_grad():
-            shapes = ({0: torch.export.Dim("n")},)
+            # AUTO takes code that asks for the size of the batch: the U-Nets of diffusers lay out
+            # 64 images and more anew. A size that is a constant shows when the model is checked.
+            shapes = ({0: torch.export.Dim.AUTO},)
             # Without strict, len(z) would be a constant.
             made = torch.export.export(_Map(prior).eval(), (z,), dynamic_shapes=shapes, strict=True)
             return made.run_decompositions({})

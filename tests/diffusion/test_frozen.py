@@ -244,3 +244,38 @@ def test_a_short_chain_has_fewer_moments(tiny, steps):
     assert (
         len(tiny.trajectory(x_t, 50, "dpm++", steps, torch.Generator().manual_seed(0))) == steps + 1
     )
+
+
+def test_carrying_part_of_the_way_and_denoising_the_rest_is_denoising(tiny):
+    """DDIM remembers no step, so a chain may be cut anywhere."""
+    x_t = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    before = tiny.evaluations
+    x_40 = tiny.carry(x_t, 100, 40, "ddim", 3)
+    assert tiny.evaluations - before == 3
+    rest = tiny.denoise(x_40, 40, "ddim", times=[20, 40])
+    assert torch.allclose(rest, tiny.denoise(x_t, 100, "ddim", times=[20, 40, 60, 80, 100]))
+
+
+@pytest.mark.parametrize("solver", ["dpm++", "EulerDiscreteScheduler", "KDPM2DiscreteScheduler"])
+def test_carrying_stops_where_the_trajectory_of_the_same_chain_is(tiny, solver):
+    x_t = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    chain = tiny.trajectory(
+        x_t, 100, solver, None, torch.Generator(), between=1, times=[40, 60, 80, 100]
+    )
+    (t,) = sorted(chain)[1:-1]
+    steps = [40, 60, 80, 100].index(100) - [40, 60, 80, 100].index(t)
+    found = tiny.carry(x_t, 100, t, solver, steps)
+    assert torch.allclose(found, chain[t], atol=1e-5 * float(chain[t].abs().max()))
+
+
+def test_carrying_down_to_0_is_denoising(tiny):
+    x_t = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(tiny.carry(x_t, 80, 0, "dpm++", 4), tiny.denoise(x_t, 80, "dpm++", 4))
+
+
+@pytest.mark.parametrize(("t", "down_to", "steps"), [
+    (40, 40, 1), (40, 60, 1), (40, -1, 1), (101, 40, 1), (40, 30, 11), (40, 30, 0),
+])  # fmt: skip
+def test_where_nothing_can_be_carried_is_one_line(tiny, t, down_to, steps):
+    with pytest.raises(UserError, match="must be"):
+        tiny.carry(torch.zeros(1, 1, 8, 8), t, down_to, "ddim", steps)

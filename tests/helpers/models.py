@@ -11,6 +11,7 @@ QUICK = {
     "sinf": {"iterations": 12, "particles": 500, "directions": 8, "ascent": 2},
     "vae": {"iterations": 60, "batch_size": 64, "width": 64, "components": 4},
     "gan": {"iterations": 40, "batch_size": 64, "width": 64},
+    "distil": {"iterations": 3, "batch_size": 8, "steps": 3},
     "noise": {},
     "oracle": {},
     "memoriser": {},
