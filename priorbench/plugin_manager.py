@@ -176,6 +176,11 @@ class Plugins:
         """The function that the registration hook of ``kind`` is called with."""
 
         def register(name: str, factory: str, *, summary: str = "", control: bool = False) -> None:
+            if not isinstance(factory, str):
+                raise RuntimeError(
+                    f"the factory of the {kind} {name!r} must be a string such as "
+                    f"'package.module:attribute', got {factory!r}"
+                )
             new = Registration(kind, name, factory, summary, control, distribution, version)
             old = self.registrations.setdefault((kind, name), new)
             if old != new:

@@ -203,6 +203,11 @@ def test_a_factory_that_names_nothing_is_one_line(monkeypatch, factory):
         plugins.find("prior", "x").load()
 
 
+def test_a_factory_that_is_the_class_itself_is_listed(monkeypatch):
+    plugins = plugins_with(monkeypatch, entry("x", registering("x", factory=dict), "xdist"))
+    assert "must be a string such as 'package.module:attribute'" in plugins.broken[0].reason
+
+
 def test_an_installed_plugin_that_raises_on_import_is_listed_as_broken(tmp_path):
     install(tmp_path, "bad-prior", "1.2", "bad", "raise OSError('no such library')")
     install(

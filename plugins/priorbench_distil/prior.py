@@ -161,7 +161,7 @@ class DistilPrior(TruncPrior):
         network.load_state_dict(frozen.network.state_dict())
         self.network = network.to(marginal.device)
         self.flow.fit(marginal.images)
-        self._start_at(marginal, _between(marginal.t_trunc, marginal.T)[2])
+        self._start_at(marginal, _between(marginal.t_trunc, marginal.T)[0])  # until there are pairs
 
     def _start_at(self, marginal: TruncatedMarginal, t: int) -> None:
         alpha_bar = marginal.diffusion.process.alpha_bar.clamp(min=1e-8)

@@ -16,9 +16,8 @@ def describe(network: nn.Module, prediction_type: str) -> Tensor:
     """
     every: Any = getattr(network, "config", {})
     config = {k: v for k, v in dict(every).items() if not k.startswith("_")}
-    known = {"class": type(network).__name__, "config": config, "predicts": prediction_type}
-    text = json.dumps(known)
-    _class_of(known["class"])
+    name = _class_of(type(network).__name__).__name__
+    text = json.dumps({"class": name, "config": config, "predicts": prediction_type})
     return torch.tensor(list(text.encode()), dtype=torch.uint8)
 
 

@@ -6,7 +6,7 @@ work, sorting and whatever is done outside torch are not.
 """
 
 from collections.abc import Callable
-from math import isnan
+from math import floor, isnan
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -54,6 +54,7 @@ def evaluations_of_prior(counted: float, flops: float, evaluation: int) -> float
         evaluation: the operations of one evaluation of the frozen network.
 
     Returns:
-        ``counted``; or, if they are more, its operations in evaluations, as a whole number.
+        ``counted``, and what is left of the operations in whole evaluations, rounded.
     """
-    return max(counted, 0 if isnan(flops) else round(flops / max(evaluation, 1)))
+    own = 0 if isnan(flops) else flops / evaluation - counted
+    return counted + max(0, floor(own + 0.5))

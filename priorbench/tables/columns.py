@@ -62,8 +62,10 @@ SCHEMA = (
     Column("solver", "The solver that takes x_{t_trunc} to x_0.", "setting"),
     Column("steps", "The steps of the truncated chain.", "setting"),
     Column("nfe", "Evaluations of the frozen network for one image, counted: those of the chain "
-           "plus those that the prior made in `sample` (rounded up).", "setting"),
-    Column("nfe_prior", "The prior's own part of `nfe`; 0 for nearly all priors.",
+           "plus `nfe_prior` (rounded up).", "setting"),
+    Column("nfe_prior", "The prior's own part of `nfe`: those that it made in `sample`, and its "
+           "other operations in whole evaluations (a half is one), so that no network of its own "
+           "as large as the frozen one goes uncounted. 0 for nearly all priors.",
            "averaged younger"),
     Column("seed", "The seed of the fit and of all draws."),
     Column("split", "`test` rows are reported. `validation` rows (`train` for the oracle) are what "

@@ -10,7 +10,7 @@ from priorbench.tables.flags import unfair
 pytestmark = pytest.mark.slow
 
 CHEATS = [
-    "runs-the-model", "calls-the-network", "behaves-later", "works-ahead",
+    "runs-the-model", "calls-the-network", "copies-the-model", "behaves-later", "works-ahead",
     "stored", "one-class", "too-early", "reconstructs", "sleeps", "reads-the-test-split", "fewer",
     "repeats", "trains-the-model",  # last: after it the model is loaded again
 ]  # fmt: skip
@@ -118,7 +118,8 @@ def test_the_controls_are_known_for_what_they_are(found):
 
 
 @pytest.mark.parametrize(
-    ("name", "evaluations"), [("runs-the-model", 8), ("calls-the-network", 0.5)]
+    ("name", "evaluations"),
+    [("runs-the-model", 8), ("calls-the-network", 0.5), ("copies-the-model", 2)],
 )
 def test_evaluations_in_sample_count_and_meet_a_rival_of_as_many(
     everything, found, name, evaluations

@@ -9,7 +9,7 @@ from torch import nn
 
 import priorbench
 from priorbench import TruncPrior
-from priorbench.bench.operations import counted, of_evaluation, of_prior
+from priorbench.bench.operations import counted, evaluations_of_prior, of_evaluation, of_prior
 from priorbench.plugin_manager import load_plugins
 from priorbench.task import Source, load_task
 
@@ -92,3 +92,26 @@ def test_a_chain_takes_an_evaluation_a_step_and_a_prior_that_evaluates_takes_its
     evaluated = mine.loc["runs-the-model"]
     assert (evaluated.nfe_prior > 0).all()
     assert evaluated.flops_prior.to_numpy() == pytest.approx(evaluated.nfe_prior * one, rel=0.01)
+
+
+@pytest.mark.parametrize(("evaluated", "flops", "nfe"), [
+    (0, 0, 0), (0, 49, 0), (0, 50, 1), (0, 101, 1), (0, 250, 3),  # networks of its own
+    (1.5, 150, 1.5), (1.5, 190, 1.5), (1.5, 200, 2.5), (2, 190, 2),  # of the frozen one, too
+    (1.5, float("nan"), 1.5),
+])  # fmt: skip
+def test_a_prior_is_charged_for_networks_of_its_own(evaluated, flops, nfe):
+    assert evaluations_of_prior(evaluated, flops, 100) == nfe
+
+
+@pytest.mark.slow
+def test_a_copy_of_the_frozen_network_counts_as_the_frozen_network(tmp_path, digits):
+    prior = "distil[iterations=1,batch_size=4,steps=2]"
+    found = small_run(tmp_path, priors=f"{prior},vae[iterations=2]", steps="1,2")
+    assert (found.status == "ok").all()
+    mine = found[found.prior == "distil"]
+    assert (mine.nfe_prior == 1).all()
+    assert (mine.nfe == mine.steps + 1).all()
+    assert mine.flops_prior.to_numpy() == pytest.approx(of_evaluation(digits), rel=0.01)
+    others = found[~found.prior.isin(["distil", "noise"])]
+    assert (others.nfe_prior == 0).all()
+    assert set(found[found.prior == "noise"].nfe) >= {2, 3}, "it is compared at equal NFE"

@@ -34,7 +34,9 @@ def registering(name, hook="register_priors", factory="collections:OrderedDict")
     return Plugin(**{hook: hookimpl(implementation, specname=hook)})
 
 
-BUILT_IN = ["gaussian", "mixture", "ot", "sinf", "vae", "gan", "noise", "oracle", "memoriser"]
+BUILT_IN = [
+    "gaussian", "mixture", "ot", "sinf", "vae", "gan", "distil", "noise", "oracle", "memoriser",
+]  # fmt: skip
 
 
 def install(folder, distribution, version, entry_name, source):
