@@ -1,7 +1,8 @@
 """Which settings of `vae`, `gan` and `distil` are best, on the validation split alone?
 
-    python benchmarks/rivals.py [--prior vae,gan,distil] [--dataset digits,mnist] [--seeds 3]
-        [--t-trunc 200] [--budget digits=10s,mnist=30s] [--output build/tune]
+    python benchmarks/rivals.py [--prior vae,gan,distil] [--only SETTING ...]
+        [--dataset digits,mnist] [--seeds 3] [--t-trunc 200] [--budget digits=10s,mnist=30s]
+        [--output build/tune]
 
 Runs the settings of `TRIED` through priorbench, prints a table, and writes it as `tune.csv`. If it
 is interrupted, the same command resumes it. The rows of the test split are not read.
@@ -95,6 +96,7 @@ def table(comparison: pd.DataFrame) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prior", default=",".join(TRIED))
+    parser.add_argument("--only", nargs="+", help="settings, such as vae 'vae[depth=3]'")
     parser.add_argument("--dataset", default=",".join(BUDGETS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--t-trunc", type=int, nargs="+", default=[200])
@@ -107,7 +109,7 @@ def main() -> None:
         for prior in options.prior.split(","):
             comparison = priorbench.run(
                 COMMON | {"dataset": dataset},
-                priors=",".join(TRIED[prior]),
+                priors=",".join(options.only or TRIED[prior]),
                 t_trunc=options.t_trunc,
                 seeds=options.seeds,
                 fit_budget=budgets[dataset],
