@@ -351,6 +351,7 @@ class FrozenDiffusion:
         """
         if not down_to:
             return self.denoise(x_t, t, solver, steps)
+        _check_noisy(x_t)
         self.process.check(down_to, "down_to")
         above = respace(self.process.check(t) - down_to, steps)
         chain = Chain(solver, self.process, [down_to + s for s in [0, *above]], self.config)

@@ -8,7 +8,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
 from helpers.models import tiny_unet
 
-from priorbench import FrozenDiffusion, TruncatedMarginal, UserError
+from priorbench import CleanGuess, FrozenDiffusion, TruncatedMarginal, UserError
 from priorbench.assets import folder as shipped
 from priorbench.diffusion.frozen import resolve_device
 from priorbench.diffusion.training import target
@@ -279,3 +279,10 @@ def test_carrying_down_to_0_is_denoising(tiny):
 def test_where_nothing_can_be_carried_is_one_line(tiny, t, down_to, steps):
     with pytest.raises(UserError, match="must be"):
         tiny.carry(torch.zeros(1, 1, 8, 8), t, down_to, "ddim", steps)
+
+
+@pytest.mark.parametrize("down_to", [0, 30])
+def test_a_clean_guess_is_not_carried(tiny, down_to):
+    guess = torch.zeros(1, 1, 8, 8).as_subclass(CleanGuess)
+    with pytest.raises(UserError, match="clean guess"):
+        tiny.carry(guess, 40, down_to, "ddim", 2)
