@@ -221,6 +221,17 @@ class HasLatents(Protocol):
         """f(z): what ``sample`` returns for these z, (n, C, H, W)."""
 
 
+@runtime_checkable
+class HasSource(HasLatents, Protocol):
+    """A map of latents that says which points of image space it moves.
+
+    Latents of as many numbers as an image has are these points themselves, and need no method.
+    """
+
+    def source(self, z: Tensor) -> Tensor:
+        """The points that f moves to f(z), (n, C, H, W): standard normal over draws of z."""
+
+
 def seed_from(generator: torch.Generator) -> int:
     """A seed for the global generators, drawn from ``generator``."""
     return int(torch.randint(2**62, (), generator=generator, device=generator.device))

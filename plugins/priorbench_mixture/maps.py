@@ -154,6 +154,15 @@ class GaussianMaps(nn.Module):
         """z, (n, 1 + m) standard normal."""
         return randn((n, 1 + len(self.deviation)), generator, self.mean.device)
 
+    def source(self, z: Tensor) -> Tensor:
+        """The normal draws (N, C, H, W) that z (N, 1 + m) stands for, z_0 left out."""
+        r, z = self.basis.shape[1], z[:, 1:]
+        basis = self.basis.to(z.dtype)
+        x = z[:, :r] @ basis.T
+        if z.shape[1] > r:  # the pixels' noise makes up for the axes that are not kept
+            x = x + z[:, r:] - z[:, r:] @ basis @ basis.T
+        return x.view(-1, *self.mean.shape)
+
     def forward(self, z: Tensor) -> Tensor:
         """s(z), (N, m), of z (N, 1 + m)."""
         uniform = torch.special.ndtr(z[:, 0].contiguous())

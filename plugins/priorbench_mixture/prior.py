@@ -69,6 +69,10 @@ class MixturePrior(TruncPrior):
         """z, (n, 1 + m) standard normal, see :class:`.maps.GaussianMaps`."""
         return self.maps.latents(n, generator)
 
+    def source(self, z: Tensor) -> Tensor:
+        """The normal draws (N, C, H, W) that are moved, of z (N, 1 + m)."""
+        return self.maps.source(z)
+
     def from_latents(self, z: Tensor) -> Tensor:
         """s(z) as images (N, C, H, W), of z (N, 1 + m)."""
         return self.maps.images(self.maps(z))

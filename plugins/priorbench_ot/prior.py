@@ -134,6 +134,10 @@ class OTPrior(TruncPrior):
         """z, (n, 1 + m) standard normal, see :class:`GaussianMaps`."""
         return self.maps.latents(n, generator)
 
+    def source(self, z: Tensor) -> Tensor:
+        """The normal draws (N, C, H, W) that are moved, of z (N, 1 + m)."""
+        return self.maps.source(z)
+
     def from_latents(self, z: Tensor) -> Tensor:
         """f(z) as images (N, C, H, W), of z (N, 1 + m)."""
         y, q = self.maps(z), self.maps.coordinates

@@ -88,7 +88,7 @@ class SINFPrior(TruncPrior):
     def fit(self, marginal: TruncatedMarginal, run: FitRun) -> None:
         g = run.generator
         self.start.fit(marginal, run, self.emits == "x_0", components=1, crowd=1, ridge=0.0)
-        x = self._begin(self.particles, g)
+        x = self.start.images(self.start(self.latents(self.particles, g)))
         held_out = None
         if marginal.validation is not None:
             held_out = HeldOutDraws(self._draw(marginal.validation, g), g)
@@ -122,9 +122,6 @@ class SINFPrior(TruncPrior):
             # not strict: a level without layers has no parts, and keeps its empty buffers
             for part, tensors in zip(PARTS, zip(*mine, strict=True), strict=False):
                 setattr(self, f"{part}_{level}", torch.stack(tensors))
-
-    def _begin(self, n: int, generator: torch.Generator) -> Tensor:
-        return self.start.images(self.start(self.start.latents(n, generator)))
 
     @torch.no_grad()
     def _layer(
@@ -175,8 +172,20 @@ class SINFPrior(TruncPrior):
         moved = torch.lerp(start, end, inside) + beyond
         return _unpatched(x, points + (moved - along).mT @ theta, side, corner)
 
+    def latents(self, n: int, generator: torch.Generator) -> Tensor:
+        """z, (n, 1 + m) standard normal, see :class:`GaussianMaps`."""
+        return self.start.latents(n, generator)
+
+    def source(self, z: Tensor) -> Tensor:
+        """The normal draws (N, C, H, W) that are moved, of z (N, 1 + m)."""
+        return self.start.source(z)
+
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        x = self._begin(n, generator)
+        return self.from_latents(self.latents(n, generator))
+
+    def from_latents(self, z: Tensor) -> Tensor:
+        """f(z) as images (N, C, H, W), of z (N, 1 + m)."""
+        x = self.start.images(self.start(z))
         for level, side in enumerate(self.sides):
             parts = [getattr(self, f"{part}_{level}") for part in PARTS]
             for layer in zip(*parts, strict=True):

@@ -35,6 +35,7 @@ from .guard import Guard
 from .learning import Curve, Learning, gains, watched
 from .measure import AtT, choosing_fid, facts, machine, make_row, test_columns
 from .operations import evaluations_of_prior, of_evaluation, of_prior
+from .optimality import UNKNOWN, transport_costs
 from .preview import preview
 from .sampling import Chain, Drawn, denoised, drawn
 from .timing import PeakMemory, clock
@@ -140,7 +141,7 @@ class _Cell:
         known = facts(fit.prior, samples.test, self.task, self.spec)
         known |= {"fit_seconds": fit.seconds, "fit_steps": fit.steps}
         known |= gains(fit.curve) | {"failed_checks": failed_checks}
-        known |= {"flops_prior": self.flops(fit)}
+        known |= {"flops_prior": self.flops(fit)} | self.transport_costs(fit.prior)
         evaluation = of_evaluation(self.task.diffusion)
         own = evaluations_of_prior(samples.test.nfe, known["flops_prior"], evaluation)
         known |= {"nfe_prior": own}
@@ -246,6 +247,15 @@ class _Cell:
                 fault = one_line(error, named=True)
         self.guard.log.append(f"operations not counted: {fault}")
         return nan
+
+    def transport_costs(self, prior: TruncPrior) -> Row:
+        """What the prior's map costs; NaN where it has none, or shows it wrongly."""
+        try:
+            with self.guard():
+                return transport_costs(prior, self.spec, self.task.dataset.shape)
+        except Exception as error:  # the prior's own code
+            self.guard.log.append(f"no transport cost: {one_line(error, named=True)}")
+            return UNKNOWN
 
     def keep(self, fit: Fit, fits: Fits) -> None:
         """Save a fit, and say so if its weights do not bring it back."""

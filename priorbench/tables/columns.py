@@ -139,6 +139,14 @@ SCHEMA = (
     Column("late_gain", "The same for the last quarter of the fit.", "averaged younger"),
     Column("learning", "`still learning` where the last quarter lowered it by more than 2 %, or "
            "where there were too few steps to tell; else empty.", "text younger"),
+    Column("transport_cost", "Mean squared distance that the prior moves a normal draw z to f(z), "
+           "per number of an image; empty where it shows no z in image space.",
+           "averaged younger"),
+    Column("transport_cost_points", "The least cost of any pairing of as many z and f(z), exact. It "
+           "bounds the least cost of all maps from above: few points in many dimensions have no "
+           "cheaper pairing.", "averaged younger"),
+    Column("transport_cost_gaussian", "The least cost between the Gaussians with their means and "
+           "covariances. It bounds the least cost of all maps from below.", "averaged younger"),
     Column("prior_seconds", "Seconds per image that the prior took, over the whole draw.",
            "averaged seconds varies"),
     Column("denoise_seconds", "Seconds per image of the chain: the median over all batches of all "
