@@ -142,9 +142,9 @@ SCHEMA = (
     Column("transport_cost", "Mean squared distance that the prior moves a normal draw z to f(z), "
            "per number of an image; empty where it shows no z in image space.",
            "averaged younger"),
-    Column("transport_cost_points", "The least cost of any pairing of as many z and f(z), exact. It "
-           "bounds the least cost of all maps from above: few points in many dimensions have no "
-           "cheaper pairing.", "averaged younger"),
+    Column("transport_cost_points", "The least cost of any pairing of the same z and f(z), exact. "
+           "It bounds the least cost of all maps from above: few points in many dimensions have "
+           "no cheaper pairing.", "averaged younger"),
     Column("transport_cost_gaussian", "The least cost between the Gaussians with their means and "
            "covariances. It bounds the least cost of all maps from below.", "averaged younger"),
     Column("prior_seconds", "Seconds per image that the prior took, over the whole draw.",
