@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test quick lint reference reference-gls reference-nfe reference-digits-nfe reference-mnist-nfe coverage check-cifar benchmark-extractor benchmark-few-steps benchmark-rivals benchmark-sliced benchmark-chain benchmark-report benchmark-executors torture overhead workers gpu clean
+.PHONY: run test quick lint reference reference-gls reference-nfe reference-digits-nfe reference-mnist-nfe coverage check-cifar benchmark-extractor benchmark-few-steps benchmark-rivals benchmark-monge benchmark-sliced benchmark-chain benchmark-report benchmark-executors torture overhead workers gpu clean
 
 # The digits default: five priors at three t_trunc, in three to eight minutes.
 run: $(VENV)/installed
@@ -63,6 +63,10 @@ coverage: $(VENV)/installed
 # The settings tried for the rivals `vae` and `gan`, on the validation split of digits and MNIST: two hours.
 benchmark-rivals: $(VENV)/installed
 	$(BIN)/python benchmarks/rivals.py
+
+# How near the transport priors and POT's estimators come to a known optimal map: five minutes of a core.
+benchmark-monge: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/monge.py
 
 # The sliced loss against POT's: a minute.
 benchmark-sliced: $(VENV)/installed

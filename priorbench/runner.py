@@ -89,7 +89,7 @@ def run(
 
     Arguments:
         config: a YAML file, a preset's name, or a mapping of keys to values; None is ``"digits"``.
-        priors: ``"ot[projections=64],vae"`` or ``[{"name": "ot", "params": {...}}, "vae"]``.
+        priors: ``"ot[width=64],vae"`` or ``[{"name": "ot", "params": {...}}, "vae"]``.
         t_trunc, solver, steps: the axes of the grid; a step count of None takes every timestep.
         fit_budget: seconds (``60``, ``"60s"``, ``"2min"``), steps (``"500 steps"``) or a share of
             its own steps (``"25%"``) for the fit of every learned prior; several are an axis too.

@@ -14,10 +14,9 @@ The mixture lives in the leading principal coordinates of the images. It is fitt
 by expectation maximisation (scikit-learn). The other coordinates are Gaussian, with the variances
 of the images. The law of x_{t_trunc} is then known too: its covariances are
 :math:`\bar\alpha_t S_k + (1 - \bar\alpha_t) I`. The mixture is used only if held-out draws are at
-least as likely under it as under one Gaussian. These are draws of x_{t_trunc}; or images with a
-tenth of noise if the law of x_0 is fitted, whose fit is then the same at every t_trunc.
-
-With no component at all, the law of x_0 is a point, the mean of the images.
+least as likely under it as under one Gaussian; if not, half as many components are tried. These are
+draws of x_{t_trunc}; or images with a tenth of noise if the law of x_0 is fitted, whose fit is then
+the same at every t_trunc.
 
 Of images of more than 1,024 numbers the last coordinates are not kept: see
 :mod:`priorbench_gaussian.axes`. What is left out is noise of the same variance in every pixel.
@@ -78,7 +77,8 @@ class GaussianMaps(nn.Module):
     """s, from standard normal (N, 1 + m) to m coordinates (N, m).
 
     These are the d principal coordinates; or r of them and then d pixels of noise, where r are
-    kept. :meth:`images` takes them to images (N, C, H, W).
+    kept; or, without ``rest``, the leading coordinates alone. :meth:`images` takes them to images
+    (N, C, H, W).
     """
 
     mean: Tensor
@@ -88,9 +88,10 @@ class GaussianMaps(nn.Module):
     centres: Tensor
     factors: Tensor
 
-    def __init__(self, shape: tuple[int, int, int], coordinates: int) -> None:
+    def __init__(self, shape: tuple[int, int, int], coordinates: int, rest: bool = True) -> None:
         super().__init__()
         d = math.prod(shape)
+        self.rest = rest
         self.coordinates = min(coordinates, d)
         self.register_buffer("mean", torch.zeros(shape))
         # Of each coordinate its axis and its deviation. How many are kept, and the number of
@@ -110,36 +111,44 @@ class GaussianMaps(nn.Module):
         """Fit the maps to the law of x_0 if ``clean``, else to that of x_{t_trunc}.
 
         Arguments:
-            components: the largest number of Gaussians; 0 is a point of x_0, the mean.
+            components: the largest number of Gaussians.
             crowd, ridge: as in :class:`priorbench_mixture.prior.MixturePrior`.
         """
         x = marginal.images.flatten(1).cpu()
         signal, noise = (1.0, 0.0) if clean else (marginal.alpha_bar, 1 - marginal.alpha_bar)
         axes = principal_axes(x, self.coordinates)
-        if components == 0:  # a point has no extent
-            axes = replace(axes, values=torch.zeros_like(axes.values), rest=0.0)
         q = self.coordinates
         law: Law = torch.ones(1), torch.zeros(1, q), torch.diag(axes.values[:q])[None]
+        scale = (1 - JUDGED_AT, JUDGED_AT) if clean else (signal, noise)
         count = min(components, len(x) // crowd)
-        if count > 1:
-            mean, basis = axes.mean, axes.vectors[:, :q]
-            y = torch.cat([((rows.double() - mean) @ basis).float() for rows in x.split(4096)])
-            shares, centres, covariances = fit_mixture(y, count, ridge, run, report=True)
-            # The ridge serves the fit alone: samples must not carry it as noise.
-            mixture = shares, centres, covariances - ridge * torch.eye(q, dtype=torch.double)
-            scale = (1 - JUDGED_AT, JUDGED_AT) if clean else (signal, noise)
+        while count > 1:
+            mixture = self._mixture(x, axes, count, ridge, run)
             held_out = _held_out(marginal, scale, run)
-            if held_out is None or _fits_better(mixture, law, held_out, mean, basis, scale, run):
+            if held_out is None or _fits_better(mixture, law, held_out, axes, scale, run):
                 law = mixture
+                break
+            count = 1 if run.out_of_time() else count // 2
         self._keep(law, axes, signal, noise)
+
+    def _mixture(self, x: Tensor, axes: Axes, count: int, ridge: float, run: FitRun) -> Law:
+        """A mixture of ``count`` Gaussians over the leading coordinates of images (N, d)."""
+        q = self.coordinates
+        basis = axes.vectors[:, :q]
+        y = torch.cat([((rows.double() - axes.mean) @ basis).float() for rows in x.split(4096)])
+        shares, centres, covariances = fit_mixture(y, count, ridge, run, report=True)
+        # The ridge serves the fit alone: samples must not carry it as noise.
+        return shares, centres, covariances - ridge * torch.eye(q, dtype=torch.double)
 
     def _keep(self, law: Law, axes: Axes, signal: float, noise: float) -> None:
         """Keep the maps to ``law`` after diffusion to the given shares of signal and noise."""
         shares, centres, covariances = law
+        q = self.coordinates
+        if not self.rest:
+            axes = replace(axes, values=axes.values[:q], vectors=axes.vectors[:, :q], rest=0.0)
         self.mean.copy_(math.sqrt(signal) * axes.mean.view(self.mean.shape))
         self.basis = axes.vectors.to(self.mean.device, axes.dtype)
         # Where axes are left out, every pixel has noise, and the axes have only what is beyond it.
-        pixels = len(axes.mean) if len(axes.values) < len(axes.mean) else 0
+        pixels = len(axes.mean) if self.rest and len(axes.values) < len(axes.mean) else 0
         everywhere = signal * axes.rest + noise if pixels else 0.0
         along = signal * axes.values + noise - everywhere
         variance = torch.cat([along, torch.full((pixels,), everywhere, dtype=along.dtype)])
@@ -165,11 +174,38 @@ class GaussianMaps(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """s(z), (N, m), of z (N, 1 + m)."""
-        uniform = torch.special.ndtr(z[:, 0].contiguous())
-        k = torch.searchsorted(self.shares.cumsum(0), uniform).clamp(max=len(self.shares) - 1)
         q = self.coordinates
-        leading = self.centres[k] + (self.factors[k] @ z[:, 1 : 1 + q, None]).squeeze(-1)
+        leading = self.leading(self.component(z[:, 0]), z[:, 1 : 1 + q])
         return torch.cat([leading, z[:, 1 + q :] * self.deviation[q:]], dim=1)
+
+    def component(self, z: Tensor) -> Tensor:
+        """The component that each z_0 (N,) stands for, (N,)."""
+        uniform = torch.special.ndtr(z.contiguous())
+        return torch.searchsorted(self.shares.cumsum(0), uniform).clamp(max=len(self.shares) - 1)
+
+    def leading(self, k: Tensor, z: Tensor) -> Tensor:
+        """The leading coordinates (N, q) of draws of components k (N,), of normal z (N, q)."""
+        return self.centres[k] + (self.factors[k] @ z[:, :, None]).squeeze(-1)
+
+    def codes(self, x: Tensor) -> Tensor:
+        """The leading coordinates (N, q) of images (N, C, H, W)."""
+        basis = self.basis[:, : self.coordinates].to(x.dtype)
+        return (x - self.mean).flatten(1) @ basis
+
+    def likeliest(self, y: Tensor, ridge: float) -> Tensor:
+        """The component (N,) that coordinates y (N, q) are likeliest to be of.
+
+        Arguments:
+            ridge: a variance that is added to each component.
+        """
+        factors = self.factors.double()
+        eye = torch.eye(self.coordinates, dtype=factors.dtype, device=factors.device)
+        laws = MultivariateNormal(self.centres.double(), factors @ factors.mT + ridge * eye)
+        shares = self.shares.double().log()
+        found = [
+            (laws.log_prob(rows[:, None].double()) + shares).argmax(1) for rows in y.split(100)
+        ]
+        return torch.cat(found)
 
     def images(self, y: Tensor) -> Tensor:
         """Images (N, C, H, W) from coordinates (N, m)."""
@@ -198,8 +234,7 @@ def _fits_better(
     mixture: Law,
     one: Law,
     draws: Tensor,
-    mean: Tensor,
-    basis: Tensor,
+    axes: Axes,
     scale: tuple[float, float],
     run: FitRun,
 ) -> bool:
@@ -208,8 +243,9 @@ def _fits_better(
     Both are laws of clean images; ``scale`` are the shares of signal and noise in the draws.
     """
     signal, noise = scale
-    y = (draws - math.sqrt(signal) * mean) @ basis
-    eye = torch.eye(y.shape[1], dtype=torch.double)
+    q = one[1].shape[1]
+    y = (draws - math.sqrt(signal) * axes.mean) @ axes.vectors[:, :q]
+    eye = torch.eye(q, dtype=torch.double)
 
     def log_likelihood(law: Law) -> float:
         shares, centres, covariances = law

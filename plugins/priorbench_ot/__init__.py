@@ -1,4 +1,4 @@
-"""The optimal-transport priors: maps fitted by sliced Wasserstein distances."""
+"""Transport priors: `ot`, by exact transport and a flow, and `sinf`, by sliced distances."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ def register_priors(register: Register) -> None:
     register(
         "ot",
         "priorbench_ot.prior:OTPrior",
-        summary="transport map: closed form, then sliced Wasserstein distances",
+        summary="transport map: a mixture, a flow along exact transport, the mean of the rest",
     )
     register(
         "sinf", "priorbench_ot.sinf:SINFPrior", summary="sliced iterative transport, no network"

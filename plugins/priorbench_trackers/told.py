@@ -43,7 +43,7 @@ def _flat(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
 
 
 def settings_of(spec: Any) -> dict[str, str | int | float]:
-    """What tells a cell from the others of its run; ``ot.projections`` is a hyperparameter."""
+    """What tells a cell from the others of its run; ``ot.width`` is a hyperparameter."""
     found: dict[str, str | int | float] = {
         "prior": spec.prior, "t_trunc": spec.t_trunc, "seed": spec.seed,
         "n_samples": spec.n_samples, "fit_budget": spec.fit_budget or "none",

@@ -45,7 +45,7 @@ kept, told = options_of("What is kept"), options_of("What is said")
 @click.argument("config", required=False, shell_complete=presets_and_files)
 @compared(
     "--priors",
-    help="The contenders: 'ot,vae' or 'ot[projections=64],ot[projections=512]'. "
+    help="The contenders: 'ot,vae' or 'ot[width=64],ot[width=512]'. "
     "[default: gaussian,mixture,ot,vae,gan]",
 )
 @compared("--t-trunc", help="Where the chain starts. [default: 100,200,400]")

@@ -11,7 +11,7 @@ from .safe_yaml import as_number, read_yaml
 
 
 def label_of(name: str, settings: str) -> str:
-    """``ot[projections=64]``: what a choice is called everywhere."""
+    """``ot[width=64]``: what a choice is called everywhere."""
     return f"{name}[{settings}]" if settings else name
 
 
@@ -28,7 +28,7 @@ class Choice(BaseModel, extra="forbid", frozen=True):
 
     @property
     def label(self) -> str:
-        """The choice as it is written on the command line: ``ot[projections=64]``."""
+        """The choice as it is written on the command line: ``ot[width=64]``."""
         return label_of(self.name, self.settings)
 
     @property
@@ -38,7 +38,7 @@ class Choice(BaseModel, extra="forbid", frozen=True):
 
 
 def parse_choices(text: str) -> list[dict[str, Any]]:
-    """``'ot[projections=64,emits=x_t],vae'`` as a list of ``{"name": ..., "params": ...}``.
+    """``'ot[width=64,depth=3],vae'`` as a list of ``{"name": ..., "params": ...}``.
 
     Raises:
         ValueError: naming the part that cannot be read.

@@ -113,7 +113,7 @@ def check_params(given: Choice, registration: Registration) -> None:
 
 
 def param_problems(given: Choice, registration: Registration) -> list[str]:
-    """What is wrong with hyperparameters, ``params.projections: must be at least 1, got 0``."""
+    """What is wrong with hyperparameters, ``params.depth: must be at least 1, got 0``."""
     cls = registration.load()
     known = parameter_defaults(cls)
     found = []

@@ -85,7 +85,7 @@ class CellSpec:
 
     @property
     def label(self) -> str:
-        """``ot[projections=64]``."""
+        """``ot[width=64]``."""
         return label_of(self.prior, self.settings)
 
     @property

@@ -13,7 +13,7 @@ NEVER = 1e12  # a break-even beyond this many images is never reached
 
 
 def named(prior: Any, params: Any) -> str:
-    """``ot[projections=64]``."""
+    """``ot[width=64]``."""
     return label_of(str(prior), params if isinstance(params, str) else "")
 
 

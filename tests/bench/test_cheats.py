@@ -32,7 +32,7 @@ def everything(tmp_path_factory):
     table = run_with_cheats(
         tmp_path_factory.mktemp("cheats"),
         {"controls": ["oracle"], "full_chain.steps": 5, "batch_size": 120},
-        priors=["gaussian", "ot[iterations=60,slices=pixels]", *CHEATS], solver="dpm++sde",
+        priors=["gaussian", "ot[iterations=60]", *CHEATS], solver="dpm++sde",
         steps=[2], n_samples=240,
     )  # fmt: skip
     return table.set_index("prior")

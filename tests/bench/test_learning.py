@@ -205,7 +205,7 @@ def test_who_was_still_learning(late_gain, steps, said):
 @pytest.mark.slow
 def test_a_starved_prior_is_marked_and_a_converged_one_is_not(tmp_path):
     """In a run: on the table, in fits/, by the event, and again when the fit is reused."""
-    options = {"priors": "vae[iterations=1,width=16],ot[iterations=20,slices=pixels],mixture"}
+    options = {"priors": "vae[iterations=1,width=16],ot[iterations=20],mixture"}
     found = small_run(tmp_path, report=True, **options)
     marks = found[~found.control].set_index("prior").learning.to_dict()
     assert marks == {"vae": STILL, "ot": "", "mixture": ""}

@@ -50,13 +50,13 @@ def refused(tmp_path, monkeypatch, capfd):
 
 LINES = """
 run --priors gausian
-run --priors ot[projection=3]
-run --priors ot[projections=0]
+run --priors ot[widht=3]
+run --priors ot[width=0]
 run --priors ot[
-run --priors ot[projections=many]
-run --priors ot[projections=true]
-run --priors ot[projections=1.5]
-run --priors ot[emits=x_5]
+run --priors ot[width=many]
+run --priors ot[width=true]
+run --priors ot[width=1.5]
+run --priors vae[emits=x_5]
 run --priors ot[a=1][b=2]
 run --priors ,
 run --priors ../ot
@@ -216,7 +216,7 @@ compare .
 compare / /
 check
 check nothing
-check ot[projections=0]
+check ot[width=0]
 check ot --only nothing
 check ot[
 backbone
@@ -343,7 +343,7 @@ def test_every_mistake_of_names_and_values_in_one_go_with_its_path(tmp_path):
     """Those that only the config's form shows, and those that need the plugins, in one message."""
     path = tmp_path / "bad.yaml"
     path.write_text(
-        "priors: [gaussian, {name: ot, params: {projections: 0, iterations: -1, slice: x}}, "
+        "priors: [gaussian, {name: ot, params: {depth: 0, iterations: -1, wdth: 3}}, "
         "{nam: vae}, gausian]\n"
         "controls: [oracel]\nsolver: [ddim, dmp++]\nseeds: 0\nn_sample: 3\nmetrics: [mesure]\n"
         "executor: procces\n"
@@ -352,9 +352,9 @@ def test_every_mistake_of_names_and_values_in_one_go_with_its_path(tmp_path):
         read_plan(path, {})
     said = str(caught.value).split("; ")
     for part in (
-        "priors[1].params.projections: must be at least 1, got 0",
+        "priors[1].params.depth: must be at least 1, got 0",
         "priors[1].params.iterations: must be at least 0, got -1",
-        "priors[1].params.slice: prior 'ot' has no parameter 'slice'", "did you mean 'slices'?",
+        "priors[1].params.wdth: prior 'ot' has no parameter 'wdth'", "did you mean 'width'?",
         "config key 'priors[2].nam' does not exist", "did you mean 'name'?",
         "priors[3].name: there is no prior 'gausian'", "did you mean 'gaussian'?",
         "controls[0].name: there is no prior 'oracel'", "did you mean 'oracle'?",

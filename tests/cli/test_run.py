@@ -22,7 +22,7 @@ def test_run_writes_below_the_current_folder_and_says_where(tmp_path):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["run", "--priors", "gausian"], "no prior 'gausian'; did you mean 'gaussian'?"),
-    (["run", "--priors", "ot[projection=3]"], "did you mean 'projections'?"),
+    (["run", "--priors", "ot[widht=3]"], "did you mean 'width'?"),
     (["run", "--t-trunc", "0,2000"], "t_trunc must be a whole number from 1 to T = 1000, got 0"),
     (["run", "--t-trunc", "100,2000"], "got 2000"),
     (["run", "--steps", "500"], "steps must be a whole number from 1 to t_trunc = 100, got 500"),

@@ -7,7 +7,7 @@ from diffusers import UNet2DModel
 QUICK = {
     "gaussian": {},
     "mixture": {},
-    "ot": {"iterations": 40, "batch_size": 64, "projections": 32, "width": 64, "slices": "pixels"},
+    "ot": {"iterations": 40, "batch_size": 64, "width": 64},
     "sinf": {"iterations": 12, "particles": 500, "directions": 8, "ascent": 2},
     "vae": {"iterations": 60, "batch_size": 64, "width": 64, "components": 4},
     "gan": {"iterations": 40, "batch_size": 64, "width": 64},

@@ -9,8 +9,8 @@ from priorbench.task import Source
 
 SPEC = CellSpec(
     dataset=Source("digits"), backbone="digits", extractor=Source("digits"), prior="ot",
-    distribution="plugin", params={"projections": 64, "width": 8}, metrics=(),
-    settings="projections=64", control=False, t_trunc=100, seed=3,
+    distribution="plugin", params={"depth": 64, "width": 8}, metrics=(),
+    settings="depth=64", control=False, t_trunc=100, seed=3,
     solvers=(("dpm++", 5), ("ddim", None)),
     n_samples=40, splits=(("test", 40),), batch_size=16, w2_points=30, fit_budget=None,
     device="cpu", precision="fp32", compile=False, save_samples=False,

@@ -22,11 +22,11 @@ def test_the_preset_is_the_default():
 
 def test_variants_of_a_prior():
     found = parse_choices(
-        "ot[projections=64],ot[projections=512, emits=x_t],gaussian[covariance=diagonal],vae"
+        "ot[width=64],ot[width=512, learning_rate=1e-3],gaussian[covariance=diagonal],vae"
     )
     assert found == [
-        {"name": "ot", "params": {"projections": 64}},
-        {"name": "ot", "params": {"projections": 512, "emits": "x_t"}},
+        {"name": "ot", "params": {"width": 64}},
+        {"name": "ot", "params": {"width": 512, "learning_rate": 1e-3}},
         {"name": "gaussian", "params": {"covariance": "diagonal"}},
         {"name": "vae", "params": {}},
     ]
@@ -68,7 +68,7 @@ def test_the_label_has_the_parameters_in_one_order():
     "text",
     [
         "ot[",
-        "ot[projections]",
+        "ot[width]",
         "ot]x[",
         "",
         "ot,,vae",
@@ -169,7 +169,7 @@ def test_a_set_that_cannot_be_read(assignment):
 )
 def test_a_parameter_that_yaml_refuses_is_one_line(value):
     with pytest.raises(UserError) as caught:
-        make_config(overrides={"priors": f"ot[projections={value}]"})
+        make_config(overrides={"priors": f"ot[width={value}]"})
     assert str(caught.value).startswith("priors")
     assert "\n" not in str(caught.value)
 
@@ -248,7 +248,7 @@ def test_a_yaml_tag_is_refused_and_runs_nothing(tmp_path, where):
     path = tmp_path / "run.yaml"
     path.write_text(f"device: {tagged}\n" if where == "file" else "seeds: 1\n")
     sets = [f"device={tagged}"] if where == "set" else []
-    overrides = {"priors": f"ot[slices={tagged}]"} if where == "priors" else {}
+    overrides = {"priors": f"ot[width={tagged}]"} if where == "priors" else {}
     with pytest.raises(UserError, match=r"python/object/apply:os\.mkdir"):
         make_config(path, overrides, sets)
     assert not made.exists()
@@ -340,12 +340,12 @@ def test_a_value_given_twice_stands_once_on_its_axis(axis, text, wanted):
 
 
 def test_variants_in_a_list_read_as_on_the_command_line():
-    wanted = make_config(overrides={"priors": "ot[projections=64],ot[projections=512],vae"}).priors
+    wanted = make_config(overrides={"priors": "ot[width=64],ot[width=512],vae"}).priors
     assert len(wanted) == 3
     for given_priors in (
-        ["ot[projections=64]", "ot[projections=512],vae"],
-        ["ot[projections=64],ot[projections=512]", {"name": "vae"}],
-        [{"name": "ot", "params": {"projections": 64}}, "ot[projections=512]", "vae"],
+        ["ot[width=64]", "ot[width=512],vae"],
+        ["ot[width=64],ot[width=512]", {"name": "vae"}],
+        [{"name": "ot", "params": {"width": 64}}, "ot[width=512]", "vae"],
     ):
         assert make_config(overrides={"priors": given_priors}).priors == wanted
 

@@ -13,7 +13,7 @@ from priorbench.task import Source
 CHANGES = {
     "dataset": Source("x"), "backbone": "x", "extractor": Source("x"), "metrics": ("x",),
     "prior": "x", "distribution": "x",
-    "params": {"projections": 65, "width": 8},
+    "params": {"depth": 65, "width": 8},
     "settings": "x", "control": True, "t_trunc": 101, "seed": 4, "solvers": (("dpm++", 5),),
     "n_samples": 41, "batch_size": 17, "w2_points": 31, "fit_budget": "1s",
     "splits": (("test", 40), ("validation", 20)), "device": "cuda", "precision": "bf16",
@@ -57,6 +57,6 @@ def test_the_name_of_a_fit_knows_what_determines_the_fit_alone(name):
 
 def test_a_cells_name_crosses_processes_and_knows_no_order_of_parameters():
     assert pickle.loads(pickle.dumps(SPEC)).cell == SPEC.cell  # noqa: S301 - made here
-    assert replace(SPEC, params={"width": 8, "projections": 64}).cell == SPEC.cell
+    assert replace(SPEC, params={"width": 8, "depth": 64}).cell == SPEC.cell
     assert Path(SPEC.cell).name == SPEC.cell
     assert len(SPEC.cell) == 16

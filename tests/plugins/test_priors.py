@@ -7,7 +7,8 @@ import ot
 import pytest
 import torch
 from diffusers import DDPMScheduler
-from helpers.models import QUICK, tiny_unet
+from helpers.fitting import blobs, draw, fitted, make
+from helpers.models import tiny_unet
 
 from priorbench import FitRun, FrozenDiffusion, TruncatedMarginal, UserError, load_prior, randn
 from priorbench.plan.choice import Choice
@@ -20,26 +21,12 @@ PRIORS = sorted(load_plugins().of_kind("prior"))
 
 EMITTING = [
     (name, {"emits": emits})
-    for name in ("mixture", "ot", "sinf", "vae", "gan")
+    for name in ("mixture", "sinf", "vae", "gan")
     for emits in ("x_t", "x_0")
 ]
-EMITTING += [("ot", {"emits": emits, "start": "none"}) for emits in ("x_t", "x_0")]
+EMITTING += [("ot", {})]  # clean images alone
 
 CLOSED = ("gaussian", "mixture", "sinf")  # no network
-
-
-def make(name, **params):
-    return load_plugins().find("prior", name).load()(**(QUICK[name] | params))
-
-
-def fitted(name, marginal, seed=0, **params):
-    prior = make(name, **params)
-    prior.fit(marginal, FitRun(torch.Generator().manual_seed(seed)))
-    return prior
-
-
-def draw(prior, n, seed=1):
-    return prior.sample(n, torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("name", PRIORS)
@@ -84,7 +71,7 @@ def test_any_image_size_and_colour(name, params, shape):
     if name == "sinf":
         quick = {"iterations": 2, "particles": 100, "directions": 4}
     prior = fitted(name, TruncatedMarginal(images, diffusion, 10), **quick, **params)
-    assert prior.emits == params.get("emits", "x_t")
+    assert prior.emits == params.get("emits", "x_0" if name == "ot" else "x_t")
     assert draw(prior, 3).shape == (3, *shape)
     convolutions = any(isinstance(m, torch.nn.Conv2d) for m in prior.modules())
     assert convolutions == (name not in CLOSED and min(shape[1:]) >= 32)
@@ -145,36 +132,15 @@ def at_t(prior, n, marginal):
 
 
 @pytest.mark.parametrize("emits", ["x_t", "x_0"])
-@pytest.mark.parametrize(
-    ("name", "params"),
-    [("ot", {"start": "gaussian"}), ("ot", {"components": 1}), ("mixture", {"components": 1})],
-)
-def test_one_component_is_the_gaussian_prior(name, params, emits, marginal):
-    """Before any step the law at x_t is the moment-matched Gaussian: ``ot`` can only learn from
-    there.
-    """
-    prior = make(name, emits=emits, **params)
-    prior.fit(marginal, FitRun(torch.Generator().manual_seed(0), deadline=0.0))
+def test_one_component_is_the_gaussian_prior(emits, marginal):
+    """The law at x_t is the moment-matched Gaussian."""
+    prior = fitted("mixture", marginal, emits=emits, components=1)
     x = at_t(prior, 40_000, marginal)
     images = marginal.images.flatten(1).double()
     target = marginal.alpha_bar * torch.cov(images.T, correction=0) + (
         1 - marginal.alpha_bar
     ) * torch.eye(64)
     assert (torch.cov(x.flatten(1).double().T) - target).abs().max() < 0.03
-
-
-@pytest.mark.parametrize("emits", ["x_t", "x_0"])
-def test_ot_without_a_start_is_a_network_of_z(emits, marginal):
-    """Around the mean of the images, with the noise of x_t in each coordinate, or none."""
-    prior = fitted("ot", marginal, start="none", iterations=0, emits=emits, latent=5)
-    z = prior.latents(40_000, torch.Generator().manual_seed(1))
-    made = prior.residual(z[:, 1:6])
-    assert float(made.detach().abs().max()) > 0.01
-    noise = (prior.from_latents(z) - made).detach().flatten(1).double()
-    signal, level = (marginal.alpha_bar, 1 - marginal.alpha_bar) if emits == "x_t" else (1, 0)
-    mean = math.sqrt(signal) * marginal.images.double().mean(0).flatten()
-    assert (noise.mean(0) - mean).abs().max() < 0.05 * level + 1e-5
-    assert (torch.cov(noise.T) - level * torch.eye(64)).abs().max() < 0.1 * level + 1e-5
 
 
 def test_vae_elbo_of_a_blind_encoder_is_the_gaussian_likelihood(marginal):
@@ -269,14 +235,14 @@ def test_oracle_without_validation_images_says_so(tiny):
 
 
 @pytest.mark.parametrize(("name", "params", "message"), [
-    ("ot", {"projection": 64}, "did you mean 'projections'"),
-    ("ot", {"projections": 0}, "params.projections: must be at least 1, got 0"),
-    ("ot", {"projections": "many"}, "must be a whole number, got 'many'"),
-    ("ot", {"slices": "pixel"}, "pixels, convolution, backbone"),
-    ("ot", {"slices": "pixels:0"}, "each with a weight after ':'"),
-    ("ot", {"directions": "any"}, "pairs, gaussian or orthogonal"),
+    ("ot", {"widths": 64}, "did you mean 'width'"),
+    ("ot", {"width": 1}, "params.width: must be at least 2, got 1"),
+    ("ot", {"latent": 0}, "params.latent: must be at least 1, got 0"),
+    ("ot", {"components": 0}, "params.components: must be at least 1, got 0"),
+    ("ot", {"flow_steps": -1}, "params.flow_steps: must be at least 0, got -1"),
+    ("ot", {"width": "many"}, "must be a whole number, got 'many'"),
     ("ot", {"ridge": -1.0}, "ridge: must be at least 0"),
-    ("ot", {"start": "gausian"}, "params.start: must be mixture, gaussian or none, got 'gausian'"),
+    ("sinf", {"emits": "x_1"}, "params.emits: must be x_t or x_0, got 'x_1'"),
     ("mixture", {"ridge": -1.0}, "ridge: must be at least 0"),
     ("mixture", {"crowd": 0}, "crowd: must be at least 1, got 0"),
     ("mixture", {"emits": "x_1"}, "params.emits: must be x_t or x_0, got 'x_1'"),
@@ -289,65 +255,6 @@ def test_oracle_without_validation_images_says_so(tiny):
 def test_wrong_hyperparameters_are_one_line(name, params, message):
     with pytest.raises(UserError, match=message):
         check_params(Choice(name=name, params=params), load_plugins().find("prior", name))
-
-
-def slicer(marginal, slices="pixels+backbone", directions="pairs", ascent=0):
-    from priorbench_ot.slices import Slicer, parse
-
-    return Slicer(marginal, parse(slices), directions, 16, ascent)
-
-
-def test_ot_slices_the_backbone_at_t_trunc(marginal):
-    maps = slicer(marginal).features(marginal.images[:3])
-    features = marginal.diffusion.features(marginal.images[:3], marginal.t_trunc)
-    assert len(maps) == 1 + len(features) == 4
-    assert all(torch.equal(a, b.flatten(1)) for a, b in zip(maps[1:], features, strict=True))
-
-
-@pytest.mark.parametrize("directions", ["pairs", "gaussian", "orthogonal"])
-def test_slices_of_every_kind_are_of_unit_length_and_of_equal_scale(directions, marginal):
-    g = torch.Generator().manual_seed(0)
-    s = slicer(marginal, "pixels:2+convolution+backbone", directions)
-    wanted = s.features(marginal.draw(64, g))
-    thetas = s.draw(wanted, wanted, g)
-    assert all(torch.allclose(theta.norm(dim=1), torch.ones(16), atol=1e-5) for theta in thetas)
-    scales = [float(y.var(0).mean()) * w for y, w in zip(wanted, s.weights(wanted), strict=True)]
-    assert scales == pytest.approx([2.0, 1.0, 1.0, 1.0, 1.0], rel=1e-4)
-    assert float(s.distance(wanted, wanted, thetas, s.weights(wanted))) == 0.0
-
-
-def test_ascent_finds_directions_that_tell_more(marginal):
-    g = torch.Generator().manual_seed(0)
-    x, y = ([z.flatten(1)] for z in (randn((64, 1, 8, 8), g), marginal.draw(64, g)))
-    found = []
-    for ascent in (0, 5):
-        s = slicer(marginal, "pixels", "gaussian", ascent)
-        theta = s.draw(x, y, torch.Generator().manual_seed(1))
-        found.append(float(s.distance(x, y, theta, [1.0])))
-    assert found[1] > 1.2 * found[0]
-
-
-def test_sorting_first_and_going_back_in_pieces_gives_the_gradient_of_the_whole_batch(marginal):
-    """Run-Sort-ReRun."""
-    slopes = []
-    for piece in (64, 24):
-        prior = make("ot", batch_size=64, piece=piece, start="gaussian", iterations=0)
-        prior.fit(marginal, FitRun(torch.Generator().manual_seed(0)))
-        torch.nn.init.normal_(
-            list(prior.residual.parameters())[-2],
-            std=0.1,
-            generator=torch.Generator().manual_seed(2),
-        )
-        prior._step(slicer(marginal), torch.Generator().manual_seed(1))
-        slopes.append(torch.cat([p.grad.flatten() for p in prior.residual.parameters()]))
-    assert slopes[0].abs().max() > 0
-    assert torch.allclose(slopes[0], slopes[1], rtol=1e-3, atol=1e-5)
-
-
-def blobs(n, seed, spread=0.05):
-    """Images of two kinds, bright and dark, in equal numbers."""
-    g = torch.Generator().manual_seed(seed)
-    return (torch.arange(n) % 2 * 1.6 - 0.8).view(-1, 1, 1, 1) + spread * randn((n, 1, 8, 8), g)
 
 
 def two_kinds(diffusion):
@@ -363,28 +270,6 @@ def test_mixture_knows_two_kinds_where_a_gaussian_does_not(marginal):
         assert float((x > 0).float().mean()) == pytest.approx(0.5, abs=0.05)
     assert share[2] > 0.99
     assert share[1] < 0.3
-
-
-@pytest.mark.parametrize("emits", ["x_t", "x_0"])
-def test_ot_without_a_step_is_the_mixture(emits, tiny):
-    """The same fit and the same draws from the same seeds."""
-    params = {"emits": emits, "components": 2, "ridge": 1e-4, "latent": 5}
-    closed = fitted("mixture", two_kinds(tiny), **params)
-    prior = fitted("ot", two_kinds(tiny), iterations=0, **params)
-    assert len(closed.maps.shares) == 2
-    assert torch.equal(draw(prior, 50), draw(closed, 50))
-
-
-@pytest.mark.parametrize("start", ["mixture", "gaussian", "none"])
-def test_the_held_out_distance_is_checked_from_every_start(start, tiny):
-    lines = []
-    quick = {"learning_rate": 1e-2, "ema": 0.9}
-    prior = make("ot", start=start, components=2, ridge=1e-4, latent=5, **quick)
-    prior.fit(two_kinds(tiny), FitRun(torch.Generator().manual_seed(0), log=lines.append))
-    seen = [float(v) for v in lines[-1].rpartition(":")[2].split(",")]
-    assert len(seen) == 5
-    assert min(seen) <= {"mixture": 1.0, "gaussian": 1.0, "none": 0.5}[start] * seen[0]
-    assert any("2 components" in line for line in lines) == (start == "mixture")
 
 
 @pytest.mark.parametrize("emits", ["x_t", "x_0"])
@@ -411,22 +296,22 @@ def test_mixture_takes_one_gaussian_where_held_out_images_are_likelier_under_it(
     assert len(fitted("mixture", law, components=2, ridge=1e-4).maps.shares) == 1
 
 
+def test_mixture_halves_its_components_until_held_out_images_are_likelier(marginal):
+    """Twenty components of 40 images are too many, and so are ten and five; two are not."""
+    lines = []
+    law = TruncatedMarginal(blobs(40, 0, 0.3), marginal.diffusion, 2, blobs(100, 1, 0.3))
+    prior = make("mixture", components=20, crowd=2, latent=10, ridge=1e-4, emits="x_t")
+    prior.fit(law, FitRun(torch.Generator().manual_seed(0), log=lines.append))
+    assert [int(line.split()[0]) for line in lines] == [20, 10, 5, 2]
+    assert len(prior.maps.shares) == 2
+
+
 @pytest.mark.parametrize(("crowd", "expected"), [(1, 9), (60, 3), (100, 2), (101, 1), (500, 1)])
 def test_mixture_has_no_more_components_than_crowds_of_images(crowd, expected, marginal):
     marginal.validation = None  # or one Gaussian would be likelier
     prior = fitted("mixture", marginal, components=9, crowd=crowd, latent=5)
     assert prior.maps.shares.shape == (expected,)
     assert prior.maps.factors.shape == (expected, 5, 5)
-
-
-def test_ot_keeps_its_closed_form_where_training_makes_it_worse(marginal):
-    lines = []
-    prior = make("ot", learning_rate=1.0, iterations=4, start="gaussian", batch_size=8)
-    prior.fit(marginal, FitRun(torch.Generator().manual_seed(0), log=lines.append))
-    assert all(float(p.detach().abs().max()) == 0 for p in list(prior.residual.parameters())[-2:])
-    seen = [float(v) for v in lines[-1].rpartition(":")[2].split(",")]
-    assert len(seen) == 5
-    assert min(seen) == seen[0]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from priorbench_ot import sliced_wasserstein
-from priorbench_ot.directions import convolution_directions, make_directions
+from priorbench_ot.directions import make_directions
 from priorbench_ot.loss import ascend, sliced_power
 from priorbench_ot.sorting import sort_rows
 
@@ -308,30 +308,6 @@ def test_orthogonal_directions_are_a_way_to_draw_them():
     assert torch.equal(found, sliced_wasserstein(x, y, directions=given))
     with pytest.raises(ValueError, match="'gaussian' or 'orthogonal', got 'sideways'"):
         sliced_wasserstein(x, y, directions="sideways", generator=torch.Generator())
-
-
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 12, 6), (1, 28, 28), (2, 5, 7)])
-def test_a_convolution_slice_is_what_the_stack_of_convolutions_makes_of_an_image(shape):
-    """The same kernels, drawn in the same order, as a network: one convolution of what is left,
-    then 2 x 2 ones.
-    """
-    channels, height, width = shape
-    found = convolution_directions(6, shape, torch.Generator().manual_seed(0))
-    assert found.shape == (6, math.prod(shape))
-    assert found.norm(dim=1).sub(1).abs().max() < 1e-5
-    generator, sizes = torch.Generator().manual_seed(0), [(height, width)]
-    while sizes[-1][0] % 2 == 0 and sizes[-1][1] % 2 == 0:
-        sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
-    last = torch.randn(1, 6, *sizes[-1], generator=generator)
-    kernels = [torch.randn(6, 1, 2, 2, generator=generator) for _ in sizes[1:]]
-    mix = torch.randn(6, channels, 1, 1, generator=generator)
-    x = torch.randn(10, *shape, generator=torch.Generator().manual_seed(1))
-    out = torch.nn.functional.conv2d(x, mix)
-    for kernel in reversed(kernels):
-        out = torch.nn.functional.conv2d(out, kernel, stride=2, groups=6)
-    out = (out * last).sum((2, 3))
-    ours = x.flatten(1) @ found.T
-    assert torch.nn.functional.cosine_similarity(out, ours, dim=0).min() > 1 - 1e-5
 
 
 def test_ascent_finds_the_direction_that_tells_the_batches_apart():

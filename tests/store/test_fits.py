@@ -80,12 +80,12 @@ def test_fresh_fits_again_to_the_same(copied_run):
 
 @pytest.mark.slow
 def test_a_fit_that_t_trunc_has_no_part_in_is_made_once(tmp_path):
-    """vae asks for clean images alone; ot compares draws of x_{t_trunc}."""
-    priors = ["vae[iterations=6,width=8]", "ot[iterations=2,width=8,slices=pixels,start=gaussian]"]
+    """vae asks for clean images alone; gan compares draws of x_{t_trunc}."""
+    priors = ["vae[iterations=6,width=8]", "gan[iterations=2,width=8]"]
     watcher = Watcher()
     both = small_run(tmp_path / "both", priors=priors, t_trunc=[100, 200], watcher=watcher)
     assert watcher.steps.count(("vae", 6)) == 1
-    assert watcher.steps.count(("ot", 2)) == 2
+    assert watcher.steps.count(("gan", 2)) == 2
     one, other = sorted(tmp_path.glob("both/priors/vae-*/prior.safetensors"))
     assert one.samefile(other)
     assert both[both.prior == "vae"].fit_seconds.nunique() == 1

@@ -67,9 +67,7 @@ def test_a_torn_result_is_missing_wherever_it_is_torn(tmp_path):
         assert store.missing(SPEC) == (("dpm++", 5),), whole[:end]
 
 
-@pytest.mark.parametrize(
-    "old", ['"fid": 1.5', '"a line"', '"nfe": 5', '"seed": 3', '"projections": 64']
-)
+@pytest.mark.parametrize("old", ['"fid": 1.5', '"a line"', '"nfe": 5', '"seed": 3', '"depth": 64'])
 def test_a_result_that_was_changed_by_hand_is_missing_and_set_aside(tmp_path, old):
     store = Store(tmp_path)
     store.write(result())
