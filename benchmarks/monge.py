@@ -39,6 +39,8 @@ from priorbench import FitRun, TruncatedMarginal, TruncPrior
 from priorbench.metrics.wasserstein import exact_w2
 from priorbench.subject import example_marginal
 
+say = Console(width=100, highlight=False).print
+
 Map = Callable[[Tensor], Tensor]  # (N, d) -> (N, d)
 SIDE = 8  # pixels
 DIM = SIDE**2
@@ -134,7 +136,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="the names of the maps, as they are printed")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    table = Table("map", *(f"{n} {what}" for n in ("gaussian", "convex") for what in ("UVP", "law")))
+    table = Table("map", "gaussian UVP", "gaussian law", "convex UVP", "convex law")
     pairs = [Pair(gaussian(), given.images), Pair(convex(), given.images)]
     table.add_row("the mean of the images", *["100.0", "-"] * 2)
     for name in [*PRIORS, *POT]:
@@ -146,10 +148,9 @@ def main() -> None:
             else of_pot(POT[name](), pair)
             for pair in pairs
         ]
-        cells = [f"{value:.{digits}f}" for row in found for value, digits in zip(row, (1, 2))]
-        table.add_row(name, *cells)
-        print(name, *cells, flush=True)
-    Console(width=100).print(table)
+        table.add_row(name, *(f"{value:.2f}" for row in found for value in row))
+        say(f"{name}: done")
+    say(table)
 
 
 if __name__ == "__main__":
