@@ -108,9 +108,8 @@ def test_the_sentences_about_the_digits_default_are_the_reference_run():
     contenders = ("gaussian", "mixture", "ot", "vae")
     assert [best.beats_noise[p] for p in contenders] == ["undecided"] * 4
     assert best.beats_noise["gan"] == "no"
-    gains = " %, ".join(f"{100 * gain:.1f}" for gain in run[run.prior == "ot"].gain)
-    said = gains.replace(" %", "").replace(", -", " and -")
-    assert f"of those three fits of `digits` is {said} %." in (ROOT / "docs/ot.md").read_text()
+    (gain,) = run[run.prior == "ot"].gain.unique()
+    assert f"by {100 * gain:.1f} % in the fit of `digits`" in (ROOT / "docs/ot.md").read_text()
     for page in ("README.md", "docs/results.md"):
         assert "no prior is shown to" in (ROOT / page).read_text()
     best = best.assign(half=(best.fid_high.astype(float) - best.fid_low.astype(float)) / 2)
@@ -139,35 +138,26 @@ def test_the_sentences_about_mnist_are_the_reference_run():
 
 
 def test_the_tables_of_the_transport_priors_are_the_reference_runs():
-    """The rows that name a tracked run; those of a commit are history."""
-    seen = 0
-    header, *rows = shown("docs/ot.md", "on mnist, dpm++sde, t_trunc 200 / 400")
-    for name, *cells, source in rows:
-        if source.startswith("`mnist-nfe`"):
-            prior = {"`": "gaussian", "a": "ot", "o": "oracle"}[name[0]]
-            for nfe, cell in zip(header[1:-1], cells, strict=True):
-                found = [fids("mnist-nfe", prior, t, "dpm++sde", int(nfe[4:])) for t in (200, 400)]
-                assert " / ".join(f"{fid:.1f}" for fid in found) == cell, (name, nfe)
-                seen += 1
-    header, *rows = shown("docs/ot.md", "on digits, dpm++, 5 evaluations")
-    for name, *cells, source in rows:
-        if source == "`digits`":
-            prior = {"`": "gaussian", "a": "ot", "o": "oracle"}[name[0]]
-            for t_trunc, cell in zip((100, 200, 400), cells, strict=True):
-                assert f"{fids('digits', prior, t_trunc, 'dpm++', 5):.2f}" == cell, (name, t_trunc)
-                seen += 1
-    header, *rows = shown("docs/ot.md", "mean authenticity")
-    for name, *cells, source in rows:
-        run = RUNS[re.match(r"`(.*)`", source)[1]]
-        for prior, cell in zip(("ot", "oracle", "vae"), cells, strict=False):
+    mnist = pd.read_csv(ROOT / "results/reference/tune/ot-mnist.csv")
+    fid = mnist.set_index(["prior", "t_trunc", "nfe"]).fid
+    _, *rows = shown("docs/ot.md", "on MNIST, 60 s, NFE 1 / 3")
+    for name, *cells in rows:
+        prior = name.strip("`")
+        found = [f"{fid[prior, t, 1]:.2f} / {fid[prior, t, 3]:.2f}" for t in (50, 100, 200)]
+        assert cells == found, name
+    assert {name.strip("`") for name, *_ in rows} == set(mnist.prior)
+    scores = [f"{fid[prior, 50, 1]:.1f}" for prior in ("ot", "vae", "mixture")]
+    said = "`ot` scores {}, `vae` {}, `mixture` {} (one seed".format(*scores)
+    assert said in (ROOT / "README.md").read_text()
+    _, *rows = shown("docs/ot.md", "mean authenticity")
+    for (name, *cells, held_out, _), run in zip(rows, (RUNS["digits"], mnist), strict=True):
+        for prior, cell in zip(("ot", "oracle", "vae"), cells, strict=True):
             found = [
                 run[(run.prior == prior) & (run.t_trunc == int(t))].authenticity.mean()
                 for t in re.findall(r"\d+", name)
             ]
             assert " / ".join(f"{share:.2f}" for share in found) == cell, (name, prior)
-            seen += 1
-        assert f"{run.authenticity_test.mean():.2f}" == cells[-1]
-    assert seen == 9 + 9 + 6
+        assert f"{run.authenticity_test.mean():.2f}" == held_out
 
 
 def test_the_first_table_of_the_results_is_the_reference_run():
@@ -250,3 +240,18 @@ def test_the_tables_of_the_rivals_are_the_sweeps():
         rows = [again.loc[setting, nfe] for nfe in (1, 3)]
         assert " / ".join(f"{row.fid:.1f} ± {row.sd:.1f}" for row in rows) in text, setting
         assert all(row.seeds == 5 for row in rows)
+
+
+def test_the_table_of_ot_is_the_sweep():
+    sweep = pd.read_csv(ROOT / "results/reference/tune/ot.csv")
+    seeds = sweep.groupby("dataset").seeds.unique().to_dict()
+    assert {name: found.tolist() for name, found in seeds.items()} == {"digits": [3], "mnist": [1]}
+    first = sweep[sweep.nfe == 1].set_index(["prior", "setting", "dataset", "t_trunc"])
+    rows = shown("docs/ot.md", "setting")[1:]
+    for name, *cells, mnist in rows:
+        prior, _, setting = name.strip("`]").partition("[")
+        key = prior, setting or "defaults"
+        found = [first.loc[(*key, "digits", t)] for t in (50, 100, 200)]
+        assert cells == [f"{row.fid:.2f} ± {row.sd:.2f}" for row in found], name
+        assert mnist == f"{first.loc[(*key, 'mnist', 50)].fid:.1f}", name
+    assert len(rows) == first.index.droplevel([2, 3]).nunique()
