@@ -219,7 +219,7 @@ def test_three_colours_go_through_the_whole_harness(tmp_path, pipeline, monkeypa
         backbone=str(folder),
         t_trunc=[1, 30],
         steps="all",
-        priors="gaussian,ot[iterations=2],vae[iterations=2],gan[iterations=2]",
+        priors="gaussian,ot[iterations=2,width=32],vae[iterations=2],gan[iterations=2]",
         settings=SMALL | {"extractor": "colours"},
     )
     assert (found.status == "ok").all(), found.error.tolist()
