@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 .PHONY: run test quick lint reference reference-gls reference-nfe reference-digits-nfe reference-mnist-nfe coverage check-cifar benchmark-extractor benchmark-few-steps benchmark-rivals benchmark-monge benchmark-sliced benchmark-chain benchmark-report benchmark-executors torture overhead workers gpu clean
 
-# The digits default: five priors at three t_trunc, in three to eight minutes.
+# The digits default: five priors at three t_trunc, in three to ten minutes.
 run: $(VENV)/installed
 	$(BIN)/priorbench run
 
@@ -23,7 +23,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy priorbench plugins
 
-# The tables and grids in results/reference, as the README shows them: the digits default, five minutes.
+# The tables and grids in results/reference, as the README shows them: the digits default, five to ten minutes.
 reference: $(VENV)/installed
 	$(BIN)/priorbench run digits --fresh --output results/reference/digits
 	$(BIN)/priorbench report results/reference/digits --figures svg,pdf --latex

@@ -48,7 +48,7 @@ class OTPrior(TruncPrior):
             one Gaussian.
         flow_steps: the steps of the flow, each of two evaluations of its network; 0 leaves out the
             flow.
-        batch_size: pairs per step for the flow, and four times as many as images for the rest.
+        batch_size: pairs per step for the flow; the rest takes a quarter as many images.
         iterations: optimiser steps; 0 leaves the closed form.
         learning_rate: the initial rate of Adam; it decays to 0 along a cosine.
         width, depth: the size of the networks, see :func:`priorbench.decoder`. That of the flow has
