@@ -1,6 +1,6 @@
-"""Which settings of `vae`, `gan`, `distil` and `ot` are best, on the validation split alone?
+"""Which settings of a prior are best, on the validation split alone?
 
-    python benchmarks/rivals.py [--prior vae,gan,distil,ot] [--only SETTING ...]
+    python benchmarks/rivals.py [--prior vae,gan,distil,mixture,ot] [--only SETTING ...]
         [--dataset digits,mnist] [--seeds 3] [--t-trunc 200] [--budget digits=10s,mnist=30s]
         [--output build/tune]
 
@@ -64,13 +64,25 @@ TRIED = {
         "distil[learning_rate=0.0001]",
         "distil[learning_rate=0.001]",
     ],
+    "mixture": [
+        "mixture",
+        "mixture[latent=16]",
+        "mixture[latent=24]",
+        "mixture[latent=48]",
+        "mixture[latent=64]",
+        "mixture[components=1]",
+        "mixture[components=100]",
+        "mixture[components=400]",
+        "mixture[crowd=50]",
+        "mixture[crowd=12]",
+        "mixture[ridge=0.01]",
+        "mixture[ridge=0.1]",
+    ],
     "ot": [
         "ot",
         "mixture",
         "ot[flow_steps=0]",
         "ot[flow_steps=1]",
-        "ot[components=1]",
-        "ot[crowd=50]",
         "ot[latent=16]",
         "ot[latent=24]",
         "ot[latent=48]",

@@ -6,8 +6,9 @@ from priorbench import Register, hookimpl
 
 if TYPE_CHECKING:
     from .axes import Axes, principal_axes
+    from .maps import GaussianMap
 
-__all__ = ["Axes", "principal_axes"]
+__all__ = ["Axes", "GaussianMap", "principal_axes"]
 
 
 @hookimpl
@@ -21,7 +22,7 @@ def register_priors(register: Register) -> None:
 
 def __getattr__(name: str) -> Any:
     if name in __all__:  # imported on first use: listing plugins must not import torch
-        from . import axes
+        from . import axes, maps
 
-        return getattr(axes, name)
+        return getattr(maps if name == "GaussianMap" else axes, name)
     raise AttributeError(f"module 'priorbench_gaussian' has no attribute {name!r}")

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 from priorbench import Register, hookimpl
 
 if TYPE_CHECKING:
-    from .maps import GaussianMaps, fit_mixture
+    from .em import Densities, fit_mixture
+    from .maps import GaussianMaps
 
-__all__ = ["GaussianMaps", "fit_mixture"]
+__all__ = ["Densities", "GaussianMaps", "fit_mixture"]
 
 
 @hookimpl
@@ -21,7 +22,7 @@ def register_priors(register: Register) -> None:
 
 def __getattr__(name: str) -> Any:
     if name in __all__:  # imported on first use: listing plugins must not import torch
-        from . import maps
+        from . import em, maps
 
-        return getattr(maps, name)
+        return getattr(maps if name == "GaussianMaps" else em, name)
     raise AttributeError(f"module 'priorbench_mixture' has no attribute {name!r}")

@@ -8,7 +8,7 @@ https://arxiv.org/abs/2302.00482).
 """
 
 import torch
-from priorbench_mixture import GaussianMaps
+from priorbench_mixture import Densities, GaussianMaps
 from torch import Tensor
 
 from priorbench import randn
@@ -23,21 +23,21 @@ class Pairing:
 
     Arguments:
         maps: the mixture.
+        densities: of its components, which tell whose an image is.
         codes: the leading coordinates of images, (N, q).
-        ridge: the variance that is added to each component to tell whose an image is.
     """
 
-    def __init__(self, maps: GaussianMaps, codes: Tensor, ridge: float) -> None:
+    def __init__(self, maps: GaussianMaps, densities: Densities, codes: Tensor) -> None:
         self.maps = maps
         self.codes = codes
-        self.component = maps.likeliest(codes, ridge)
+        self.component = densities.likeliest(codes)
 
     def draw(self, generator: torch.Generator) -> Pairs:
         """A pair for each image, in any order: draws (N, q), codes (N, q), components (N,)."""
         device = self.codes.device
         order = torch.randperm(len(self.codes), generator=generator, device=generator.device)
         k = self.component[order.to(device)]
-        starts = self.maps.leading(k, randn(self.codes.shape, generator, device))
+        starts = self.maps.draw(k, randn(self.codes.shape, generator, device))
         ends = self.codes[order.to(device)]
         for component in k.unique():
             for here in (k == component).nonzero()[:, 0].split(CROWD):

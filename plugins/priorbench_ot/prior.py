@@ -28,7 +28,7 @@ import torch
 from priorbench_mixture import GaussianMaps
 from torch import Tensor, nn
 
-from priorbench import EMA, FitRun, TruncatedMarginal, TruncPrior, cosine, decoder, randn
+from priorbench import EMA, FitRun, TruncatedMarginal, TruncPrior, cosine, decoder
 
 from .flow import Flow
 from .hyperparameters import check_least
@@ -94,8 +94,7 @@ class OTPrior(TruncPrior):
         self.checks = checks
 
     def build(self, shape: tuple[int, int, int]) -> None:
-        self.shape = shape
-        self.maps = GaussianMaps(shape, self.latent, rest=False)
+        self.maps = GaussianMaps(shape, self.latent)
         q = self.maps.coordinates
         self.flow = Flow(q, self.components, self.width // 2, self.depth)
         self.rest = decoder(shape, q, self.width, self.depth)
@@ -105,19 +104,18 @@ class OTPrior(TruncPrior):
 
     def latents(self, n: int, generator: torch.Generator) -> Tensor:
         """z = (z_0, z'), (n, 1 + C H W) standard normal."""
-        return randn((n, 1 + math.prod(self.shape)), generator, self.device)
+        return self.maps.latents(n, generator)
 
     def source(self, z: Tensor) -> Tensor:
         """z' as images (N, C, H, W), of z (N, 1 + C H W)."""
-        return z[:, 1:].view(-1, *self.shape)
+        return self.maps.source(z)
 
     def from_latents(self, z: Tensor) -> Tensor:
         """f(z) as images (N, C, H, W), of z (N, 1 + C H W)."""
-        k = self.maps.component(z[:, 0])
-        y = self.maps.leading(k, z[:, 1:] @ self.maps.basis.to(z.dtype))
+        y, k = self.maps.leading(z)
         if self.flow_steps:
             y = self.flow.carry(y, k, self.flow_steps)
-        return self.maps.images(y) + self.follow(y)
+        return self.maps.images(y, k) + self.follow(y)
 
     def follow(self, y: Tensor) -> Tensor:
         """g(y), (N, C, H, W), of leading coordinates y (N, q)."""
@@ -128,7 +126,8 @@ class OTPrior(TruncPrior):
         return self.from_latents(self.latents(n, generator))
 
     def fit(self, marginal: TruncatedMarginal, run: FitRun) -> None:
-        self.maps.fit(marginal, run, True, self.components, self.crowd, self.ridge)
+        self.maps.fit(marginal, run, self.components, self.crowd, self.ridge)
+        self.densities = self.maps.densities(self.ridge)
         self.flow.scale.copy_(self.maps.deviation.clamp(min=1e-3))
         parameters = [*self.flow.parameters(), *self.rest.parameters()]
         optimizer = torch.optim.Adam(parameters, self.learning_rate, (0.9, 0.99), fused=True)
@@ -137,7 +136,7 @@ class OTPrior(TruncPrior):
         held_out = None
         if marginal.validation is not None:
             held_out = HeldOut(self, marginal.validation, run.generator)
-        pairing = Pairing(self.maps, self.maps.codes(marginal.images), self.ridge)
+        pairing = Pairing(self.maps, self.densities, self.maps.codes(marginal.images))
         batches = self._batches(pairing, run.generator)
 
         def finish() -> None:
@@ -171,7 +170,7 @@ class OTPrior(TruncPrior):
     def rest_error(self, x: Tensor) -> Tensor:
         """The mean squared error, (), of f given the leading coordinates of images (N, C, H, W)."""
         y = self.maps.codes(x)
-        error = x - self.maps.images(y) - self.follow(y)
+        error = x - self.maps.images(y, self.densities.likeliest(y)) - self.follow(y)
         return error.flatten(1).square().sum(1).mean()
 
 
@@ -191,7 +190,7 @@ class HeldOut:
         self.prior = prior
         self.images = validation.images
         codes = prior.maps.codes(self.images)
-        self.pairs = Pairing(prior.maps, codes, prior.ridge).draw(generator)
+        self.pairs = Pairing(prior.maps, prior.densities, codes).draw(generator)
         self.seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
         self.networks = [list(prior.flow.parameters()), list(prior.rest.parameters())]
         self.kept = [[p.clone() for p in network] for network in self.networks]

@@ -23,11 +23,11 @@ import math
 from typing import Literal
 
 import torch
-from priorbench_mixture import GaussianMaps
+from priorbench_gaussian import GaussianMap
 from torch import Tensor
 from torch.nn import functional as F
 
-from priorbench import FitRun, TruncatedMarginal, TruncPrior
+from priorbench import FitRun, TruncatedMarginal, TruncPrior, randn
 
 from .directions import make_directions
 from .hyperparameters import check_choice, check_least
@@ -77,7 +77,7 @@ class SINFPrior(TruncPrior):
         self.smallest = smallest
 
     def build(self, shape: tuple[int, int, int]) -> None:
-        self.start = GaussianMaps(shape, math.prod(shape))
+        self.start = GaussianMap(shape)
         self.sides = [min(shape[1:])]
         while self.sides[-1] // 2 >= self.smallest:
             self.sides.append(self.sides[-1] // 2)
@@ -87,8 +87,8 @@ class SINFPrior(TruncPrior):
 
     def fit(self, marginal: TruncatedMarginal, run: FitRun) -> None:
         g = run.generator
-        self.start.fit(marginal, run, self.emits == "x_0", components=1, crowd=1, ridge=0.0)
-        x = self.start.images(self.start(self.latents(self.particles, g)))
+        self.start.fit(marginal.images, 1.0 if self.emits == "x_0" else marginal.alpha_bar)
+        x = self.start(self.latents(self.particles, g))
         held_out = None
         if marginal.validation is not None:
             held_out = HeldOutDraws(self._draw(marginal.validation, g), g)
@@ -173,19 +173,19 @@ class SINFPrior(TruncPrior):
         return _unpatched(x, points + (moved - along).mT @ theta, side, corner)
 
     def latents(self, n: int, generator: torch.Generator) -> Tensor:
-        """z, (n, 1 + m) standard normal, see :class:`GaussianMaps`."""
-        return self.start.latents(n, generator)
+        """z, (n, C, H, W) standard normal."""
+        return randn((n, *self.start.mean.shape), generator, self.device)
 
     def source(self, z: Tensor) -> Tensor:
-        """The normal draws (N, C, H, W) that are moved, of z (N, 1 + m)."""
-        return self.start.source(z)
+        """z itself: the normal draws (N, C, H, W) that are moved."""
+        return z
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         return self.from_latents(self.latents(n, generator))
 
     def from_latents(self, z: Tensor) -> Tensor:
-        """f(z) as images (N, C, H, W), of z (N, 1 + m)."""
-        x = self.start.images(self.start(z))
+        """f(z) as images (N, C, H, W), of z (N, C, H, W)."""
+        x: Tensor = self.start(z)
         for level, side in enumerate(self.sides):
             parts = [getattr(self, f"{part}_{level}") for part in PARTS]
             for layer in zip(*parts, strict=True):

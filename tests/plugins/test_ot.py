@@ -9,7 +9,6 @@ from helpers.fitting import blobs, draw, fitted, make
 from priorbench_mixture import GaussianMaps
 from priorbench_ot.flow import Flow
 from priorbench_ot.pairing import CROWD, Pairing, matched
-from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from priorbench import FitRun, TruncatedMarginal, randn
 
@@ -32,22 +31,19 @@ def bent(n, seed):
 @pytest.fixture
 def maps(tiny):
     """A mixture over the five leading coordinates of two kinds of images."""
-    maps = GaussianMaps((1, 8, 8), 5, rest=False)
-    maps.fit(two_kinds(tiny), FitRun(generator()), True, 2, 25, 1e-4)
+    maps = GaussianMaps((1, 8, 8), 5)
+    maps.fit(two_kinds(tiny), FitRun(generator()), 2, 25, 1e-4)
     return maps
 
 
-def test_without_a_step_its_leading_coordinates_are_those_of_the_mixture(tiny):
-    """Of the same fit, at the same z; and the rest of each image is zero."""
+def test_without_a_step_it_is_the_mixture(tiny):
+    """Of the same fit, at the same z: the draws are the same."""
     params = {"components": 2, "ridge": 1e-4, "latent": 5, "crowd": 25}
-    closed = fitted("mixture", two_kinds(tiny), **params).maps
+    closed = fitted("mixture", two_kinds(tiny), **params)
     prior = fitted("ot", two_kinds(tiny), iterations=0, **params)
     z = prior.latents(50, generator(1))
-    codes = z[:, 1:] @ closed.basis
-    wanted = closed.leading(closed.component(z[:, 0]), codes[:, :5])
-    assert len(closed.shares) == 2
-    assert torch.allclose(prior.maps.codes(prior.from_latents(z)), wanted, atol=1e-5)
-    assert torch.allclose(prior.from_latents(z), prior.maps.images(wanted), atol=1e-5)
+    assert len(closed.maps.shares) == 2
+    assert torch.allclose(prior.from_latents(z), closed.from_latents(z), atol=1e-6)
 
 
 def test_it_knows_two_kinds_with_components_and_one_by_one_by_its_flow(tiny):
@@ -109,19 +105,6 @@ def test_each_network_keeps_its_own_best_weights(marginal):
     assert found == pytest.approx(tuple(map(min, *held_out.seen)))
 
 
-def test_likeliest_is_the_component_of_highest_posterior(maps):
-    y = maps.codes(torch.cat([blobs(60, 3), 0.1 * blobs(60, 4)]))
-    ridge = 0.01
-    covariances = maps.factors @ maps.factors.mT + ridge * torch.eye(5)
-    laws = [MultivariateNormal(c, s) for c, s in zip(maps.centres, covariances, strict=True)]
-    logs = torch.stack([law.log_prob(y) for law in laws], dim=1) + maps.shares.log()
-    assert torch.equal(maps.likeliest(y, ridge), logs.argmax(1))
-    whole = MixtureSameFamily(
-        Categorical(maps.shares), MultivariateNormal(maps.centres, covariances)
-    )
-    assert torch.allclose(logs.logsumexp(1), whole.log_prob(y), atol=1e-4)
-
-
 @pytest.mark.parametrize("n", [1, 2, 40])
 def test_pairs_are_those_of_exact_transport(n):
     x, y = randn((n, 3), generator(0)), randn((n, 3), generator(1)) + 1
@@ -135,11 +118,12 @@ def test_pairs_are_those_of_exact_transport(n):
 def test_a_pair_for_each_image_with_a_draw_of_its_own_component(maps):
     images = blobs(300, 5)
     codes = maps.codes(images)
-    pairing = Pairing(maps, codes, 1e-4)
+    densities = maps.densities(1e-4)
+    pairing = Pairing(maps, densities, codes)
     starts, ends, k = pairing.draw(generator(2))
     assert torch.equal(ends.sort(dim=0).values, codes.sort(dim=0).values)
-    assert torch.equal(maps.likeliest(ends, 1e-4), k)
-    assert torch.equal(maps.likeliest(starts, 1e-4), k)
+    assert torch.equal(densities.likeliest(ends), k)
+    assert torch.equal(densities.likeliest(starts), k)
     assert {int(v) for v in k.bincount()} == {150}
     again = pairing.draw(generator(3))
     assert not torch.equal(again[0], starts)
@@ -150,7 +134,7 @@ def test_a_pair_for_each_image_with_a_draw_of_its_own_component(maps):
 
 def test_crowds_are_paired_in_parts(maps):
     codes = maps.codes(blobs(2 * CROWD + 3, 6)[::2])  # all of one kind, in two parts
-    _, ends, k = Pairing(maps, codes, 1e-4).draw(generator())
+    _, ends, k = Pairing(maps, maps.densities(1e-4), codes).draw(generator())
     assert k.unique().numel() == 1
     assert torch.equal(ends.sort(dim=0).values, codes.sort(dim=0).values)
 
@@ -177,7 +161,8 @@ def test_a_new_flow_stays_where_it_is():
 
 
 def test_the_loss_of_the_flow_is_the_squared_error_of_its_slope(maps):
-    pairs = Pairing(maps, maps.codes(blobs(50, 5)), 1e-4).draw(generator(2))
+    codes = maps.codes(blobs(50, 5))
+    pairs = Pairing(maps, maps.densities(1e-4), codes).draw(generator(2))
     lengths = (pairs[1] - pairs[0]).square().sum(1)
     still = Flow(5, 2, 8, 1).loss(pairs, generator())
     assert float(still.detach()) == pytest.approx(float(lengths.mean()))
