@@ -33,6 +33,8 @@ from priorbench import FitRun, TruncatedMarginal, randn
 from .em import LEAST_RIDGE, Densities, Law, fit_mixture
 from .regression import along, fit_lines
 
+FEW, MANY = 32, 100  # leading coordinates of images of at most LARGE numbers, and of larger ones
+LARGE = 1024
 AXES = 256  # the leading axes that images are made of
 # The share of noise in held-out images that a mixture of clean images is judged by: that of x_{100}
 # of a linear schedule and of x_{200} of a cosine. With less of it components of few images lose.
@@ -47,7 +49,7 @@ class GaussianMaps(nn.Module):
 
     Arguments:
         shape: (C, H, W) of an image.
-        coordinates: q, of the mixture; at most d.
+        coordinates: q, of the mixture, at most d; 0 for as many as suit such images.
     """
 
     mean: Tensor
@@ -62,7 +64,7 @@ class GaussianMaps(nn.Module):
     def __init__(self, shape: tuple[int, int, int], coordinates: int) -> None:
         super().__init__()
         d = math.prod(shape)
-        q = self.coordinates = min(coordinates, d)
+        q = self.coordinates = min(coordinates or (FEW if d <= LARGE else MANY), d)
         self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("basis", torch.zeros(d, min(d, max(q, AXES))))
         self.register_buffer("deviation", torch.zeros(q))

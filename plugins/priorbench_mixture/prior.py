@@ -19,22 +19,30 @@ class MixturePrior(TruncPrior):
         crowd: the least number of training images per component; it limits ``components``.
         ridge: a variance added to the components while they are fitted, in squared pixel units.
         latent: q, the number of leading principal coordinates that the mixture lives in, from which
-            the rest of an image follows. Where these are all, and there is one component, the law
-            is that of ``gaussian``.
+            the rest of an image follows; 0 stands for 32, and for 100 where an image has more than
+            1,024 numbers. With all of them and one component the law is that of ``gaussian``.
     """
 
     emits = "x_0"
     takes_budget = False
 
     def __init__(
-        self, *, components: int = 200, crowd: int = 25, ridge: float = 0.03, latent: int = 32
+        self,
+        *,
+        components: int = 200,
+        crowd: int = 25,
+        ridge: float = 0.03,
+        latent: int = 0,
     ) -> None:
         super().__init__()
-        for name, value in {"components": components, "crowd": crowd, "latent": latent}.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if not ridge >= 0:
-            raise ValueError(f"ridge must be at least 0, got {ridge}")
+        for name, value, least in (
+            ("components", components, 1),
+            ("crowd", crowd, 1),
+            ("latent", latent, 0),
+            ("ridge", ridge, 0),
+        ):
+            if not value >= least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
         self.components = components
         self.crowd = crowd
         self.ridge = ridge

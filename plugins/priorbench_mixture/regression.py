@@ -37,7 +37,8 @@ def fit_lines(centres: Tensor, points: Points, held_out: Points | None) -> tuple
     def lines(shrinkage: float) -> tuple[Tensor, Tensor]:
         added = shrinkage * variance.diagonal(dim1=1, dim2=2).sum(1) / count + LEAST
         slopes = torch.linalg.solve(variance + added[:, None, None] * eye, covariance)
-        return along(mean, slopes, centres - y_mean), slopes
+        # contiguous, so that a loaded copy rounds alike
+        return along(mean, slopes, centres - y_mean), slopes.contiguous()
 
     def error(shrinkage: float) -> float:
         assert held_out is not None

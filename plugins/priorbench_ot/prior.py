@@ -1,6 +1,6 @@
 r"""``ot``: a map from normal draws to images, by transport in the leading principal coordinates.
 
-.. math:: f(z) = \mu + U y + g(y), \qquad y = T(z_0, U^\top z')
+.. math:: f(z) = \mu + U y + r_k(y) + g(y), \qquad y = T(z_0, U^\top z')
 
 U are the q leading principal axes of the images. As in the rearrangement of Knothe and Rosenblatt,
 which is the limit of optimal maps where some coordinates count for more than others (Carlier et
@@ -8,17 +8,18 @@ al., SIAM J. Math. Anal. 2010, https://arxiv.org/abs/0810.4153), the leading coo
 transported first, and the rest of the image follows from them.
 
 **T** transports z to the law of the leading coordinates y, in two steps. The first is that of the
-prior ``mixture``, a Gaussian map in closed form for each component of a mixture
+prior ``mixture``, a Gaussian map in closed form for each component k of a mixture
 (:mod:`priorbench_mixture.maps`). The second is a flow that starts where the mixture ends
 (:mod:`.flow`). It learns from draws of the mixture which exact optimal transport has paired with
 images, in each component (:mod:`.pairing`).
 
-**g** is a network that learns the mean of the rest of the image, given y, from images alone. How
-the rest varies around this mean is left out: at x_{t_trunc} the diffusion's noise stands for it.
+**r** is the regression of ``mixture`` in the component k, and **g** a network that learns from
+images what r leaves of the mean of the rest, given y. How the rest varies around this mean is left
+out: at x_{t_trunc} the diffusion's noise stands for it.
 
-There is no adversary, and there are no labels. Both networks start at zero. A few times during the
-fit their errors on held-out images are measured, and each keeps the averaged weights with the least
-error. So by these measures the map is never worse than its closed form.
+There is no adversary, and there are no labels. Both networks start at zero, where f is ``mixture``.
+A few times during the fit their errors on held-out images are measured, and each keeps the averaged
+weights with the least error. So by these measures the map is never worse than its closed form.
 """
 
 import math
@@ -42,8 +43,7 @@ class OTPrior(TruncPrior):
     """A transport map of the leading coordinates, and the mean of the rest.
 
     Arguments:
-        latent: q, the number of leading principal coordinates.
-        components, crowd, ridge: of the mixture, as in
+        latent, components, crowd, ridge: of the mixture, as in
             :class:`priorbench_mixture.prior.MixturePrior`. With one component the flow starts from
             one Gaussian.
         flow_steps: the steps of the flow, each of two evaluations of its network; 0 leaves out the
@@ -62,7 +62,7 @@ class OTPrior(TruncPrior):
     def __init__(
         self,
         *,
-        latent: int = 32,
+        latent: int = 0,
         components: int = 200,
         crowd: int = 25,
         ridge: float = 0.03,
@@ -76,8 +76,8 @@ class OTPrior(TruncPrior):
         checks: int = 8,
     ) -> None:
         super().__init__()
-        check_least(0, flow_steps=flow_steps, iterations=iterations, ridge=ridge)
-        check_least(1, latent=latent, components=components, crowd=crowd)
+        check_least(0, flow_steps=flow_steps, iterations=iterations, ridge=ridge, latent=latent)
+        check_least(1, components=components, crowd=crowd)
         check_least(1, batch_size=batch_size, checks=checks, depth=depth)
         check_least(2, width=width)
         self.latent = latent

@@ -237,7 +237,7 @@ def test_oracle_without_validation_images_says_so(tiny):
 @pytest.mark.parametrize(("name", "params", "message"), [
     ("ot", {"widths": 64}, "did you mean 'width'"),
     ("ot", {"width": 1}, "params.width: must be at least 2, got 1"),
-    ("ot", {"latent": 0}, "params.latent: must be at least 1, got 0"),
+    ("ot", {"latent": -1}, "params.latent: must be at least 0, got -1"),
     ("ot", {"components": 0}, "params.components: must be at least 1, got 0"),
     ("ot", {"flow_steps": -1}, "params.flow_steps: must be at least 0, got -1"),
     ("ot", {"width": "many"}, "must be a whole number, got 'many'"),
