@@ -117,9 +117,9 @@ def of_pot(estimator: ot.da.BaseTransport, pair: Pair) -> tuple[float, float]:
 
 PRIORS: dict[str, Callable[[], TruncPrior]] = {
     "mixture": MixturePrior,
-    "mixture[components=1]": lambda: MixturePrior(components=1),
+    "mixture[components=1,latent=64]": lambda: MixturePrior(components=1, latent=DIM),
     "ot": OTPrior,
-    "ot[components=1]": lambda: OTPrior(components=1),
+    "ot[components=1,latent=64]": lambda: OTPrior(components=1, latent=DIM),
     "sinf[emits=x_0]": lambda: SINFPrior(emits="x_0"),
 }
 POT: dict[str, Callable[[], ot.da.BaseTransport]] = {

@@ -242,15 +242,16 @@ def test_the_tables_of_the_rivals_are_the_sweeps():
         assert all(row.seeds == 5 for row in rows)
 
 
-def test_the_table_of_ot_is_the_sweep():
-    sweep = pd.read_csv(ROOT / "results/reference/tune/ot.csv")
+@pytest.mark.parametrize("prior", ["mixture", "ot"])
+def test_the_table_of_a_transport_prior_is_the_sweep(prior):
+    sweep = pd.read_csv(ROOT / f"results/reference/tune/{prior}.csv")
     seeds = sweep.groupby("dataset").seeds.unique().to_dict()
     assert {name: found.tolist() for name, found in seeds.items()} == {"digits": [3], "mnist": [1]}
     first = sweep[sweep.nfe == 1].set_index(["prior", "setting", "dataset", "t_trunc"])
-    rows = shown("docs/ot.md", "setting")[1:]
+    rows = shown("docs/ot.md", f"setting of {prior}")[1:]
     for name, *cells, mnist in rows:
-        prior, _, setting = name.strip("`]").partition("[")
-        key = prior, setting or "defaults"
+        owner, _, setting = name.strip("`]").partition("[")
+        key = owner, setting or "defaults"
         found = [first.loc[(*key, "digits", t)] for t in (50, 100, 200)]
         assert cells == [f"{row.fid:.2f} ± {row.sd:.2f}" for row in found], name
         assert mnist == f"{first.loc[(*key, 'mnist', 50)].fid:.1f}", name

@@ -215,3 +215,17 @@ def test_mixture_has_no_more_components_than_crowds_of_images(crowd, expected, m
     prior = fitted("mixture", marginal, components=9, crowd=crowd, latent=5)
     assert prior.maps.shares.shape == (expected,)
     assert prior.maps.factors.shape == (expected, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "given", "expected"),
+    [
+        ((1, 28, 28), 0, 32),
+        ((1, 32, 32), 0, 32),
+        ((3, 32, 32), 0, 100),
+        ((1, 4, 4), 0, 16),
+        ((3, 32, 32), 7, 7),
+    ],
+)
+def test_how_many_coordinates_lead_depends_on_the_size_of_images(shape, given, expected):
+    assert GaussianMaps(shape, given).coordinates == expected
