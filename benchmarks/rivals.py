@@ -9,6 +9,7 @@ is interrupted, the same command resumes it. The rows of the test split are not 
 """
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def table(comparison: pd.DataFrame) -> pd.DataFrame:
     kept = comparison[(comparison.split == "validation") & ~comparison.control]
     kept = kept.assign(
         setting=kept.params.fillna("").replace("", "defaults"),
-        ms_a_step=1000 * kept.fit_seconds / kept.fit_steps,
+        ms_a_step=1000 * kept.fit_seconds / kept.fit_steps.replace(0, math.nan),
     )
     axes = ["prior", "setting", "dataset", "fit_budget", "t_trunc", "nfe"]
     found = kept.groupby(axes, sort=False).agg(

@@ -71,7 +71,7 @@ def test_the_other_python_of_the_readme_runs(tmp_path, monkeypatch):
     less = {"full_chain.steps": 2, "rivals": [], "rival_timesteps": ["uniform"]}
     less |= {"controls": ["noise"], "solver": "dpm++", "n_validation": 20}
     small = partial(
-        priorbench.run, priors=["ot"], t_trunc=200, n_samples=20, steps=2, fit_budget="1 steps",
+        priorbench.run, priors=["ot"], t_trunc=200, n_samples=100, steps=2, fit_budget="1 steps",
         settings=less, report=False,
     )  # fmt: skip
     monkeypatch.setattr(priorbench, "run", small)
