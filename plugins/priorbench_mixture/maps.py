@@ -33,7 +33,8 @@ from priorbench import FitRun, TruncatedMarginal, randn
 from .em import LEAST_RIDGE, Densities, Law, fit_mixture
 from .regression import along, fit_lines
 
-FEW, MANY = 32, 100  # leading coordinates of images of at most LARGE numbers, and of larger ones
+FEW = 32  # leading coordinates of images of at most LARGE numbers
+MANY = 100  # and of larger ones
 LARGE = 1024
 AXES = 256  # the leading axes that images are made of
 # The share of noise in held-out images that a mixture of clean images is judged by: that of x_{100}
