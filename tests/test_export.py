@@ -1,5 +1,6 @@
 """Exported folders, loaded where there is nothing but torch and diffusers."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -328,6 +329,18 @@ def test_only_what_is_needed_leaves():
     space = {}
     exec(compile(code, "bundle", "exec"), space)
     assert issubclass(space["VAEPrior"], torch.nn.Module)
+
+
+def test_a_statement_that_binds_two_names_leaves_once(tmp_path, monkeypatch):
+    (tmp_path / "paired.py").write_text(
+        "LOW, HIGH = 2, 3\n\n\nclass Between:\n    def width(self):\n        return HIGH - LOW\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    code = bundle([importlib.import_module("paired").Between], ["width"], {"paired"})
+    assert code.count("LOW, HIGH =") == 1
+    space = {}
+    exec(compile(code, "bundle", "exec"), space)
+    assert space["Between"]().width() == 1
 
 
 def test_what_cannot_leave_is_named():

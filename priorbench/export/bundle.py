@@ -149,15 +149,18 @@ class _Bundle:
 
     def text(self) -> str:
         """The module: imports, then statements, each after what it uses when it is run."""
-        names = {local: name for name in self.statements for local in [name[1]]}
+        first: dict[int, Name] = {}  # a statement that binds several names is written once
+        for name, statement in self.statements.items():
+            first.setdefault(id(statement), name)
+        names = {name[1]: first[id(statement)] for name, statement in self.statements.items()}
         order = {
             name: {
                 names[part.id]
-                for piece in _run_at_once(statement)
+                for piece in _run_at_once(self.statements[name])
                 for part in _code(piece)
                 if isinstance(part, ast.Name) and names.get(part.id, name) != name
             }
-            for name, statement in self.statements.items()
+            for name in first.values()
         }
         parts = [self.statement(name) for name in TopologicalSorter(order).static_order()]
         lines = ["from __future__ import annotations", "", *sorted(self.imports), "", ""]
