@@ -19,7 +19,7 @@ from .diffusion.solvers import chain_times
 from .errors import UserError, one_line
 from .isolation import isolated
 from .marginal import TruncatedMarginal
-from .prior import parameter_defaults
+from .prior import HasLatents, parameter_defaults
 from .subject import (
     SHAPE,
     T_TRUNC,
@@ -34,6 +34,7 @@ PATIENCE = 2.0  # seconds that a fit may continue after its deadline
 # What a prior emits -> the share of the distance of a prior that knows nothing (pure noise, or one
 # blank image) within which it must come.
 NEARER = {"x_t": 0.5, "x_0": 0.9}
+STRAY = 2.0  # times the sliced distance of two equal draws: what lies farther has another law
 
 
 def _same(x: Tensor, y: Tensor) -> bool:
@@ -345,6 +346,31 @@ def check_gaussian_target(subject: Subject) -> None:
         raise subject.failed(wanted, f"{distance:.3f}", "fit")
 
 
+def check_latents(subject: Subject) -> None:
+    """A prior that shows latents z draws by them: f(z) is one image a z, of the law of samples.
+
+    The sliced distance of 1,000 f(z) to as many samples is at most twice that of samples to others.
+    """
+    from .metrics.wasserstein import sliced_w2
+
+    prior, n = subject.fitted, 1000
+    if not isinstance(prior, HasLatents):
+        return
+    z = prior.latents(n, torch.Generator().manual_seed(3))
+    x = prior.from_latents(z)
+    if tuple(x.shape) != (n, *SHAPE):
+        got = str(tuple(x.shape))
+        raise subject.failed(f"an image of shape {SHAPE} for each of {n} z", got, "from_latents")
+    if not _same(x, prior.from_latents(z)):
+        raise subject.failed("the same images of the same z", "other images", "from_latents")
+    one, other = draw(prior, n), draw(prior, n, seed=2)
+    generator = torch.Generator().manual_seed(4)
+    usual, found = sliced_w2(one, other, generator), sliced_w2(x, other, generator)
+    if not found <= STRAY * usual:
+        wanted = f"f(z) as near to samples as others are, a sliced distance of {usual:.3g}"
+        raise subject.failed(wanted, f"{found:.3g}", "from_latents")
+
+
 #: The checks for which one fit that is cut short is enough.
 QUICK: dict[str, Callable[[Subject], None]] = {
     "parameters": check_parameters,
@@ -368,4 +394,5 @@ CHECKS: dict[str, Callable[[Subject], None]] = QUICK | {
     "deadline": check_deadline,
     "frozen": check_frozen,
     "gaussian target": check_gaussian_target,
+    "latents": check_latents,
 }

@@ -23,6 +23,8 @@ from helpers.faults import (
     Infinite,
     Late,
     Leaving,
+    Mapped,
+    MappedOtherwise,
     NumpyDraws,
     OddEmits,
     Positional,
@@ -126,8 +128,12 @@ def test_a_planted_fault_fails_its_check_and_is_named(cls, check, message):
 
 
 @pytest.mark.parametrize(
-    "cls", [Positional, OddEmits, Double, Hidden, Infinite, Crowded, Repeating, Late, Unmoved]
-)
+    "cls",
+    [
+        Positional, OddEmits, Double, Hidden, Infinite, Crowded, Repeating, Late, Unmoved,
+        MappedOtherwise,
+    ],
+)  # fmt: skip
 def test_a_fault_fails_no_other_check(cls):
     (wanted,) = {check for c, check, _ in FAULTS if c is cls}
     subject = Subject(cls)
@@ -137,6 +143,10 @@ def test_a_fault_fails_no_other_check(cls):
         if c != wanted
     ]
     assert {run_check(c, subject).status for c in unrelated} <= {"passed"}
+
+
+def test_latents_that_are_those_of_samples_pass():
+    assert run_check("latents", Subject(Mapped)).status == "passed"
 
 
 class Declared(Unmoved):
@@ -200,7 +210,7 @@ def test_a_fit_that_raises_is_made_once_and_said_once(monkeypatch):
         f"failed   {', '.join(FIT_CHECKS)}: expected no error; "
         "got ZeroDivisionError: a planted one ("
     )
-    assert "15 of 17 checks failed" in done.output
+    assert "16 of 18 checks failed" in done.output
     assert Raising.fits == 1
 
 

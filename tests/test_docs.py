@@ -135,7 +135,7 @@ def test_every_block_of_the_tutorial_runs(tmp_path):
     assert "1 passed, 3 deselected" in printed
     assert "hello world" in printed
     assert "torch.Size([3, 1, 8, 8])" in printed
-    assert "all 17 checks are as expected" in printed
+    assert "all 18 checks are as expected" in printed
     for name in ("resampler", "resampler[width=1.0]", "gaussian", "7 cells to come", "24 rows"):
         assert name in printed
 

@@ -27,7 +27,8 @@ def check(prior: str, only: str | None) -> int:
     make a fit quick. The exit code is 1 if a check fails.
 
     The checks: parameters, emits, unfitted, shape, dtype, device, finite, generator, distinct,
-    times, global state, save and load, refit, process, deadline, frozen, gaussian target.
+    times, global state, save and load, refit, process, deadline, frozen, gaussian target,
+    latents.
     """
     from rich.console import Console
 

@@ -237,6 +237,31 @@ class Strided(Good):
         return self.mean + (z @ self.factor.T).view(n, *self.mean.shape)
 
 
+class Mapped(Good):
+    """It shows the latents of its samples, and has no fault."""
+
+    def latents(self, n, generator):
+        return randn((n, *self.mean.shape), generator, self.device)
+
+    def from_latents(self, z):
+        return self.mean + self.scale * self.deviation * z
+
+
+class MappedOtherwise(Mapped):
+    def from_latents(self, z):
+        return 1.5 * super().from_latents(z)
+
+
+class MappedAtRandom(Mapped):
+    def from_latents(self, z):
+        return super().from_latents(z) + torch.randn_like(z)
+
+
+class MappedFlat(Mapped):
+    def from_latents(self, z):
+        return super().from_latents(z).flatten(1)
+
+
 FAULTS = [
     (Positional, "parameters", "'scale' as a keyword-only parameter"),
     (Altered, "parameters", "self.scale as it was given, 1.0; got 2.0"),
@@ -267,6 +292,9 @@ FAULTS = [
     (Scribbler, "frozen", "images of the marginal"),
     (Unmoved, "gaussian target", "W2 to a Gaussian target of at most"),
     (Blank, "gaussian target", "times that of a blank image, diffused); got"),
+    (MappedOtherwise, "latents", "f(z) as near to samples as others are, a sliced distance of"),
+    (MappedAtRandom, "latents", "the same images of the same z; got other images"),
+    (MappedFlat, "latents", "an image of shape (1, 8, 8) for each of 1000 z; got (1000, 64)"),
     (Raising, "finite", "got ZeroDivisionError: a planted one"),
     (Leaving, "finite", "got SystemExit: a planted exit"),
 ]
