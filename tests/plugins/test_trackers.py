@@ -2,6 +2,7 @@
 
 import struct
 import sys
+import time
 
 import pandas as pd
 import pytest
@@ -189,11 +190,22 @@ def records(folder):
     return found
 
 
+def all_records(folder):
+    """The records of an offline run that has ended: a process of W&B's writes them in its time."""
+    for _ in range(300):
+        found = records(folder)
+        kinds = {m.WhichOneof("record_type") for m in found}
+        if {"run", "exit"} <= kinds:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"{folder} has only {kinds} half a minute after its run")
+
+
 def test_wandb_has_a_group_of_runs(tmp_path):
     table = small_run(tmp_path / "out", report=True, track="wandb[project=mine]", **RUN)
     runs = {}
     for folder in (tmp_path / "wandb").glob("offline-run-*"):
-        messages = records(folder)
+        messages = all_records(folder)
         (about,) = [m.run for m in messages if m.WhichOneof("record_type") == "run"]
         runs[about.display_name] = (about, messages)
     assert runs.keys() == {*TITLES, "digits"}
