@@ -23,6 +23,9 @@ _LAZY = {
     "TruncPrior": "priorbench.prior",
     "TruncatedMarginal": "priorbench.marginal",
     "TruncatedSampler": "priorbench.sampler",
+    "check_choice": "priorbench.hyperparameters",
+    "check_least": "priorbench.hyperparameters",
+    "check_share": "priorbench.hyperparameters",
     "cosine": "priorbench.networks",
     "decoder": "priorbench.networks",
     "encoder": "priorbench.networks",
@@ -51,6 +54,9 @@ __all__ = [
     "UserError",
     "__version__",
     "add_plugin",
+    "check_choice",
+    "check_least",
+    "check_share",
     "cosine",
     "decoder",
     "encoder",
@@ -71,6 +77,7 @@ if TYPE_CHECKING:
     from .diffusion.process import CleanGuess, randn
     from .diffusion.timesteps import quadratic_times, step_costs, tuned_times
     from .export.folder import save_pipeline
+    from .hyperparameters import check_choice, check_least, check_share
     from .marginal import TruncatedMarginal
     from .metrics.measured import Measured
     from .networks import EMA, Pushforward, cosine, decoder, encoder

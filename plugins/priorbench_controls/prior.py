@@ -10,6 +10,7 @@ from priorbench import (
     FitRun,
     TruncatedMarginal,
     TruncPrior,
+    check_choice,
     quadratic_times,
     randn,
     step_costs,
@@ -39,8 +40,7 @@ class NoisePrior(TruncPrior):
 
     def __init__(self, *, timesteps: str = "uniform") -> None:
         super().__init__()
-        if timesteps not in TIMESTEPS:
-            raise ValueError(f"timesteps must be {', '.join(TIMESTEPS)}, got {timesteps!r}")
+        check_choice(*TIMESTEPS, timesteps=timesteps)
         self.timesteps = timesteps
 
     def build(self, shape: tuple[int, int, int]) -> None:

@@ -24,12 +24,22 @@ References:
     | https://arxiv.org/abs/2409.19681
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from priorbench import EMA, FitRun, TruncatedMarginal, TruncPrior, cosine, randn
+from priorbench import (
+    EMA,
+    FitRun,
+    TruncatedMarginal,
+    TruncPrior,
+    check_choice,
+    check_least,
+    check_share,
+    cosine,
+    randn,
+)
 
 from .gaussian_flow import GaussianFlow
 from .student import describe, one_step, rebuild
@@ -42,7 +52,7 @@ class DistilPrior(TruncPrior):
     """A copy of the frozen network that takes one step where the frozen chain takes many.
 
     Arguments:
-        solver: the solver of the teacher, without noise.
+        solver: the solver of the teacher, one without noise: ``ddim``, ``dpm++`` or ``unipc``.
         steps: its number of evaluations for each pair.
         batch_size: the number of new pairs for each step of the fit, and of pairs in each update.
         updates: the number of updates for each step of the fit, on any of the pairs made so far.
@@ -62,7 +72,7 @@ class DistilPrior(TruncPrior):
     def __init__(
         self,
         *,
-        solver: str = "dpm++",
+        solver: Literal["ddim", "dpm++", "unipc"] = "dpm++",
         steps: int = 10,
         batch_size: int = 32,
         updates: int = 4,
@@ -71,14 +81,10 @@ class DistilPrior(TruncPrior):
         ema: float = 0.99,
     ) -> None:
         super().__init__()
-        for name, value in {
-            "steps": steps,
-            "batch_size": batch_size,
-            "updates": updates,
-            "iterations": iterations,
-        }.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_choice("ddim", "dpm++", "unipc", solver=solver)
+        check_least(1, steps=steps, batch_size=batch_size, updates=updates, iterations=iterations)
+        check_least(0, learning_rate=learning_rate)
+        check_share(ema=ema)
         self.solver = solver
         self.steps = steps
         self.batch_size = batch_size

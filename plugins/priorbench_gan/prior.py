@@ -25,7 +25,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from priorbench import EMA, FitRun, Pushforward, TruncatedMarginal, TruncPrior, cosine, encoder
+from priorbench import (
+    EMA,
+    FitRun,
+    Pushforward,
+    TruncatedMarginal,
+    TruncPrior,
+    check_choice,
+    check_least,
+    check_share,
+    cosine,
+    encoder,
+)
 
 
 class GANPrior(TruncPrior):
@@ -60,16 +71,11 @@ class GANPrior(TruncPrior):
         ema: float = 0.999,
     ) -> None:
         super().__init__()
-        if emits not in ("x_t", "x_0"):
-            raise ValueError(f"emits must be x_t or x_0, got {emits!r}")
-        for name, value in {
-            "latent": latent,
-            "penalty_every": penalty_every,
-            "batch_size": batch_size,
-            "iterations": iterations,
-        }.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_choice("x_t", "x_0", emits=emits)
+        check_least(1, latent=latent, width=width, depth=depth, penalty_every=penalty_every)
+        check_least(1, batch_size=batch_size, iterations=iterations)
+        check_least(0, penalty=penalty, learning_rate=learning_rate)
+        check_share(ema=ema)
         self.emits = emits
         self.latent = latent
         self.penalty = penalty

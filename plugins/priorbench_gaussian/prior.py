@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from priorbench import FitRun, TruncatedMarginal, TruncPrior, randn
+from priorbench import FitRun, TruncatedMarginal, TruncPrior, check_choice, check_least, randn
 
 from .axes import LARGE, principal_axes
 
@@ -44,12 +44,8 @@ class GaussianPrior(TruncPrior):
         rank: int = 64,
     ) -> None:
         super().__init__()
-        if covariance not in ("full", "diagonal", "identity", "low_rank"):
-            raise ValueError(
-                f"covariance must be full, diagonal, identity or low_rank, got {covariance!r}"
-            )
-        if rank < 1:
-            raise ValueError(f"rank must be at least 1, got {rank}")
+        check_choice("full", "diagonal", "identity", "low_rank", covariance=covariance)
+        check_least(1, rank=rank)
         self.covariance = covariance
         self.rank = rank
 

@@ -6,7 +6,7 @@ s is described in :mod:`.maps`; the harness diffuses its draws to t_trunc.
 import torch
 from torch import Tensor
 
-from priorbench import FitRun, TruncatedMarginal, TruncPrior
+from priorbench import FitRun, TruncatedMarginal, TruncPrior, check_least
 
 from .maps import GaussianMaps
 
@@ -35,14 +35,8 @@ class MixturePrior(TruncPrior):
         latent: int = 0,
     ) -> None:
         super().__init__()
-        for name, value, least in (
-            ("components", components, 1),
-            ("crowd", crowd, 1),
-            ("latent", latent, 0),
-            ("ridge", ridge, 0),
-        ):
-            if not value >= least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
+        check_least(1, components=components, crowd=crowd)
+        check_least(0, latent=latent, ridge=ridge)
         self.components = components
         self.crowd = crowd
         self.ridge = ridge

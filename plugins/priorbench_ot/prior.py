@@ -29,10 +29,18 @@ import torch
 from priorbench_mixture import GaussianMaps
 from torch import Tensor, nn
 
-from priorbench import EMA, FitRun, TruncatedMarginal, TruncPrior, cosine, decoder
+from priorbench import (
+    EMA,
+    FitRun,
+    TruncatedMarginal,
+    TruncPrior,
+    check_least,
+    check_share,
+    cosine,
+    decoder,
+)
 
 from .flow import Flow
-from .hyperparameters import check_least
 from .pairing import Pairing, Pairs
 
 PIECE = 500  # images whose held-out error is measured at once
@@ -77,9 +85,11 @@ class OTPrior(TruncPrior):
     ) -> None:
         super().__init__()
         check_least(0, flow_steps=flow_steps, iterations=iterations, ridge=ridge, latent=latent)
+        check_least(0, learning_rate=learning_rate)
         check_least(1, components=components, crowd=crowd)
         check_least(1, batch_size=batch_size, checks=checks, depth=depth)
         check_least(2, width=width)
+        check_share(ema=ema)
         self.latent = latent
         self.components = components
         self.crowd = crowd

@@ -27,10 +27,9 @@ from priorbench_gaussian import GaussianMap
 from torch import Tensor
 from torch.nn import functional as F
 
-from priorbench import FitRun, TruncatedMarginal, TruncPrior, randn
+from priorbench import FitRun, TruncatedMarginal, TruncPrior, check_choice, check_least, randn
 
 from .directions import make_directions
-from .hyperparameters import check_choice, check_least
 from .loss import ascend, sliced_power
 
 LOOKS = 20  # measurements of the held-out distance

@@ -24,7 +24,19 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from priorbench import EMA, FitRun, TruncatedMarginal, TruncPrior, cosine, decoder, encoder, randn
+from priorbench import (
+    EMA,
+    FitRun,
+    TruncatedMarginal,
+    TruncPrior,
+    check_choice,
+    check_least,
+    check_share,
+    cosine,
+    decoder,
+    encoder,
+    randn,
+)
 
 from .density import Density
 
@@ -67,18 +79,12 @@ class VAEPrior(TruncPrior):
         ema: float = 0.99,
     ) -> None:
         super().__init__()
-        if emits not in ("x_t", "x_0"):
-            raise ValueError(f"emits must be x_t or x_0, got {emits!r}")
-        if density not in ("normal", "gaussian", "mixture"):
-            raise ValueError(f"density must be normal, gaussian or mixture, got {density!r}")
-        for name, value in {
-            "components": components,
-            "latent": latent,
-            "batch_size": batch_size,
-            "iterations": iterations,
-        }.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_choice("x_t", "x_0", emits=emits)
+        check_choice("normal", "gaussian", "mixture", density=density)
+        check_least(1, components=components, latent=latent, width=width, depth=depth)
+        check_least(1, batch_size=batch_size, iterations=iterations)
+        check_least(0, beta=beta, learning_rate=learning_rate)
+        check_share(warmup=warmup, ema=ema)
         self.emits = emits
         self.density = density
         self.components = components

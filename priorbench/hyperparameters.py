@@ -1,11 +1,20 @@
-"""Checks of the hyperparameters of this package's priors."""
+"""Checks of hyperparameters for a prior's ``__init__``; the message says what would be right."""
+
+import math
 
 
 def check_least(least: float, **given: float) -> None:
-    """Raise ValueError if a hyperparameter is below ``least``."""
+    """Raise ValueError if a hyperparameter is below ``least``, infinite or not a number."""
     for name, value in given.items():
-        if not value >= least:
+        if not least <= value < math.inf:
             raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def check_share(**given: float) -> None:
+    """Raise ValueError if a hyperparameter is not between 0 and 1."""
+    for name, value in given.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must be between 0 and 1, got {value}")
 
 
 def check_choice(*choices: str, **given: str) -> None:
