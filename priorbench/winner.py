@@ -15,7 +15,7 @@ from .tables.columns import PLACE, Row, reported, succeeded
 from .tables.compare import read_run
 from .tables.flags import cheats, unfair
 from .tables.fold import summary
-from .tables.selection import LABELLED, Chosen, Place
+from .tables.selection import BUDGET, LABELLED, Chosen, Place
 from .tables.words import plus_minus, where
 
 
@@ -126,7 +126,7 @@ def _wanted(table: pd.DataFrame, known: Chosen, prior: str | None) -> list[Place
     if prior is None:
         caught = {*cheats(table)}
         flags = reported(table).groupby(PLACE).flag.agg("; ".join).to_dict()
-        mine = [p for p in places if p in known.ranked and p[LABELLED] not in caught]
+        mine = [p for p in places if p in known.ranked and (*p[LABELLED], p[BUDGET]) not in caught]
         if found := [p for p in mine if not unfair(flags[p])]:
             return found
         raise UserError("every contender of the run failed or is flagged; name a prior")

@@ -9,7 +9,7 @@ from .columns import BEST, PLACE, Row, choosing, reported
 from .contest import decide
 from .doubt import doubt
 from .flags import cheats
-from .selection import LABELLED, Chosen, Place
+from .selection import BUDGET, LABELLED, Chosen, Place
 
 
 def best(table: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
@@ -18,7 +18,7 @@ def best(table: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     Controls that have no budget stand beside every one. :mod:`.contest` ranks the contenders. Rows
     with an :func:`~priorbench.tables.flags.unfair` flag have no rank, nor rows of one seed, which
     does not tell how fits differ. A prior that was caught storing or repeating images in any
-    setting is flagged in all.
+    setting is flagged in all of the same budget.
     """
     known = Chosen(table)
     means = reported(summary.fillna({"params": "", "fit_budget": ""})).set_index(PLACE)
@@ -27,13 +27,14 @@ def best(table: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     rows: list[Row] = []
     for budget, nfe, place in _choices(known):
         label = place[LABELLED]
+        caught_at = caught.get((*label, place[BUDGET]), [])
         flags = [*_failures(known, place, means), *means.loc[place, "flag"].split("; ")]
         rows.append(
             {c: means.loc[place, c] for c in BEST if c in means.columns}
             | dict(zip(PLACE, place, strict=True))
             | {"chosen_on": chosen_on.get(label[0], ""), "doubt": doubted}
             | {"fit_budget": budget, "nfe": nfe}
-            | {"flag": "; ".join(dict.fromkeys(filter(None, [*flags, *caught.get(label, [])])))}
+            | {"flag": "; ".join(dict.fromkeys(filter(None, [*flags, *caught_at])))}
         )
     decide(rows, known)
     return pd.DataFrame(rows).reindex(columns=BEST)

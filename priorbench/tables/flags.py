@@ -23,7 +23,8 @@ VARIES = 0.1  # samples of less than this share of the real variance are near ea
 
 OVERRUN = 1.25  # times its budget, and a second, that a fit may take: a step may be long
 
-# A prior caught at one of these in one setting is flagged in all.
+# A prior caught at one of these in one setting is flagged in all of the same budget: with less or
+# more time to fit it is another generator.
 CHEATS = ("memorises", "holds", "nearer", "repeats")
 # Too little noise is an advantage wherever it is found; too much is a fault that brings none. More
 # time to fit than others had is an advantage too. The mean over the seeds that succeeded is not a
@@ -103,12 +104,12 @@ def unfair(flag: Any) -> bool:
     return isinstance(flag, str) and any(part.startswith(UNFAIR) for part in flag.split("; "))
 
 
-def cheats(table: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
-    """What each prior was caught doing in any setting, by its label."""
-    found: dict[tuple[str, str], list[str]] = {}
-    rows = table[["prior", "params", "flag"]].fillna("")
+def cheats(table: pd.DataFrame) -> dict[tuple[str, str, str], list[str]]:
+    """What each prior was caught doing in any setting, by its label and budget."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    rows = table[["prior", "params", "fit_budget", "flag"]].fillna("")
     for row in rows[rows.flag != ""].itertuples():
-        caught = found.setdefault((row.prior, row.params), [])
+        caught = found.setdefault((row.prior, row.params, row.fit_budget), [])
         new = [f for f in row.flag.split("; ") if f.startswith(CHEATS) and f not in caught]
         caught += new
     return found

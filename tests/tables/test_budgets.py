@@ -39,6 +39,20 @@ def test_every_budget_has_its_ranks_and_the_controls_beside_it():
     assert only(found, prior="vae", fit_budget="60s").fid == pytest.approx(1.1)
 
 
+def test_a_prior_that_memorises_with_one_budget_is_ranked_with_another():
+    """But not at another t_trunc of that budget."""
+    found = chosen(
+        NOISE, ORACLE,
+        fitted("gan", (1.0, 1.1, 1.2), "10s"), fitted("vae", (4.0, 4.1, 4.2), "10s"),
+        fitted("gan", (1.0, 1.1, 1.2), "60s"), fitted("vae", (4.0, 4.1, 4.2), "60s"),
+        fitted("gan", (9.0, 9.1, 9.2), "60s", t_trunc=200, stored_train=0.9),
+    )  # fmt: skip
+    gan = found[found.prior == "gan"].set_index("fit_budget")
+    assert gan.t_trunc.tolist() == [100, 100]
+    assert gan.flag.tolist() == ["", "memorises training images"]
+    assert gan["rank"].fillna(0).tolist() == [1, 0]
+
+
 def test_a_fit_is_one_of_its_budget_and_no_more_seeds_than_it_has():
     found = summary(folded(*RUN))
     mine = found[(found.prior == "vae") & (found.split == "test")]
