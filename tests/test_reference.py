@@ -3,6 +3,7 @@
 import json
 import re
 from io import StringIO
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,7 @@ from rich.console import Console
 
 import priorbench
 from priorbench.report.terminal import show
+from priorbench.tables import flags
 
 ROOT = Path(priorbench.__file__).parents[1]
 
@@ -71,20 +73,42 @@ def test_the_readme_shows_what_the_reference_run_prints():
         assert any(line.startswith(" ".join(row.split())) for line in printed), row
 
 
-def test_the_gains_of_ot_with_few_evaluations_are_the_reference_runs():
+def test_the_sentences_about_digits_over_evaluations_are_the_reference_run():
     text = (ROOT / "docs/results.md").read_text()
-    least, most = re.search(r"(\d+) to (\d+) times (?:lower|better) than", text).groups()
-    best = best_of("digits-nfe").set_index(["prior", "nfe"])
-    gains = [1 / float(best.relative_nfe["ot", nfe]) for nfe in (1, 2, 3)]
-    assert (f"{min(gains):.0f}", f"{max(gains):.0f}") == (least, most)
-    contenders = ("gaussian", "ot", "vae", "gan")
-    assert not any(best.beats_noise[prior, 20] == "yes" for prior in contenders)
-    assert [p for p in contenders if best.beats_noise[p, 10] == "yes"] == ["ot"]
-    assert [[p for p in contenders if float(best["rank"][p, nfe]) == 1] for nfe in (1, 2)] == [
-        ["ot"],
-        ["ot"],
-    ]
-    assert f"by {100 * (1 - float(best.relative_nfe['ot', 10])):.0f} %" in text
+    run, table = RUNS["digits-nfe"], best_of("digits-nfe")
+    best = table.set_index(["fit_budget", "prior", "nfe"])
+    contenders = ("gaussian", "mixture", "ot", "vae", "gan")
+    for budget in ("10s", "60s", "300s"):
+        for nfe, verdict in ((1, "yes"), (2, "yes"), (3, "yes"), (5, "undecided")):
+            assert all(best.beats_noise[budget, p, nfe] == verdict for p in contenders)
+        for entry in product(("noise", "gaussian", "mixture", "oracle"), (1, 2, 3, 5)):
+            assert best.fid[(budget, *entry)] == best.fid[("10s", *entry)]
+    gains = [1 / float(best.relative_nfe["10s", "mixture", nfe]) for nfe in (1, 2, 3)]
+    assert "is {:.0f}, {:.0f} and {:.1f} times better than".format(*gains) in text
+    ranks = {b: float(best["rank"][b, "gaussian", 3]) for b in ("10s", "60s", "300s")}
+    assert ranks == {"10s": 1, "60s": 2, "300s": 1}
+    assert "has the first rank at NFE 3 with 10 s and five minutes alone." in text
+    first = run[(run.t_trunc == 100) & (run.nfe == 1)]
+    first = first.set_index(["prior", "fit_budget", "seed"]).sort_index()
+    gain = first.gain["ot"].groupby("fit_budget").mean()
+    assert f"by {100 * gain['10s']:.1f} % in 10 s and by {100 * gain['60s']:.1f} %" in text
+    assert (first.gain["ot", "300s"] == 0).all()
+    stored = {b: first.stored_train["ot", b].mean() for b in ("10s", "60s")}
+    closed = first.stored_train["mixture"].mean()
+    assert (
+        f"stored images is {stored['10s']:.2f} and {stored['60s']:.2f}, the limit is "
+        f"{flags.STORED}, and the mixture's own is {closed:.2f}." in text
+    )
+    caught = first.flag["ot"].str.contains("memorises", na=False).groupby("fit_budget").sum()
+    assert caught.to_dict() == {"10s": 5, "60s": 1, "300s": 0}
+    assert f"(an index of {first.stored_train['gan', '300s'].mean():.2f})" in text
+    for nfe in (1, 2, 3, 5):
+        assert best.fid.xs(nfe, level="nfe").drop("oracle", level="prior").idxmin() == (
+            "60s", "gan",
+        )  # fmt: skip
+    learning = best.learning.xs(1, level="nfe").xs("vae", level="prior")
+    assert learning.to_dict() == {"10s": "still learning", "60s": "still learning", "300s": ""}
+    assert first.late_gain["vae", "300s"].mean() < 0
 
 
 def test_the_sentences_about_the_digits_default_are_the_reference_run():

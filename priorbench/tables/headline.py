@@ -20,7 +20,7 @@ from .doubt import doubt
 from .flags import unfair
 from .learning import STILL
 from .selection import Chosen
-from .words import budgeted, earned, named, plus_minus, times, where
+from .words import brief, budgeted, earned, named, plus_minus, times, where
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _pays(tied: list[Row]) -> str:
     if len(tied) == 1:
         return f"{where(row)}: FID {plus_minus(row)}, {gain}."
     names = [
-        f"{named(*(r[c] for c in LABEL))} ({plus_minus(r)}, fitted in {r['fit_seconds']:.2g} s)"
+        f"{named(*(r[c] for c in LABEL))} ({plus_minus(r)}, fitted in {brief(r['fit_seconds'])} s)"
         for r in tied
     ]
     return (

@@ -36,6 +36,11 @@ def budgeted(budget: str) -> str:
     return f"Fitted in {budget or 'as many steps as each prior takes by itself'}"
 
 
+def brief(seconds: float) -> str:
+    """Two digits, or as many as a whole number has: 0.0012, 9.9, 300."""
+    return f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.2g}"
+
+
 def plus_minus(row: Row, column: str = "fid") -> str:
     """``5.41 ± 0.28``: the mean and half its 95 % interval, to two figures of the latter."""
     value, half = row[column], (row[f"{column}_high"] - row[f"{column}_low"]) / 2
