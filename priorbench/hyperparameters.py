@@ -6,7 +6,9 @@ import math
 def check_least(least: float, **given: float) -> None:
     """Raise ValueError if a hyperparameter is below ``least``, infinite or not a number."""
     for name, value in given.items():
-        if not least <= value < math.inf:
+        if not math.isfinite(value):
+            raise ValueError(f"{name} must be finite, got {value}")
+        if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
 
 

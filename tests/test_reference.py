@@ -181,6 +181,17 @@ def test_the_sentences_about_mnist_are_the_reference_run():
     assert f"floor {floor:.2f}." in text
 
 
+def test_the_indices_of_stored_images_are_the_reference_runs():
+    digits, mnist = (
+        run[run.t_trunc < run["T"]].groupby("prior").stored_train.agg(["min", "max"])
+        for run in (RUNS["digits-nfe"], RUNS["mnist-nfe"])
+    )
+    low, high = digits.loc["mixture"]
+    text = (ROOT / "docs/cheats.md").read_text()
+    assert f"within {mnist.abs().max(axis=None):.2f} of 0, but" in text
+    assert f"`mixture` scores {low:.2f} to {high:.2f}," in text
+
+
 def over_seeds(run):
     """FID by prior, t_trunc and evaluations: a series over seeds each."""
     rows = run[run.t_trunc < run["T"]].set_index("seed")

@@ -254,8 +254,8 @@ def test_oracle_without_validation_images_says_so(tiny):
     ("vae", {"warmup": 1.5}, "params.warmup: must be between 0 and 1, got 1.5"),
     ("vae", {"width": 0}, "params.width: must be at least 1, got 0"),
     ("gan", {"ema": -0.1}, "params.ema: must be between 0 and 1, got -0.1"),
-    ("gan", {"penalty": float("nan")}, "params.penalty: must be at least 0, got nan"),
-    ("ot", {"learning_rate": float("inf")}, "params.learning_rate: must be at least 0, got inf"),
+    ("gan", {"penalty": float("nan")}, "params.penalty: must be finite, got nan"),
+    ("ot", {"learning_rate": float("inf")}, "params.learning_rate: must be finite, got inf"),
     ("distil", {"solver": "dpm++sde"}, "params.solver: must be ddim, dpm\\+\\+ or unipc"),
     ("noise", {"timesteps": "even"}, "timesteps: must be uniform, quadratic or tuned"),
 ])  # fmt: skip
