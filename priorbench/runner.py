@@ -175,7 +175,7 @@ def execute(
 
 def _collect(plan: Plan, store: Store, report: bool, watcher: Observer) -> pd.DataFrame:
     """The tables of the results that are there."""
-    plan = _matched(plan, store)
+    plan = matched(plan, store)
     results = [one for spec in plan.cells for one in spec.results]
     absent = {one.cell: one for one in results if store.missing(one)}
     failed = {cell: rows for cell, rows in store.failed().items() if cell in absent}
@@ -212,7 +212,7 @@ def _run(
         for line in (*store.take_up(), *_replaced(plan, store)):
             log.note(line)
         if fresh:
-            for spec in shard.of(_matched(plan, store).cells):
+            for spec in shard.of(matched(plan, store).cells):
                 store.forget(spec)
         _write_json(store.folder / "run.json", about)
         about |= {"shard": shard.name} if shard.name else {}
@@ -235,7 +235,7 @@ def _replaced(plan: Plan, store: Store) -> Iterator[str]:
         before, command = set(about["cells"]), str(about["command"])
     except (OSError, ValueError, KeyError, TypeError):
         return
-    now = {one.cell for spec in _matched(plan, store).cells for one in spec.results}
+    now = {one.cell for spec in matched(plan, store).cells for one in spec.results}
     if before - now and (store.folder / "comparison.csv").is_file():
         yield (
             f"the tables and the page in {store.folder} were of another plan or version "
@@ -252,13 +252,13 @@ def _compute_all(
         The plan with the latter, and what failed.
     """
     cells = shard.of(plan.cells)
-    missing = _missing(cells, store)
+    missing = unfinished(cells, store)
     watcher.started(replace(plan, cells=cells), missing)
     load_plugins().announce("run_started", plan=plan)
     try:
         failed = compute(plan, missing, store, watcher, log, tell=tracking.tell)
-        plan = _matched(plan, store)
-        if missing := _missing(shard.of(plan.cells), store, failed):
+        plan = matched(plan, store)
+        if missing := unfinished(shard.of(plan.cells), store, failed):
             log.note(
                 "a prior evaluates the frozen model in 'sample': "
                 "rivals with as many evaluations follow"
@@ -274,7 +274,7 @@ def _compute_all(
     return plan, failed
 
 
-def _missing(cells: list[CellSpec], store: Store, failed: Failed | None = None) -> list[CellSpec]:
+def unfinished(cells: list[CellSpec], store: Store, failed: Failed | None = None) -> list[CellSpec]:
     """The cells that lack a result, with the settings that lack it; ``failed`` are not retried."""
     found = []
     for spec in cells:
@@ -287,7 +287,7 @@ def _missing(cells: list[CellSpec], store: Store, failed: Failed | None = None) 
     return found
 
 
-def _matched(plan: Plan, store: Store) -> Plan:
+def matched(plan: Plan, store: Store) -> Plan:
     """The plan, with rivals for contenders that evaluate the frozen model themselves."""
     rows = store.rows(spec for spec in plan.cells if not spec.control)
     return plan.matched(row["nfe"] for row in rows if row.get("nfe_prior"))

@@ -3,14 +3,16 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from math import ceil
 from typing import NamedTuple
 
 from ..diffusion.process import generator_for
 from ..isolation import isolated
 from ..plan.spec import CellSpec
 from ..plugin_manager import load_plugins
-from ..prior import FitRun, make_prior
+from ..prior import FitRun, TruncPrior, make_prior
 from ..task import Task
+from .operations import evaluations_of_prior, of_evaluation, of_prior
 
 TASTED = 1.0  # seconds of a phase of a fit that are looked at, after its first step
 
@@ -72,13 +74,14 @@ class Taste(FitRun):
 
 class Tasted(NamedTuple):
     """What a taste of a fit says: its seconds without a limit, whether a limit of seconds makes a
-    difference, whether t_trunc does, and the bytes of the weights.
+    difference, whether t_trunc does, the bytes of the weights, and what the prior adds to the NFE.
     """
 
     seconds: float
     learned: bool
     shared: bool
     size: int
+    nfe: int
 
 
 def taste_of(task: Task, spec: CellSpec, steps: int | None, share: float | None) -> Tasted:
@@ -88,6 +91,16 @@ def taste_of(task: Task, spec: CellSpec, steps: int | None, share: float | None)
     # The end of the taste, or a prior that fails, which its cell will report.
     with suppress(Exception), isolated():
         prior.fit(marginal, taste)
+    seconds = time.monotonic() - started + taste.rest
     size = sum(x.nbytes for x in prior.state_dict().values())
     shared = prior.emits == "x_0" and not marginal.used_t_trunc
-    return Tasted(time.monotonic() - started + taste.rest, taste.learned, shared, size)
+    return Tasted(seconds, taste.learned, shared, size, _nfe(prior, task, spec))
+
+
+def _nfe(prior: TruncPrior, task: Task, spec: CellSpec) -> int:
+    """The whole evaluations that a draw costs, if a fit that was only begun can draw already."""
+    with suppress(Exception), isolated():
+        prior.fitted.fill_(True)
+        flops = of_prior(prior, spec)
+        return ceil(evaluations_of_prior(0, flops, of_evaluation(task.diffusion)))
+    return 0

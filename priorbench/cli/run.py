@@ -223,9 +223,12 @@ def _dry_run(plan: Plan, store: Store, fresh: bool, as_json: bool) -> None:
     """Print the cells of a plan, and about how long those that are left take."""
     from ..bench.estimate import estimate
     from ..report.terminal import output_console
+    from ..runner import matched, unfinished
 
-    left = [spec for spec in plan.cells if fresh or store.missing(spec)]
-    needed = estimate(plan, left)
+    plan = matched(plan, store)
+    left = plan.cells if fresh else unfinished(plan.cells, store)
+    needed = estimate(plan, left, None if fresh else store.fits)
+    settings = {spec.title: len(spec.solvers) for spec in left}
     cells = [
         {
             "title": spec.title,
@@ -234,7 +237,7 @@ def _dry_run(plan: Plan, store: Store, fresh: bool, as_json: bool) -> None:
             "seed": spec.seed,
             "fit_budget": spec.fit_budget,
             "settings": [[solver, steps] for solver, steps in spec.solvers],
-            "done": spec not in left,
+            "done": spec.title not in settings,
         }
         for spec in plan.cells
     ]
@@ -246,7 +249,8 @@ def _dry_run(plan: Plan, store: Store, fresh: bool, as_json: bool) -> None:
     console = output_console()
     for spec in plan.cells:
         solvers = ", ".join(f"{s} {'all' if k is None else k}" for s, k in spec.solvers)
-        note = "" if spec in left else " (done)"
+        done, every = len(spec.solvers) - settings.get(spec.title, 0), len(spec.solvers)
+        note = " (done)" if done == every else f" ({done} of {every} done)" if done else ""
         console.print(f"{spec.title}: {solvers}{note}", highlight=False, markup=False)
     console.print(
         f"{len(plan.cells)} cells ({len(plan.cells) - len(left)} done), {plan.rows} rows into "

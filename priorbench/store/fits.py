@@ -69,6 +69,10 @@ class Fits:
         while other := self._at_any_t_trunc(spec):
             remove(self.path(other) / ABOUT)
 
+    def holds(self, spec: CellSpec) -> bool:
+        """Whether there is a fit for ``spec``; that it is undamaged, only loading it tells."""
+        return (self.path(spec) / ABOUT).exists() or self._at_any_t_trunc(spec) is not None
+
     def load(self, spec: CellSpec, shape: tuple[int, int, int], device: torch.device) -> Kept:
         """The prior of ``spec`` as it was fitted, if it is there; a damaged fit is set aside.
 

@@ -6,6 +6,8 @@ from priorbench.bench.estimate import estimate
 from priorbench.bench.taste import Enough, Taste
 from priorbench.plan.layout import make_plan
 from priorbench.plan.reading import make_config
+from priorbench.runner import execute, unfinished
+from priorbench.store.results import Store
 
 
 @pytest.mark.slow
@@ -84,3 +86,38 @@ def test_a_fit_that_is_shared_is_counted_once():
     one, three = (estimate(plan, plan.cells) for plan in (once, thrice))
     assert 1000 < one.seconds < three.seconds < 1200
     assert one.disk < three.disk < 2 * one.disk
+
+
+@pytest.mark.slow
+def test_the_estimate_counts_a_copy_of_the_model_and_the_rivals_that_it_needs(monkeypatch):
+    """distil takes an evaluation of its own: in every draw, at each look, and of its rivals."""
+    monkeypatch.setattr("priorbench.bench.estimate.seconds_per_evaluation", lambda *_: 10.0)
+    sets = ["full_chain.steps=4", "controls=[]", "batch_size=16", "rivals=[]", "n_validation=24"]
+    sets += ["rival_timesteps=uniform", "fit_budget=500s"]
+    config = make_config(
+        overrides={"priors": "distil", "t_trunc": [100], "steps": 2, "n_samples": 40}, sets=sets
+    )
+    plan = make_plan(config)
+    found = estimate(plan, plan.cells).seconds
+    noise, own, looks = 4 + 2 + 3, 2 + 1, 10_000
+    assert found == pytest.approx(500 + ((40 + 24 + 16) * (noise + own) + looks) * 10.0, rel=0.01)
+
+
+@pytest.mark.slow
+def test_a_dry_run_counts_what_is_left_alone(tmp_path):
+    """One more number of steps needs no other fit, and nothing that is there already."""
+    given = {"priors": "gaussian", "t_trunc": [100], "n_samples": 20}
+    sets = ["full_chain.steps=1", "controls=[]", "rivals=[]", "rival_timesteps=uniform"]
+    sets += ["n_validation=0"]
+    once, twice = (
+        make_plan(make_config(overrides=given | {"steps": steps}, sets=sets))
+        for steps in (1, [1, 2])
+    )
+    store = Store(tmp_path)
+    execute(once, store, report=False)
+    left = unfinished(twice.cells, store)
+    assert [spec.solvers for spec in left] == [(("dpm++", 2),), (("dpm++", 2),)]
+    assert store.fits.holds(left[1])
+    assert not Store(tmp_path / "other").fits.holds(left[1])
+    again, kept = estimate(twice, left), estimate(twice, left, store.fits)
+    assert kept.disk < again.disk
