@@ -181,7 +181,7 @@ def run(
     if config is None and options["dataset"]:
         _say_taken_over(options, sets)
     if dry_run:
-        _dry_run(replace(plan, cells=part.of(plan.cells)), store, fresh, as_json)
+        _dry_run(plan, store, part, fresh, as_json)
         return 0
     if past:
         _say_differences(past, plan, str(again))
@@ -219,13 +219,14 @@ def _say_taken_over(options: dict[str, Any], sets: tuple[str, ...]) -> None:
         click.echo(f"priorbench: as in the preset digits: {said}", err=True)
 
 
-def _dry_run(plan: Plan, store: Store, fresh: bool, as_json: bool) -> None:
-    """Print the cells of a plan, and about how long those that are left take."""
+def _dry_run(plan: Plan, store: Store, part: Shard, fresh: bool, as_json: bool) -> None:
+    """Print the cells of a part of a plan, and about how long those that are left take."""
     from ..bench.estimate import estimate
     from ..report.terminal import output_console
     from ..runner import matched, unfinished
 
-    plan = matched(plan, store)
+    every = matched(plan, store)
+    plan = replace(every, cells=part.of(every.cells))
     left = plan.cells if fresh else unfinished(plan.cells, store)
     needed = estimate(plan, left, None if fresh else store.fits)
     settings = {spec.title: len(spec.solvers) for spec in left}
@@ -249,8 +250,8 @@ def _dry_run(plan: Plan, store: Store, fresh: bool, as_json: bool) -> None:
     console = output_console()
     for spec in plan.cells:
         solvers = ", ".join(f"{s} {'all' if k is None else k}" for s, k in spec.solvers)
-        done, every = len(spec.solvers) - settings.get(spec.title, 0), len(spec.solvers)
-        note = " (done)" if done == every else f" ({done} of {every} done)" if done else ""
+        done, count = len(spec.solvers) - settings.get(spec.title, 0), len(spec.solvers)
+        note = " (done)" if done == count else f" ({done} of {count} done)" if done else ""
         console.print(f"{spec.title}: {solvers}{note}", highlight=False, markup=False)
     console.print(
         f"{len(plan.cells)} cells ({len(plan.cells) - len(left)} done), {plan.rows} rows into "
