@@ -12,7 +12,7 @@ import pluggy
 #: The version of this interface: hooks, TruncPrior, TruncatedMarginal, FitRun and the other public
 #: names. The second number rises when something is added. The first rises when something that a
 #: plugin may rely on changes or is removed.
-INTERFACE = "1.7"
+INTERFACE = "1.8"
 
 hookspec = pluggy.HookspecMarker("priorbench")
 hookimpl = pluggy.HookimplMarker("priorbench")

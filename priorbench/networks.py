@@ -39,16 +39,27 @@ def halvings(height: int, width: int) -> list[tuple[int, int]]:
 
 
 def cosine(
-    optimizer: torch.optim.Optimizer, run: FitRun, own: int
+    optimizer: torch.optim.Optimizer, run: FitRun, own: int, full: int | None = None
 ) -> torch.optim.lr_scheduler.LRScheduler:
     """A learning rate that falls to 0 along half a cosine over the fit.
 
-    The fit takes ``own`` steps, or the steps or seconds of the budget of ``run``.
+    The fit takes ``own`` steps, or the share, steps or seconds of the budget of ``run``.
+
+    Arguments:
+        full: the steps of a fit that begins with the full rate. A longer one begins lower, by the
+            root of how many times longer it is: what a short fit needs is too much for a long one.
     """
+
+    def start(steps: int) -> float:
+        return 1.0 if full is None else math.sqrt(full / max(full, steps))
+
     if run.deadline is None:
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, run.budget or own)
+        steps = run.budget or max(round(own * run.own_share), 1)
+        for group in optimizer.param_groups:
+            group["lr"] *= start(steps)
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     return torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda _: (1 + math.cos(math.pi * run.share)) / 2
+        optimizer, lambda _: start(run.total) * (1 + math.cos(math.pi * run.share)) / 2
     )
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from priorbench import decoder, encoder
+from priorbench import FitRun, cosine, decoder, encoder
 from priorbench.networks import SMALL, halvings
 
 SHAPES = [(1, 8, 8), (3, 9, 7), (1, 28, 28), (3, 32, 32), (1, 33, 47), (2, 35, 90), (3, 64, 64)]
@@ -34,3 +34,40 @@ def test_the_last_layer_of_a_decoder_is_linear_or_a_convolution(shape):
 
 def test_sizes_are_halved_and_rounded_up():
     assert halvings(33, 90) == [(33, 90), (17, 45), (9, 23), (5, 12)]
+
+
+def rates_of(run, own, full):
+    """The learning rate at each step of a fit that asks for a rate of 1."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 1.0)
+    schedule, rates = cosine(optimizer, run, own, full), []
+    for _ in run.steps(own):
+        rates += schedule.get_last_lr()
+        optimizer.step()
+        schedule.step()
+    return torch.tensor(rates)
+
+
+@pytest.mark.parametrize(("full", "start"), [(None, 1.0), (100, 0.5), (400, 1.0), (900, 1.0)])
+def test_a_rate_falls_along_a_cosine_that_begins_lower_beyond_full(full, start):
+    """Four times as long as ``full``, a fit begins at half of the rate."""
+    wanted = (1 + torch.cos(torch.pi * torch.arange(400) / 400)) / 2 * start
+    for run, own in ((FitRun(torch.Generator(), budget=400), 7), (FitRun(torch.Generator()), 400)):
+        assert torch.allclose(rates_of(run, own, full), wanted, atol=1e-5)
+    assert rates_of(FitRun(torch.Generator(), budget=100), 7, full)[0] == 1
+
+
+def test_a_share_of_the_steps_has_the_whole_cosine():
+    rates = rates_of(FitRun(torch.Generator(), own_share=0.25), 400, None)
+    assert len(rates) == 100
+    assert rates[-1] < 1e-3
+
+
+def test_by_the_clock_a_rate_follows_what_is_known_of_the_length():
+    run = FitRun(torch.Generator(), deadline=float("inf"))
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 1.0)
+    schedule = cosine(optimizer, run, 7, full=100)
+    for share, total, wanted in ((0.0, 50, 1.0), (0.0, 400, 0.5), (0.5, 400, 0.25), (1.0, 90, 0.0)):
+        run.share, run.total = share, total
+        optimizer.step()
+        schedule.step()
+        assert schedule.get_last_lr()[0] == pytest.approx(wanted)

@@ -38,6 +38,8 @@ from priorbench import (
     encoder,
 )
 
+CALM = 8000  # steps; in a longer fit at the full rate the discriminator may break down
+
 
 class GANPrior(TruncPrior):
     """A relativistic GAN with gradient penalties and an averaged generator.
@@ -50,7 +52,9 @@ class GANPrior(TruncPrior):
         penalty_every: the number of steps from one penalty to the next.
         batch_size: the number of real and of generated draws per step.
         iterations: the number of steps; each trains the discriminator, then the generator.
-        learning_rate: the initial rate of Adam (betas 0, 0.99); it decays to 0 along a cosine.
+        learning_rate: the initial rate of Adam (betas 0, 0.99), of a fit of at most 8,000 steps; of
+            a longer one it is lower, by the root of how many times longer. It decays to 0 along a
+            cosine.
         width, depth: the size of both networks, see :func:`priorbench.decoder`.
         ema: the largest decay of the averaged weights; before that the average spans about a tenth
             of the steps so far.
@@ -98,7 +102,7 @@ class GANPrior(TruncPrior):
             torch.optim.Adam(network.parameters(), self.learning_rate, (0.0, 0.99), fused=True)
             for network in (self, critic)
         )
-        schedules = [cosine(o, run, self.iterations) for o in (make, judge)]
+        schedules = [cosine(o, run, self.iterations, CALM) for o in (make, judge)]
         average = EMA(self.parameters(), self.ema)
         for step in run.steps(self.iterations, average.copy):
             with torch.no_grad():
