@@ -33,7 +33,7 @@ reference-gls: $(VENV)/installed
 	$(BIN)/priorbench run gls --fresh --output results/reference/gls
 	$(BIN)/priorbench report results/reference/gls --figures svg,pdf --latex
 
-# The best FID at every NFE, five seeds of digits and of MNIST: four hours of a core and seven; `make -j2` runs both at once.
+# The best FID at every NFE, five seeds of digits and of MNIST: four hours of a core and nine; `make -j2` runs both at once.
 # It resumes where it was interrupted.
 reference-nfe: reference-digits-nfe reference-mnist-nfe
 reference-digits-nfe reference-mnist-nfe: reference-%: $(VENV)/installed

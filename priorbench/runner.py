@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from .bench.cell import retimed
+from .bench.retiming import retimed
 from .bench.work import Work
 from .errors import UserError
 from .files import CannotWrite, write_atomically

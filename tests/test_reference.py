@@ -142,43 +142,57 @@ def test_the_sentences_about_the_digits_default_are_the_reference_run():
 
 def test_the_sentences_about_mnist_are_the_reference_run():
     text = (ROOT / "docs/results.md").read_text()
-    run, best = RUNS["mnist-nfe"], best_of("mnist-nfe").set_index(["prior", "nfe"])
+    run, both = RUNS["mnist-nfe"], best_of("mnist-nfe").set_index(["fit_budget", "prior", "nfe"])
+    minute, five = both.loc["60s"], both.loc["300s"]
     priors = ("ot", "mixture", "vae", "gan", "noise")
-    scores = [f"{float(best.fid[prior, 3]):.1f}" for prior in priors]
     assert (
-        "With 3 evaluations `ot` scores {}, `mixture` {}, `vae` {} and `gan` {}, against {} from "
-        "pure noise.".format(*scores)
+        "With 3 evaluations and a minute `ot` scores {:.1f}, `mixture` {:.1f}, `vae` {:.1f} and "
+        "`gan` {:.1f}, against {:.1f} from pure noise.".format(*(minute.fid[p, 3] for p in priors))
         in text
     )
-    assert all(best.beats_noise[p, nfe] == "yes" for p in priors[:4] for nfe in (1, 2, 3, 5))
-    firsts = [[p for p in priors[:4] if float(best["rank"][p, nfe]) == 1] for nfe in (1, 2, 3, 5)]
-    assert firsts == [
-        ["ot", "vae"],
-        ["ot", "mixture", "vae"],
-        ["ot", "mixture", "vae"],
-        ["ot", "vae"],
+    for best in (minute, five):
+        for nfe in (1, 2, 3, 5):
+            assert all(best.beats_noise[p, nfe] == "yes" for p in priors[:4])
+            first = [p for p in priors[:4] if float(best["rank"][p, nfe]) == 1]
+            assert first == ["ot", "mixture", "vae"]
+        assert best.beats_noise["gaussian", 5] == "no"
+        assert f"{float(best.speedup['ot', 3]):.0f} times faster" in text
+    assert f"with 5 its best solver scores {minute.fid['noise', 5]:.1f}." in text
+    assert all(minute.learning[p, 3] == "still learning" for p in ("ot", "vae"))
+    assert not any(five.learning[p, 3] for p in ("ot", "vae", "gan"))
+    assert all(
+        five.fid[p, n] < minute.fid[p, n] for p in ("ot", "vae", "gan") for n in (1, 2, 3, 5)
+    )
+    assert f"most of all that of `gan`, to {five.fid['gan', 3]:.1f} with 3 evaluations" in text
+    deviations = [
+        deviation_of_gan(run, best, budget) for best, budget in ((minute, "60s"), (five, "300s"))
     ]
-    assert best.beats_noise["gaussian", 5] == "no"
-    assert f"with 5 its best solver scores {best.fid['noise', 5]:.1f}." in text
-    assert all(best.learning[p, 3] == "still learning" for p in ("ot", "vae"))
-    gan = run[(run.prior == "gan") & (run.t_trunc == best.t_trunc["gan", 3]) & (run.nfe == 3)].fid
-    assert f"deviation over seeds is {gan.std():.1f} with 3 evaluations" in text
     assert (
-        "With 3 evaluations `ot` scores an FID of {}, `vae` {}, `mixture` {}, `gan` {} and pure "
-        "noise {}; the oracle, whose x_{{t_trunc}} are real, scores {:.1f}.".format(
-            *(scores[i] for i in (0, 2, 1, 3, 4)), best.fid["oracle", 3]
+        "with 3 evaluations is {:.1f} after a minute and {:.1f} after five".format(*deviations)
+        in text
+    )
+    assert (
+        "With 3 evaluations and fits of five minutes `ot` scores an FID of {:.1f}, `vae` {:.1f}, "
+        "`mixture` {:.1f}, `gan` {:.1f} and pure noise {:.1f}; the oracle, whose x_{{t_trunc}} are "
+        "real, scores {:.1f}.".format(
+            *(five.fid[p, 3] for p in ("ot", "vae", "mixture", "gan", "noise", "oracle"))
         )
         in (ROOT / "README.md").read_text()
     )
     late = (ROOT / "docs/gls.md").read_text()
-    assert f"5 steps of UniPC from pure noise score {best.fid['noise', 5]:.1f}," in late
-    assert best.solver["noise", 5] == "unipc"
-    chain = best.loc["noise", 100]
+    assert f"5 steps of UniPC from pure noise score {minute.fid['noise', 5]:.1f}," in late
+    assert minute.solver["noise", 5] == "unipc"
+    chain = minute.loc["noise", 100]
     half = (float(chain.fid_high) - float(chain.fid_low)) / 2
     assert f"100 DDPM steps ({chain.fid:.1f} ± {half:.1f})" in text
-    assert f"{float(best.speedup['ot', 3]):.0f} times faster" in text
     (floor,) = run.fid_floor.unique()
     assert f"floor {floor:.2f}." in text
+
+
+def deviation_of_gan(run, best, budget):
+    """Over seeds, of the FID with 3 evaluations at the best t_trunc."""
+    rows = run[(run.prior == "gan") & (run.fit_budget == budget) & (run.nfe == 3)]
+    return rows[rows.t_trunc == best.t_trunc["gan", 3]].fid.std()
 
 
 def test_the_indices_of_stored_images_are_the_reference_runs():
@@ -192,15 +206,20 @@ def test_the_indices_of_stored_images_are_the_reference_runs():
     assert f"`mixture` scores {low:.2f} to {high:.2f}," in text
 
 
-def over_seeds(run):
-    """FID by prior, t_trunc and evaluations: a series over seeds each."""
-    rows = run[run.t_trunc < run["T"]].set_index("seed")
+def after(run, budget):
+    """The rows of a length of the fit, and those that take none."""
+    return run[(run.t_trunc < run["T"]) & run.fit_budget.isin([budget, None])]
+
+
+def over_seeds(run, budget):
+    """FID by prior, t_trunc and evaluations after a length of the fit: a series over seeds each."""
+    rows = after(run, budget).set_index("seed")
     return {key: found.fid for key, found in rows.groupby(["prior", "t_trunc", "nfe"])}
 
 
-def table_of_transport(run, over_t_trunc=(50, 100, 200), nfes=(1, 2, 3)):
-    """The table of docs/ot.md: mean FIDs, and how much of the excess of ``mixture`` is left."""
-    fid = over_seeds(run)
+def table_of_transport(run, budget, over_t_trunc=(50, 100, 200), nfes=(1, 2, 3)):
+    """A table of docs/ot.md: mean FIDs, and how much of the excess of ``mixture`` is left."""
+    fid = over_seeds(run, budget)
 
     def row(name, entry):
         cells = (" / ".join(entry(t, nfe) for nfe in nfes) for t in over_t_trunc)
@@ -221,7 +240,7 @@ def table_of_transport(run, over_t_trunc=(50, 100, 200), nfes=(1, 2, 3)):
         row(f"`{prior}`", lambda t, nfe, prior=prior: f"{fid[prior, t, nfe].mean():.2f}")
         for prior in ("mixture", "ot", "vae", "gan", "oracle")
     ]
-    head = ["on MNIST, NFE 1 / 2 / 3", *(f"t_trunc {t}" for t in over_t_trunc)]
+    head = [f"on MNIST after {budget}, NFE 1 / 2 / 3", *(f"t_trunc {t}" for t in over_t_trunc)]
     rows += [row("`ot` less `mixture`", apart), row("`ot`'s share of the excess", left)]
     lines = ["| " + " | ".join(cells) + " |" for cells in (head, *rows)]
     return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
@@ -229,9 +248,11 @@ def table_of_transport(run, over_t_trunc=(50, 100, 200), nfes=(1, 2, 3)):
 
 def test_the_tables_of_the_transport_priors_are_the_reference_runs():
     mnist, text = RUNS["mnist-nfe"], (ROOT / "docs/ot.md").read_text()
-    assert table_of_transport(mnist) in text
+    for budget in ("60s", "300s"):
+        assert table_of_transport(mnist, budget) in text
     _, *rows = shown("docs/ot.md", "mean authenticity")
-    for (name, *cells, held_out, _), run in zip(rows, (RUNS["digits"], mnist), strict=True):
+    runs = (RUNS["digits"], after(mnist, "60s"), after(mnist, "300s"))
+    for (name, *cells, held_out, _), run in zip(rows, runs, strict=True):
         for prior, cell in zip(("mixture", "ot", "oracle", "vae"), cells, strict=True):
             found = [
                 run[(run.prior == prior) & (run.t_trunc == int(t))].authenticity.mean()
@@ -239,6 +260,30 @@ def test_the_tables_of_the_transport_priors_are_the_reference_runs():
             ]
             assert " / ".join(f"{share:.2f}" for share in found) == cell, (name, prior)
         assert f"{run.authenticity_test.mean():.2f}" == held_out
+
+
+def test_how_near_ot_comes_to_its_training_images_is_the_reference_run():
+    text = (ROOT / "docs/ot.md").read_text()
+    found = after(RUNS["mnist-nfe"], "300s").groupby(["prior", "t_trunc", "seed"]).authenticity
+    mean = found.mean()
+
+    def less_oracle(prior, t_trunc):
+        apart = mean[prior, t_trunc] - mean["oracle", t_trunc]
+        half = scipy.stats.t.ppf(0.975, len(apart) - 1) * apart.sem()
+        return f"{-apart.mean():.3f} ± {half:.3f} at", apart.mean() - half
+
+    for t_trunc in (100, 200):
+        shown_as, _ = less_oracle("ot", t_trunc)
+        assert f"{shown_as} {'t_trunc ' * (t_trunc == 100)}{t_trunc}" in text
+        assert less_oracle("vae", t_trunc)[1] > 0
+    for page in ("docs/ot.md", "docs/results.md"):
+        text = (ROOT / page).read_text()
+        stored = [
+            f"{after(RUNS['mnist-nfe'], budget).groupby('prior').stored_train.mean()[prior]:.2f}"
+            for prior, budget in (("ot", "60s"), ("ot", "300s"), ("mixture", "60s"))
+        ]
+        assert "{} after a minute and {} after five,".format(*stored) in text
+        assert f"that of `mixture` is {stored[2]}" in text
 
 
 def test_the_first_table_of_the_results_is_the_reference_run():

@@ -5,10 +5,8 @@ the same thing.
 """
 
 import json
-import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from math import ceil, nan
 from typing import Any
@@ -17,51 +15,31 @@ import numpy as np
 from torch import Tensor
 
 from ..data.dataset import to_bytes
-from ..diffusion.process import generator_for
 from ..errors import UserError, one_line, printable
 from ..files import CannotWrite
 from ..glance import quick_failures
 from ..isolation import standard
-from ..marginal import TruncatedMarginal
-from ..plan.budget import read_budget
 from ..plan.spec import CellResult, CellSpec, ImageKey, Setting
 from ..plugin_manager import load_plugins
-from ..prior import FitRun, TruncPrior, make_prior, reloaded
-from ..sampler import BadSample, TruncatedSampler
+from ..prior import TruncPrior
+from ..sampler import TruncatedSampler
 from ..store.fits import Fits
 from ..tables.columns import Row
 from ..task import Task, forget, load_task
+from .fitting import Fit, Fitting, Progress
 from .guard import Guard
-from .learning import Curve, Learning, gains, watched
-from .measure import AtT, choosing_fid, facts, machine, make_row, test_columns
+from .learning import Curve, gains
+from .measure import AtT, choosing_fid, facts, make_row, test_columns
 from .operations import evaluations_of_prior, of_evaluation, of_prior
 from .optimality import UNKNOWN, transport_costs
 from .preview import preview
 from .sampling import Chain, Drawn, denoised, drawn
-from .timing import PeakMemory, clock
+from .timing import PeakMemory
 
 PREVIEW = 40  # images kept of x_{t_trunc}, and of x_0 unless samples are saved
 
-Progress = Callable[[int, int, float], None]
 Images = dict[str, np.ndarray]
 Samplers = dict[Setting, TruncatedSampler]
-
-
-@dataclass
-class Fit:
-    """A fitted prior, with the seconds, steps and curve of its fit.
-
-    Attributes:
-        learning: what watched the fit, if it was made just now; it becomes the curve.
-        at_any_t_trunc: whether a fit that was made just now is the same at every t_trunc.
-    """
-
-    prior: TruncPrior
-    seconds: float
-    steps: int
-    curve: Curve = field(default_factory=list)
-    learning: Learning | None = None
-    at_any_t_trunc: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,15 +106,16 @@ class _Cell:
     def __init__(
         self, task: Task, spec: CellSpec, progress: Progress, fits: Fits | None, curves: bool
     ) -> None:
-        self.task, self.spec, self.progress, self.fits = task, spec, progress, fits
-        # What a control draws, its fit has no part in.
-        self.watches = curves and not spec.control
+        self.task, self.spec = task, spec
         self.guard = Guard(task, spec.label)
+        # What a control draws, its fit has no part in.
+        self.fitting = Fitting(task, spec, fits, self.guard, watch=curves and not spec.control)
+        self.progress = progress
 
     def compute(self) -> tuple[list[Row], Images, Curve]:
         """Marginal -> fit -> sample -> denoise -> measure -> row."""
         failed_checks = self.failed_checks()
-        fit = self.fit(self.task.marginal(self.spec.t_trunc))
+        fit = self.fitting.fit(self.task.marginal(self.spec.t_trunc), self.progress)
         samples = self.sample(fit)
         known = facts(fit.prior, samples.test, self.task, self.spec)
         known |= {"fit_seconds": fit.seconds, "fit_steps": fit.steps}
@@ -164,33 +143,6 @@ class _Cell:
             cls = load_plugins().find("prior", self.spec.prior).load()
             return _checked(cls, json.dumps(self.spec.params, sort_keys=True))
 
-    def fit(self, marginal: TruncatedMarginal) -> Fit:
-        """The prior fitted to ``marginal``: one that was kept, otherwise fitted now."""
-        spec, device, log = self.spec, self.task.diffusion.device, self.guard.log
-        with self.guard():
-            if self.fits:
-                kept = self.fits.load(spec, marginal.shape, device)
-                self.guard.notes += [kept.note] if kept.note else []
-                log += kept.log
-                if kept.prior is not None:
-                    return Fit(kept.prior, kept.seconds, kept.steps, kept.curve)
-            cls = load_plugins().find("prior", spec.prior).load()
-            prior = make_prior(cls, spec.label, spec.params).to(device)
-            run = fit_run(spec, self.progress, lambda line: log.append(str(line)))
-            learning = watched(run, prior) if self.watches else Learning(prior)
-            started = clock(device)
-            prior.fit(marginal, run)
-            seconds = clock(device) - started - run.paused
-            if run.taken and not (prior.takes_budget or spec.control):
-                raise BadSample(
-                    f"fit took {run.taken} steps, and takes_budget is False: no budget would "
-                    "limit it, and it would have more than other priors"
-                )
-            if learning.points:
-                learning.look(run, 1.0, seconds)
-            clean = prior.emits == "x_0" and not marginal.used_t_trunc
-            return Fit(prior, seconds, run.taken, learning=learning, at_any_t_trunc=clean)
-
     def sample(self, fit: Fit) -> Samples:
         """The samples to measure, and for each choosing split others, that settings are chosen by.
 
@@ -202,33 +154,13 @@ class _Cell:
         with self.guard():
             test = drawn(fit.prior, self.task, self.spec, n_samples)
             samplers = samplers_of(fit.prior, self.task, self.spec)
-        if fit.learning:
-            fit.curve = self.curve(fit.learning, fit.at_any_t_trunc)
-            if self.fits:
-                self.keep(fit, self.fits)
+        self.fitting.keep(fit)
         choosing: list[tuple[str, Tensor]] = []
         for split, n in others:
             with self.guard():
                 samples = drawn(fit.prior, self.task, self.spec, n, split)
             choosing.append((split, samples.x_t))
         return Samples(test, choosing, samplers)
-
-    def curve(self, learning: Learning, clean: bool) -> Curve:
-        """How the fit got on, from copies of the prior that were made on the way."""
-        with self.guard():
-            marginal = self.task.marginal(self.spec.t_trunc)
-            found = learning.curve(self.spec, marginal, self.remade, clean)
-        if learning.fault:
-            self.guard.log.append(f"the fit has no curve: {learning.fault}")
-        return found
-
-    def remade(self, tensors: dict[str, Tensor]) -> TruncPrior:
-        """A prior that is made of tensors alone, so that it can have nothing else in store."""
-        cls = load_plugins().find("prior", self.spec.prior).load()
-        prior = make_prior(cls, self.spec.label, self.spec.params)
-        prior = reloaded(prior, self.task.dataset.shape, tensors).to(self.task.diffusion.device)
-        prior.fitted.fill_(True)
-        return prior
 
     def flops(self, fit: Fit) -> float:
         """Operations of the prior for an image; NaN where they cannot be counted.
@@ -241,7 +173,7 @@ class _Cell:
         for anew in (True, False):
             try:
                 with self.guard():
-                    prior = self.remade(fit.prior.state_dict()) if anew else fit.prior
+                    prior = self.fitting.remade(fit.prior.state_dict()) if anew else fit.prior
                     return of_prior(prior, self.spec)
             except Exception as error:  # the prior's own code
                 fault = one_line(error, named=True)
@@ -256,20 +188,6 @@ class _Cell:
         except Exception as error:  # the prior's own code
             self.guard.log.append(f"no transport cost: {one_line(error, named=True)}")
             return UNKNOWN
-
-    def keep(self, fit: Fit, fits: Fits) -> None:
-        """Save a fit, and say so if its weights do not bring it back."""
-        if self.task.changed():
-            raise BadSample("the fit changed what all cells share")
-        about = {"fit_seconds": fit.seconds, "fit_steps": fit.steps, "curve": fit.curve}
-        about |= {"log": list(self.guard.log)}
-        about |= {"at_any_t_trunc": fit.at_any_t_trunc}
-        with self.guard():
-            reusable = fits.keep(self.spec, fit.prior, self.task.dataset.shape, **about)
-        if not reusable:
-            self.guard.log.append(
-                "loaded from its weights the prior draws other samples: its fit will not be reused"
-            )
 
     def measure(
         self, setting: Setting, chain: Chain, samples: Samples, at_t: AtT, known: Row
@@ -325,14 +243,6 @@ def samplers_of(prior: TruncPrior, task: Task, spec: CellSpec) -> Samplers:
     }
 
 
-def fit_run(spec: CellSpec, progress: Progress, log: Callable[[str], None]) -> FitRun:
-    """What a fit is given: its generator, and its budget from now on."""
-    seconds, steps, share = read_budget(spec.fit_budget)
-    deadline = None if seconds is None else time.monotonic() + seconds
-    generator = generator_for(spec.seed, "fit")
-    return FitRun(generator, deadline, progress, log, steps, own_share=share or 1.0)
-
-
 def failure(spec: CellSpec, reason: str) -> CellResult:
     """The result of a cell that failed: every row says why, and none has a figure."""
     task, error = load_task(*_sources(spec)), printable(reason)
@@ -369,39 +279,3 @@ def task_of(spec: CellSpec) -> Task:
 
 def _sources(spec: CellSpec) -> tuple[Any, ...]:
     return spec.dataset, spec.backbone, spec.extractor, spec.device, spec.precision, spec.compile
-
-
-def retimed(spec: CellSpec, rows: list[Row], fits: Fits, note: Callable[[str], None]) -> list[Row]:
-    """``rows`` of ``spec``, with sampling and denoising timed again while nothing else runs.
-
-    The seconds of the fit stay as they were. All rows do where the fit is no longer there.
-    """
-    task = task_of(spec)
-    guard = Guard(task, spec.label)
-    with standard():
-        with guard():
-            kept = fits.load(spec, task.dataset.shape, task.diffusion.device)
-        if kept.note:
-            note(kept.note)
-        if kept.prior is None:
-            return rows
-        with guard():
-            samples = drawn(kept.prior, task, spec, spec.n_samples)
-            samplers = samplers_of(kept.prior, task, spec)
-        chains = {
-            one.cell: denoised(samples.x_t, samplers[one.solvers[0]], spec) for one in spec.results
-        }
-    return [
-        row | _timing(row, task, samples, chains[row["cell"]])
-        for row in rows
-        if row["cell"] in chains
-    ]
-
-
-def _timing(row: Row, task: Task, samples: Drawn, chain: Chain) -> Row:
-    found: Row = {"prior_seconds": samples.seconds, "denoise_seconds": chain.seconds}
-    found |= machine(task) | {"concurrency": 1}
-    if "images_per_second" in row:  # a reported row, not one that settings are chosen by
-        found["images_per_second"] = 1 / (samples.seconds + chain.seconds)
-        found |= {"prior_batches": samples.batches, "denoise_batches": chain.batches}
-    return found

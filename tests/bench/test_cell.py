@@ -10,8 +10,9 @@ from helpers.clocks import Ticking
 from helpers.runs import SMALL, Plugin, small_run
 
 from priorbench import FitRun, TruncPrior, UserError, hookimpl, prior
-from priorbench.bench import cell
+from priorbench.bench import fitting
 from priorbench.bench.cell import task_of
+from priorbench.bench.retiming import retimed
 from priorbench.diffusion import solvers
 from priorbench.plan.layout import make_plan, read_plan
 from priorbench.plan.reading import make_config
@@ -209,7 +210,7 @@ def test_a_prior_chooses_the_times_of_its_chain(planted, tmp_path, monkeypatch):
     plan = read_plan(None, options | {"n_samples": 40}, sets)
     spec = replace(plan.cells[-1], solvers=(("dpm++", 2),))
     seen.clear()
-    again = cell.retimed(spec, [row.to_dict() | {"cell": spec.cell}], Store(tmp_path).fits, print)
+    again = retimed(spec, [row.to_dict() | {"cell": spec.cell}], Store(tmp_path).fits, print)
     assert len(again) == 1
     assert [10, 40] in seen
     assert times_of(Mistimed(), 40, None) == list(range(1, 41))  # it is not asked
@@ -244,7 +245,7 @@ def test_the_deadline_is_handed_on(tmp_path, monkeypatch):
     then. The clock ticks 64 times a second, once at every step.
     """
     clock = Ticking(1 / 64)
-    for module in (cell, prior):
+    for module in (fitting, prior):
         monkeypatch.setattr(module, "time", clock)
     priors = "vae[iterations=10000000,density=normal],gan[iterations=1,width=16]"
     found = small_run(tmp_path, priors=priors, fit_budget=1.0, settings=SMALL | {"controls": []})

@@ -10,7 +10,7 @@ from helpers.specs import SPEC
 from helpers.survival import Watcher, assert_same, small_run
 from safetensors.torch import load_file, save_file
 
-from priorbench.bench import cell
+from priorbench.bench import fitting
 from priorbench.files import CannotWrite
 from priorbench.store.results import Store
 
@@ -31,7 +31,7 @@ def fits_are_forbidden(monkeypatch):
     def watched(*_):
         raise FittedAgain("fitted again")
 
-    monkeypatch.setattr(cell, "watched", watched)
+    monkeypatch.setattr(fitting, "watched", watched)
 
 
 @pytest.mark.slow
